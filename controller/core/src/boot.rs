@@ -1,0 +1,107 @@
+//! The boot documents of agent and host: one JSON document each, read once at start from a descriptor
+//! (locally) or a file (in a pod). They hold configuration only, never a secret and never a tenant.
+//! This module must not know how descriptors are passed or files mounted.
+
+use crate::{
+    class::{Profile, Transport},
+    id::ClassName,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+/// A boot document is at most this long, bytes.
+pub const MAX_BOOT_BYTES: u64 = 256 * 1024;
+
+/// Something to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Listen {
+    /// A listening Unix socket that was inherited as this descriptor.
+    Fd(i32),
+    /// A Unix socket to make.
+    Path(PathBuf),
+    /// A TCP address.
+    Tcp(SocketAddr),
+}
+
+/// Where a worker's first and last words go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Report {
+    /// Lines of JSON ([`ReportLine`]) on this inherited descriptor.
+    Fd(i32),
+    /// The farewell alone, in this file (a pod's termination message).
+    TerminationLog(PathBuf),
+}
+
+/// One line of a [`Report::Fd`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReportLine {
+    /// The agent listens; this is its key (the local form of enrolment).
+    Enrolled(crate::pin::Fingerprint),
+    /// The MCP server answers.
+    Ready,
+    /// The agent leaves.
+    Farewell(crate::link::Farewell),
+}
+
+/// What an agent is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentBoot {
+    /// The class, for logs.
+    pub class: ClassName,
+    /// Where gateways and operators connect.
+    pub link: Listen,
+    /// Where the host connects: its lifeline first, then one connection per outbound stream of the MCP
+    /// server.
+    pub control: Listen,
+    /// The host's Unix socket: each connection is one to the MCP server.
+    pub server: PathBuf,
+    /// Where the first and last words go.
+    pub report: Report,
+    /// The control plane's CA, PEM certificates.
+    pub roots: String,
+    /// How the MCP server is spoken to.
+    pub transport: Transport,
+    /// What the agent knows of the MCP server beyond MCP.
+    pub profile: Profile,
+    /// Seconds without a call after which a bound worker leaves.
+    pub idle_timeout_seconds: u64,
+    /// Seconds of age after which it leaves at its next idle moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_seconds: Option<u64>,
+    /// Seconds that a leaving worker may take to finish what is in flight.
+    pub drain_seconds: u64,
+    /// Seconds that the MCP server may take until it answers.
+    pub start_seconds: u64,
+}
+
+/// What a host is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostBoot {
+    /// The MCP server's command line.
+    pub command: Vec<String>,
+    /// All of the MCP server's environment.
+    pub env: BTreeMap<String, String>,
+    /// The MCP server's working directory.
+    pub workdir: PathBuf,
+    /// Where the agent connects: each connection is piped to the MCP server.
+    pub server: Listen,
+    /// The agent's Unix socket for the lifeline and the MCP server's outbound streams.
+    pub control: PathBuf,
+    /// How the MCP server is spoken to.
+    pub transport: Transport,
+    /// The loopback port that is piped to the agent as the MCP server's forward proxy.
+    pub proxy_port: u16,
+}
+
+/// One line that a host writes on its lifeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LifelineEvent {
+    /// The MCP server ended: its exit code, or the signal's negative number.
+    ServerExited(i32),
+}

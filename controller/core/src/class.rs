@@ -1,0 +1,205 @@
+//! A validated worker class: what a worker is, where it is reached, and what bounds it.
+//!
+//! These are the words that every part shares; `patchbay-crds` makes them from documents and refuses
+//! bad ones with field and fix. This module must not know Kubernetes or YAML.
+
+use crate::{digest::Digest, id::ClassName, idle::IdlePolicy};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+/// One class of worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerClass {
+    /// Its name.
+    pub name: ClassName,
+    /// The path on the gateway, `/mcp` by default; never ends in `/`.
+    pub path: String,
+    /// The host name that the route is limited to, lower case.
+    pub host: Option<String>,
+    /// The image of the MCP server's container (ignored by the local orchestrator).
+    pub image: String,
+    /// The MCP server's command line.
+    pub command: Vec<String>,
+    /// The MCP server's environment: built from nothing, plus these.
+    pub env: BTreeMap<String, String>,
+    /// How the MCP server is spoken to.
+    pub transport: Transport,
+    /// What the worker knows of its MCP server beyond MCP.
+    pub profile: Profile,
+    /// When the MCP server is started.
+    pub start: Start,
+    /// Bounds on one worker.
+    pub resources: Resources,
+    /// Sizes of the writable places, bytes.
+    pub tmpfs: TmpfsSizes,
+    /// Where the MCP server may connect to.
+    pub egress: Egress,
+    /// When a bound worker leaves.
+    pub idle: IdlePolicy,
+    /// How long a leaving worker may finish what is in flight.
+    pub drain: Duration,
+    /// How many anonymous workers are kept ready.
+    pub warm: u32,
+    /// Bounds on the tenants of the class.
+    pub limits: Limits,
+    /// Where the user's credentials for the MCP server come from.
+    pub credentials: CredentialSource,
+    /// What only the local orchestrator uses.
+    pub local: LocalOptions,
+}
+
+/// How an MCP server is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Transport {
+    /// Streamable HTTP on a loopback port of the worker.
+    Http {
+        /// The port that the MCP server listens on.
+        port: u16,
+        /// The path of its MCP endpoint.
+        path: String,
+        /// A path that answers 2xx when the server is ready; none = any answer to any request.
+        ready_path: Option<String>,
+    },
+}
+
+/// What the worker knows of its MCP server beyond MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Profile {
+    /// Nothing: any MCP server.
+    Generic,
+    /// The files and environment of `quilt-mcp`.
+    Quilt,
+}
+
+/// When the MCP server is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Start {
+    /// With the worker, before any tenant.
+    Warm,
+    /// At bind: for servers that read their credentials only when they start.
+    OnBind,
+}
+
+/// Bounds on one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Memory of the MCP server, bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads of the MCP server.
+    pub pids: u32,
+}
+
+/// Sizes of the writable places of the MCP server, bytes. All are memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TmpfsSizes {
+    /// HOME.
+    pub home: u64,
+    /// `/tmp`.
+    pub tmp: u64,
+    /// `/run`.
+    pub run: u64,
+}
+
+/// Where an MCP server may connect to. Empty = nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Egress {
+    /// Host and port pairs, reached through the worker's proxy.
+    pub hosts: Vec<HostPort>,
+}
+
+/// One host name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostPort {
+    /// Lower-case DNS name or IP address; no wildcard.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whether plain `http://` requests may be made to it, besides CONNECT.
+    #[serde(default)]
+    pub plain_http: bool,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Bounds on the tenants of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Tenants with a worker at one time; none = no limit.
+    pub tenants: Option<u32>,
+}
+
+/// Where the user's credentials for the MCP server come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// The MCP server needs none.
+    None,
+    /// A Quilt catalog.
+    Catalog(CatalogSource),
+}
+
+/// A Quilt catalog as a source of credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogSource {
+    /// The catalog's origin, `https://host[:port]`, lower case, no trailing slash.
+    pub origin: String,
+    /// The registry's origin.
+    pub registry: String,
+    /// The AWS region of the stack.
+    pub region: String,
+}
+
+/// What only the local orchestrator uses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LocalOptions {
+    /// Further paths of this machine that the MCP server may read.
+    pub read_only_paths: Vec<PathBuf>,
+    /// The command on this machine, where it differs from the image's.
+    pub command: Option<Vec<String>>,
+}
+
+impl WorkerClass {
+    /// The command that the local orchestrator runs.
+    pub fn local_command(&self) -> &[String] {
+        self.local.command.as_deref().unwrap_or(&self.command)
+    }
+
+    /// A digest of all that makes a worker what it is. Where it changes, anonymous workers are retired
+    /// and bound ones leave when idle; what only bounds the pool (`warm`, `limits`) or the route is no
+    /// part of it.
+    pub fn revision(&self) -> Digest {
+        let Self {
+            name,
+            path: _,
+            host: _,
+            image,
+            command,
+            env,
+            transport,
+            profile,
+            start,
+            resources,
+            tmpfs,
+            egress,
+            idle,
+            drain,
+            warm: _,
+            limits: _,
+            credentials,
+            local,
+        } = self;
+        // Debug output is deterministic, covers every field, and need only be stable within one process.
+        let text = format!(
+            "{name:?}{image:?}{command:?}{env:?}{transport:?}{profile:?}{start:?}{resources:?}\
+             {tmpfs:?}{egress:?}{idle:?}{drain:?}{credentials:?}{local:?}"
+        );
+        Digest::of(text.as_bytes())
+    }
+}

@@ -1,0 +1,165 @@
+//! What a worker may hold for its tenant, and when one grant is better than another.
+//!
+//! A grant is the only thing in the system that carries a user's credentials to a worker. Its secrets
+//! are [`SecretString`]s: they never appear in `Debug`, and are exposed by serialisation in one place,
+//! the body of a bind (see [`crate::link`]). This module must not know where grants come from.
+
+use crate::digest::Digest;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Credentials for one tenant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Grant {
+    /// Keyed digest of the credential that the grant was made from. It tells two grants of one tenant
+    /// apart; nothing can be derived from it.
+    pub credential: Digest,
+    /// When the grant ends; none = it has no known end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Access to a Quilt catalog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogGrant>,
+    /// Temporary AWS credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsGrant>,
+}
+
+/// Access to a Quilt catalog: the relay presents `bearer` to these two origins and to no other.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CatalogGrant {
+    /// The catalog's origin, `https://host[:port]`.
+    pub origin: String,
+    /// The registry's origin.
+    pub registry: String,
+    /// The user's real bearer.
+    #[serde(serialize_with = "expose")]
+    pub bearer: SecretString,
+}
+
+/// Temporary AWS credentials. Long-term keys are never granted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AwsGrant {
+    /// The key's id (`ASIA...`).
+    pub access_key_id: String,
+    /// The secret key.
+    #[serde(serialize_with = "expose")]
+    pub secret_access_key: SecretString,
+    /// The session token that makes the key temporary.
+    #[serde(serialize_with = "expose")]
+    pub session_token: SecretString,
+    /// When the key ends.
+    pub expires_at: Timestamp,
+    /// The region of the user's data.
+    pub region: String,
+}
+
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+/// What decides between two grants of one tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantStanding {
+    /// When the grant ends; none = it has no known end.
+    pub expires_at: Option<Timestamp>,
+    /// The grant's own provider refused it (a 401 seen by the relay).
+    pub refused_upstream: bool,
+}
+
+impl GrantStanding {
+    /// Whether a worker that holds a grant of this standing should take one that ends at
+    /// `offered_expiry` instead.
+    ///
+    /// It should if the current one has expired, was refused upstream, or ends earlier; otherwise the
+    /// offer changes nothing, so that two live tokens of one user that alternate do not flap the grant
+    /// (DESIGN, life of a worker, step 5).
+    pub fn yields_to(&self, offered_expiry: Option<Timestamp>, now: Timestamp) -> bool {
+        let expired = self.expires_at.is_some_and(|end| end <= now);
+        let ends_earlier = match (self.expires_at, offered_expiry) {
+            (Some(current), Some(offered)) => current < offered,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        expired || self.refused_upstream || ends_earlier
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn live(end: Option<i64>) -> GrantStanding {
+        GrantStanding {
+            expires_at: end.map(at),
+            refused_upstream: false,
+        }
+    }
+
+    #[test]
+    fn a_later_end_replaces_and_an_earlier_one_does_not() {
+        assert!(live(Some(100)).yields_to(Some(at(200)), at(0)));
+        assert!(!live(Some(200)).yields_to(Some(at(100)), at(0)));
+        assert!(!live(Some(100)).yields_to(Some(at(100)), at(0)));
+    }
+
+    #[test]
+    fn an_expired_or_refused_grant_yields_to_anything() {
+        assert!(live(Some(100)).yields_to(Some(at(50)), at(100)));
+        let refused = GrantStanding {
+            refused_upstream: true,
+            ..live(None)
+        };
+        assert!(refused.yields_to(Some(at(1)), at(0)));
+    }
+
+    #[test]
+    fn a_grant_without_end_outlives_every_other() {
+        assert!(live(Some(100)).yields_to(None, at(0)));
+        assert!(!live(None).yields_to(Some(at(100)), at(0)));
+        assert!(!live(None).yields_to(None, at(0)));
+    }
+
+    #[test]
+    fn two_live_grants_never_replace_each_other_in_turn() {
+        for (a, b) in [
+            (Some(1), Some(2)),
+            (Some(2), Some(2)),
+            (None, Some(2)),
+            (None, None),
+        ] {
+            let there = live(a).yields_to(b.map(at), at(0));
+            let back = live(b).yields_to(a.map(at), at(0));
+            assert!(!(there && back), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let grant = Grant {
+            credential: Digest::of(b"x"),
+            expires_at: None,
+            catalog: Some(CatalogGrant {
+                origin: "https://c".into(),
+                registry: "https://r".into(),
+                bearer: "hunter2".into(),
+            }),
+            aws: Some(AwsGrant {
+                access_key_id: "ASIAX".into(),
+                secret_access_key: "hunter3".into(),
+                session_token: "hunter4".into(),
+                expires_at: at(0),
+                region: "us-east-1".into(),
+            }),
+        };
+        assert!(!format!("{grant:?}").contains("hunter"));
+    }
+}

@@ -1,0 +1,23 @@
+//! The words of Patchbay's domain, its pure decisions, and the wire types of the worker link.
+//!
+//! Everything here takes values (and, where time matters, `now`) and returns values. This crate knows
+//! no Kubernetes, no HTTP server, no runtime, no clock and no environment: those live at the edge, in
+//! the crates that depend on it.
+
+pub mod boot;
+pub mod class;
+pub mod digest;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
+pub mod grant;
+pub mod id;
+pub mod identity;
+pub mod idle;
+pub mod latch;
+pub mod link;
+pub mod orchestrator;
+pub mod pin;
+pub mod placement;
+pub mod provider;
+pub mod routing;
+pub mod tenant;

@@ -1,0 +1,91 @@
+//! Validated identity providers: one way in each.
+//!
+//! `patchbay-crds` makes them from documents. This module must not know how a credential is presented,
+//! nor do any verification: it only holds what a verifier needs.
+
+use crate::{
+    digest::Digest,
+    id::{ClassName, ProviderName},
+};
+use jiff::Timestamp;
+
+/// One way in, to the classes that it lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityProvider {
+    /// Its name.
+    pub name: ProviderName,
+    /// The classes that its users may reach.
+    pub classes: Vec<ClassName>,
+    /// Whether a first contact makes a tenant.
+    pub provisioning: Provisioning,
+    /// How credentials are verified.
+    pub method: Method,
+}
+
+/// Whether a first contact makes a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provisioning {
+    /// Yes.
+    OnFirstContact,
+    /// No: only tenants that an operator made are served.
+    Preprovisioned,
+}
+
+/// How credentials are verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Method {
+    /// Patchbay's own keys.
+    ApiKeys(ApiKeys),
+}
+
+/// Patchbay's own API keys: `pb_<id>_<secret>`, digests at rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeys {
+    /// Who vouches for the subjects; part of every tenant's name.
+    pub issuer: String,
+    /// The keys. Several may name one subject, so that a key can be rotated without a gap.
+    pub keys: Vec<ApiKey>,
+}
+
+/// One API key at rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The public part, by which the key is found.
+    pub id: String,
+    /// The user.
+    pub subject: String,
+    /// SHA-256 of the whole key. The secret part is 256 random bits, so no slow hash is needed: there is
+    /// no dictionary to try.
+    pub digest: Digest,
+    /// When the key ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The prefix of Patchbay's own API keys.
+pub const API_KEY_PREFIX: &str = "pb_";
+
+/// The public id of a key of the form `pb_<id>_<secret>`: 1 to 32 lower-case letters and digits.
+pub fn api_key_id(key: &str) -> Option<&str> {
+    let (id, secret) = key.strip_prefix(API_KEY_PREFIX)?.split_once('_')?;
+    let id_is_valid = matches!(id.len(), 1..=32)
+        && id
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    (id_is_valid && !secret.is_empty()).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_an_api_key_is_its_middle_part() {
+        assert_eq!(api_key_id("pb_alice1_c2VjcmV0"), Some("alice1"));
+        assert_eq!(api_key_id("pb_a_with_underscores"), Some("a"));
+        for bad in [
+            "", "pb_", "pb_a", "pb_a_", "pb__x", "qk_a_b", "pb_A_x", "pb_a b_x",
+        ] {
+            assert_eq!(api_key_id(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Which class a request is for, and which providers may vouch for its sender.
+//!
+//! A table is built once from all classes and providers and is then only read; it is refused as a whole
+//! if any part of it is ambiguous. This module must not know where documents come from.
+
+use crate::{class::WorkerClass, id::ClassName, provider::IdentityProvider};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// One route: a class, and who may use it.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The class.
+    pub class: Arc<WorkerClass>,
+    /// The providers that list the class, by name.
+    pub providers: Vec<Arc<IdentityProvider>>,
+}
+
+/// All routes of a gateway.
+#[derive(Debug, Clone, Default)]
+pub struct RouteTable {
+    routes: Vec<Route>,
+}
+
+/// Why a set of classes and providers makes no table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// Two classes would answer the same requests.
+    #[error(
+        "classes `{first}` and `{second}` both have the path `{path}`: give one of them another \
+         `spec.path`, or each its own `spec.host`"
+    )]
+    SamePath {
+        /// One class.
+        first: ClassName,
+        /// The other.
+        second: ClassName,
+        /// Their common path.
+        path: String,
+    },
+    /// A provider names a class that does not exist.
+    #[error(
+        "identity provider `{provider}` lists the class `{class}`, which does not exist: correct \
+         `spec.classes`, or add a WorkerClass of that name"
+    )]
+    UnknownClass {
+        /// The provider.
+        provider: String,
+        /// The missing class.
+        class: ClassName,
+    },
+    /// Nobody could ever use a class.
+    #[error(
+        "no identity provider lists the class `{0}`, so nobody could use it: add it to the \
+         `spec.classes` of an IdentityProvider"
+    )]
+    Unreachable(ClassName),
+    /// One API key id in two providers of one route.
+    #[error(
+        "identity providers `{first}` and `{second}` both have an API key with the id `{id}` for the \
+         class `{class}`: key ids must be unique per class"
+    )]
+    SameApiKeyId {
+        /// One provider.
+        first: String,
+        /// The other.
+        second: String,
+        /// The key's id.
+        id: String,
+        /// The class that both list.
+        class: ClassName,
+    },
+}
+
+impl RouteTable {
+    /// Builds the table, or says everything that is wrong.
+    pub fn build(
+        classes: &[Arc<WorkerClass>],
+        providers: &[Arc<IdentityProvider>],
+    ) -> Result<Self, Vec<RouteError>> {
+        let mut errors = same_paths(classes);
+        for provider in providers {
+            for class in &provider.classes {
+                if !classes.iter().any(|known| known.name == *class) {
+                    errors.push(RouteError::UnknownClass {
+                        provider: provider.name.to_string(),
+                        class: class.clone(),
+                    });
+                }
+            }
+        }
+        let mut routes = Vec::with_capacity(classes.len());
+        for class in classes {
+            let mut listed: Vec<_> = providers
+                .iter()
+                .filter(|provider| provider.classes.contains(&class.name))
+                .cloned()
+                .collect();
+            listed.sort_by(|a, b| a.name.cmp(&b.name));
+            if listed.is_empty() {
+                errors.push(RouteError::Unreachable(class.name.clone()));
+            }
+            errors.extend(same_api_key_ids(class, &listed));
+            routes.push(Route {
+                class: class.clone(),
+                providers: listed,
+            });
+        }
+        // most specific first: a host before none, then the longer path
+        routes.sort_by(|a, b| {
+            let key = |route: &Route| {
+                (
+                    route.class.host.is_none(),
+                    usize::MAX - route.class.path.len(),
+                )
+            };
+            key(a)
+                .cmp(&key(b))
+                .then_with(|| a.class.name.cmp(&b.class.name))
+        });
+        if errors.is_empty() {
+            Ok(Self { routes })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// The route for a request's host (no port) and path, and the part of the path behind the route.
+    pub fn find<'a, 'p>(&'a self, host: &str, path: &'p str) -> Option<(&'a Route, &'p str)> {
+        self.routes.iter().find_map(|route| {
+            let host_matches = route
+                .class
+                .host
+                .as_deref()
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host));
+            let rest = path.strip_prefix(route.class.path.as_str())?;
+            let path_matches = rest.is_empty() || rest.starts_with('/');
+            (host_matches && path_matches).then_some((route, rest))
+        })
+    }
+
+    /// All routes, most specific first.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+}
+
+fn same_paths(classes: &[Arc<WorkerClass>]) -> Vec<RouteError> {
+    let mut seen: BTreeMap<(Option<&str>, &str), &WorkerClass> = BTreeMap::new();
+    let mut errors = Vec::new();
+    for class in classes {
+        if let Some(first) = seen.insert((class.host.as_deref(), &class.path), class) {
+            errors.push(RouteError::SamePath {
+                first: first.name.clone(),
+                second: class.name.clone(),
+                path: class.path.clone(),
+            });
+        }
+    }
+    errors
+}
+
+fn same_api_key_ids(class: &WorkerClass, providers: &[Arc<IdentityProvider>]) -> Vec<RouteError> {
+    let mut seen: BTreeMap<&str, &IdentityProvider> = BTreeMap::new();
+    let mut errors = Vec::new();
+    for provider in providers {
+        let crate::provider::Method::ApiKeys(keys) = &provider.method;
+        for key in &keys.keys {
+            if let Some(first) = seen.insert(&key.id, provider) {
+                errors.push(RouteError::SameApiKeyId {
+                    first: first.name.to_string(),
+                    second: provider.name.to_string(),
+                    id: key.id.clone(),
+                    class: class.name.clone(),
+                });
+            }
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{api_keys, class};
+
+    fn build(
+        classes: Vec<WorkerClass>,
+        providers: Vec<IdentityProvider>,
+    ) -> Result<RouteTable, Vec<RouteError>> {
+        let classes: Vec<_> = classes.into_iter().map(Arc::new).collect();
+        let providers: Vec<_> = providers.into_iter().map(Arc::new).collect();
+        RouteTable::build(&classes, &providers)
+    }
+
+    #[test]
+    fn a_path_matches_whole_segments_only() {
+        let table = build(vec![class("a", "/mcp")], vec![api_keys("p", &["a"], &[])]).unwrap();
+        assert_eq!(table.find("h", "/mcp").unwrap().1, "");
+        assert_eq!(table.find("h", "/mcp/messages").unwrap().1, "/messages");
+        for other in ["/mcpx", "/", "/v1/bind", "/MCP", "//mcp"] {
+            assert!(table.find("h", other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_longest_path_and_the_named_host_win() {
+        let mut hosted = class("hosted", "/mcp");
+        hosted.host = Some("one.example".into());
+        let table = build(
+            vec![class("short", "/mcp"), class("long", "/mcp/deep"), hosted],
+            vec![api_keys("p", &["short", "long", "hosted"], &[])],
+        )
+        .unwrap();
+        let name = |host, path| table.find(host, path).unwrap().0.class.name.to_string();
+        assert_eq!(name("other.example", "/mcp/x"), "short");
+        assert_eq!(name("other.example", "/mcp/deep/x"), "long");
+        assert_eq!(name("ONE.example", "/mcp/x"), "hosted");
+    }
+
+    #[test]
+    fn an_ambiguous_or_useless_set_is_refused_with_every_reason() {
+        let errors = build(
+            vec![class("a", "/mcp"), class("b", "/mcp"), class("c", "/c")],
+            vec![
+                api_keys("p", &["a", "b", "nope"], &["k1"]),
+                api_keys("q", &["a"], &["k1"]),
+            ],
+        )
+        .unwrap_err();
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        for error in &errors {
+            assert!(error.to_string().contains('`'), "{error}");
+        }
+    }
+}
