@@ -1,5 +1,9 @@
 //! Small valid values for tests of this crate and of those that depend on it.
-#![allow(clippy::expect_used, reason = "values of tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "values of tests"
+)]
 
 use crate::{
     class::{
@@ -40,7 +44,7 @@ pub fn class(name: &str, path: &str) -> WorkerClass {
         },
         egress: Egress::default(),
         idle: IdlePolicy {
-            idle_timeout: Duration::from_secs(900),
+            idle_timeout: Duration::from_mins(15),
             max_age: None,
         },
         drain: Duration::from_secs(30),

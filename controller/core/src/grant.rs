@@ -4,7 +4,8 @@
 //! are [`SecretString`]s: they never appear in `Debug`, and are exposed by serialisation in one place,
 //! the body of a bind (see [`crate::link`]). This module must not know where grants come from.
 
-use crate::digest::Digest;
+use crate::{class::WorkerClass, digest::Digest, identity::Authenticated};
+use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
@@ -60,6 +61,25 @@ pub struct AwsGrant {
 
 fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose_secret())
+}
+
+/// Where grants come from: the broker, as the gateway sees it.
+#[async_trait]
+pub trait GrantSource: Send + Sync + 'static {
+    /// What a worker of `class` may hold for this user.
+    async fn prepare(&self, class: &WorkerClass, user: &Authenticated)
+    -> Result<Grant, GrantError>;
+}
+
+/// Why there is no grant. The texts are shown to the user: they name what to do and no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// The source of credentials refused the user's.
+    #[error("{0} refused the credential")]
+    Refused(String),
+    /// The source of credentials cannot be reached, or failed.
+    #[error("{0} is unavailable; try again")]
+    Unavailable(String),
 }
 
 /// What decides between two grants of one tenant.

@@ -2,10 +2,12 @@
 //! it trusts the value. This module must not know how credentials are presented or verified.
 
 use crate::{
+    digest::Digest,
     id::{ClassName, ProviderName},
     tenant::{Authority, TenantKey},
 };
 use jiff::Timestamp;
+use secrecy::SecretString;
 use std::fmt;
 
 /// How a user proved who they are; a label of metrics and logs.
@@ -34,6 +36,20 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// A verified user together with the credential that proved it.
+///
+/// The credential is kept because the broker may have to present it, where its audience says, and
+/// because a worker's grant is tied to it by its digest.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    /// Who it is.
+    pub identity: Identity,
+    /// What was presented.
+    pub credential: SecretString,
+    /// Keyed digest of it.
+    pub digest: Digest,
 }
 
 /// A verified user.

@@ -31,6 +31,13 @@ pub const TENANT_HEADER: &str = "patchbay-tenant";
 pub const EPOCH_HEADER: &str = "patchbay-epoch";
 /// Header of every forwarded request: the gateway's id for it, for logs on both sides.
 pub const REQUEST_ID_HEADER: &str = "patchbay-request-id";
+/// Header of an answer that the agent gave in the MCP server's place; its value is the reason, as in the
+/// body. Without it, whatever the status, the answer is the MCP server's.
+pub const REFUSAL_HEADER: &str = "patchbay-refusal";
+/// Value of [`REFUSAL_HEADER`] with 421: the request named a tenant or epoch that is not the worker's.
+pub const MISDIRECTED: &str = "misdirected";
+/// Value of [`REFUSAL_HEADER`] with 502: the MCP server could not be reached.
+pub const SERVER_UNREACHABLE: &str = "serverUnreachable";
 /// No header with this prefix is ever taken from a client or shown to an MCP server.
 pub const HEADER_PREFIX: &str = "patchbay-";
 
@@ -101,6 +108,13 @@ pub enum BindRefusal {
     /// The worker could not store the grant.
     #[error("the worker could not store the grant")]
     StorageFailed,
+}
+
+impl BindRefusal {
+    /// Whether this worker will never serve the tenant: it is somebody else's.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::OtherTenant | Self::OtherEpoch)
+    }
 }
 
 /// The body of a refusal.

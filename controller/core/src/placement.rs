@@ -94,6 +94,10 @@ impl Ledger {
     }
 
     /// Gives the offered worker to a tenant, or says why not. `fresh_uid` is used if the tenant is new.
+    ///
+    /// The epoch is the comparison of a compare-and-swap: of several claims that saw the same state, the
+    /// first wins and the others lose to it. A claim that saw an assignment and found its worker to be
+    /// of no use (another tenant's) moves the tenant on; the worker that it leaves stays taken.
     pub fn assign(
         &mut self,
         key: &TenantKey,
@@ -104,16 +108,20 @@ impl Ledger {
     ) -> Assignment {
         let name = key.name();
         let state = self.lookup(&name);
-        if let TenantState::Assigned(placement) = state {
-            return Assignment::Lost(placement);
-        }
         if epoch != state.next_epoch() {
-            return Assignment::Refused(AssignRefusal::StaleEpoch);
+            return match state {
+                TenantState::Assigned(placement) if epoch <= placement.claim.epoch => {
+                    Assignment::Lost(placement)
+                }
+                _ => Assignment::Refused(AssignRefusal::StaleEpoch),
+            };
         }
         let with_worker = self
             .tenants
-            .values()
-            .filter(|tenant| tenant.key.class == key.class && tenant.worker.is_some())
+            .iter()
+            .filter(|(other, tenant)| {
+                **other != name && tenant.key.class == key.class && tenant.worker.is_some()
+            })
             .count();
         if limits
             .tenants
@@ -240,6 +248,26 @@ mod tests {
             ledger.assign(&key(2), &worker(1), Epoch(1), Limits::default(), uid(2)),
             Assignment::Refused(AssignRefusal::OfferGone)
         );
+    }
+
+    #[test]
+    fn a_tenant_can_leave_a_worker_that_refused_it_and_the_worker_stays_taken() {
+        let mut ledger = Ledger::default();
+        ledger.worker_ready(class(), worker(1));
+        ledger.worker_ready(class(), worker(2));
+        ledger.assign(&key(1), &worker(1), Epoch(1), Limits::default(), uid(1));
+        let moved = ledger.assign(&key(1), &worker(2), Epoch(2), Limits::default(), uid(2));
+        let Assignment::Won(placement) = moved else {
+            panic!("{moved:?}")
+        };
+        assert_eq!(placement.offer, worker(2));
+        assert_eq!(ledger.anonymous(&class()), 0);
+        // the abandoned worker's end says nothing about the tenant any more
+        ledger.worker_gone(&worker(1).incarnation, None);
+        assert!(matches!(
+            ledger.lookup(&key(1).name()),
+            TenantState::Assigned(_)
+        ));
     }
 
     #[test]

@@ -1,1 +1,23 @@
-//! stub
+//! The data path: request -> identity -> tenant -> worker -> stream.
+//!
+//! [`Gateway::serve`](service::Gateway::serve) is that path in one place; the modules are its steps. The
+//! gateway relays bytes: it parses no bodies and keeps no session. It knows HTTP, MCP's HTTP rules and
+//! identity; it must not know pods, sandboxes or how credentials are obtained, which it reaches through
+//! the traits `Orchestrator` and `GrantSource` of the core.
+
+pub mod activate;
+pub mod authn;
+pub mod bind;
+pub mod config;
+pub mod forward;
+pub mod metrics;
+pub mod origin;
+pub mod respond;
+pub mod server;
+pub mod service;
+pub mod waiting;
+pub mod well_known;
+
+pub use config::Limits;
+pub use server::{Listener, ServeError};
+pub use service::Gateway;

@@ -1,0 +1,366 @@
+//! Makes sure that a tenant has a worker that holds its grant: lock, bind, forward, in that order.
+//!
+//! Any number of concurrent requests of one tenant cause one activation (single flight); the others wait
+//! for it. The common case, a worker that was bound by an earlier request with the same credential,
+//! takes no lock and sends nothing. This module must not know what is forwarded or how workers are made.
+
+use crate::{
+    bind::{self, BindError},
+    config::Limits,
+    forward::link::{DialError, Link, LinkContext},
+};
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use patchbay_core::{
+    class::WorkerClass,
+    digest::Digest,
+    grant::{Grant, GrantError, GrantSource},
+    id::Incarnation,
+    identity::Authenticated,
+    orchestrator::{
+        AssignRefusal, Assignment, Offer, OfferError, Orchestrator, Placement, TenantState,
+        Unavailable,
+    },
+    provider::Provisioning,
+    tenant::{TenantKey, TenantName},
+};
+use std::{collections::HashMap, sync::Arc};
+use tokio::time::timeout;
+
+/// Why a tenant has no worker. The texts are for clients.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    /// No worker became free in time.
+    #[error("no worker became ready in time; try again")]
+    HoldElapsed,
+    /// The tenant must be made by an operator first.
+    #[error("this user is not provisioned here; ask your platform operator")]
+    NotProvisioned,
+    /// The control plane refused the tenant.
+    #[error("{0}")]
+    Refused(AssignRefusal),
+    /// No worker can be offered.
+    #[error("workers of this class do not start; your platform operator can see why")]
+    Offer(#[source] OfferError),
+    /// The control plane cannot be reached.
+    #[error("the control plane is unavailable; try again")]
+    ControlPlane(#[source] Unavailable),
+    /// There is no grant.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// The tenant's worker is not known to be gone, but cannot be reached.
+    #[error("the user's worker cannot be reached; try again")]
+    Unreachable,
+    /// The worker did not take the bind.
+    #[error("the worker did not take the user's credentials; try again")]
+    BindFailed,
+}
+
+/// A tenant's worker, bound by this gateway.
+#[derive(Clone)]
+pub struct Bound {
+    /// What every request must name.
+    pub placement: Placement,
+    /// The connection to it.
+    pub link: Arc<Link>,
+    /// The credential that the worker acknowledged last.
+    acknowledged: Digest,
+}
+
+/// What an activation is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The tenant.
+    pub tenant: &'a TenantKey,
+    /// Its name.
+    pub name: &'a TenantName,
+    /// Its class.
+    pub class: &'a WorkerClass,
+    /// The user and the credential.
+    pub user: &'a Authenticated,
+    /// Whether a first contact makes a tenant.
+    pub provisioning: Provisioning,
+}
+
+/// All that this gateway remembers of tenants. It is derived from the control plane and from answers of
+/// workers, so it may be lost at any time.
+pub struct Activator {
+    orchestrator: Arc<dyn Orchestrator>,
+    grants: Arc<dyn GrantSource>,
+    context: Arc<LinkContext>,
+    slots: Mutex<HashMap<TenantName, Arc<Slot>>>,
+    links: Arc<Mutex<HashMap<Incarnation, Arc<Link>>>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    bound: ArcSwapOption<Bound>,
+    flight: tokio::sync::Mutex<()>,
+}
+
+/// How one attempt to use a placement ended.
+enum Attempt {
+    Bound(Arc<Bound>),
+    /// The worker is of no use to this tenant; another one is needed.
+    MoveOn,
+}
+
+impl Activator {
+    /// An activator over a control plane and a source of grants.
+    pub fn new(
+        orchestrator: Arc<dyn Orchestrator>,
+        grants: Arc<dyn GrantSource>,
+        context: Arc<LinkContext>,
+    ) -> Self {
+        Self {
+            orchestrator,
+            grants,
+            context,
+            slots: Mutex::default(),
+            links: Arc::default(),
+        }
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.context.limits
+    }
+
+    /// The tenant's worker, if it is bound and acknowledged this very credential: the common case.
+    pub fn ready(&self, request: &Request<'_>) -> Option<Arc<Bound>> {
+        let slot = self.slots.lock().get(request.name).cloned()?;
+        self.current(&slot, request)
+    }
+
+    fn current(&self, slot: &Slot, request: &Request<'_>) -> Option<Arc<Bound>> {
+        let bound = slot.bound.load_full()?;
+        if bound.acknowledged != request.user.digest {
+            return None;
+        }
+        match self.orchestrator.lookup(request.name) {
+            TenantState::Assigned(placement) if placement == bound.placement => Some(bound),
+            _ => None,
+        }
+    }
+
+    /// The tenant's worker, made ready if need be; waits at most for the hold limit.
+    pub async fn activate(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
+        let slot = self
+            .slots
+            .lock()
+            .entry(request.name.clone())
+            .or_default()
+            .clone();
+        let flight = async {
+            let _one_at_a_time = slot.flight.lock().await;
+            if let Some(bound) = self.current(&slot, request) {
+                return Ok(bound);
+            }
+            let bound = self.lock_and_bind(request).await?;
+            slot.bound.store(Some(bound.clone()));
+            Ok(bound)
+        };
+        let outcome = timeout(self.limits().hold, flight)
+            .await
+            .map_err(|_| ActivateError::HoldElapsed);
+        if !matches!(outcome, Ok(Ok(_))) {
+            self.forget_if_unused(request.name, &slot);
+        }
+        outcome?
+    }
+
+    /// The worker said that it is not this tenant's, or that it is leaving: never use this placement
+    /// again without a new bind.
+    pub fn forget(&self, name: &TenantName, bound: &Arc<Bound>) {
+        let slot = self.slots.lock().get(name).cloned();
+        if let Some(slot) = slot {
+            let current = slot.bound.load_full();
+            if current.is_some_and(|current| Arc::ptr_eq(&current, bound)) {
+                slot.bound.store(None);
+            }
+        }
+    }
+
+    /// The worker itself said that it is leaving.
+    pub fn worker_leaves(&self, name: &TenantName, bound: &Arc<Bound>) {
+        self.forget(name, bound);
+        self.orchestrator
+            .report_gone(&bound.placement.offer.incarnation);
+    }
+
+    /// A refused user leaves no trace in memory.
+    fn forget_if_unused(&self, name: &TenantName, slot: &Arc<Slot>) {
+        let mut slots = self.slots.lock();
+        // the map's reference and the caller's
+        if slot.bound.load().is_none() && Arc::strong_count(slot) == 2 {
+            slots.remove(name);
+        }
+    }
+
+    async fn lock_and_bind(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
+        let grant = self.grants.prepare(request.class, request.user);
+        let mut grant = GrantOnce::Pending(grant);
+        let mut exclude = Vec::new();
+        loop {
+            let state = self.orchestrator.lookup(request.name);
+            let (placement, ours) = match &state {
+                TenantState::Suspended => {
+                    return Err(ActivateError::Refused(AssignRefusal::Suspended));
+                }
+                TenantState::Unknown if request.provisioning == Provisioning::Preprovisioned => {
+                    return Err(ActivateError::NotProvisioned);
+                }
+                TenantState::Assigned(placement)
+                    if !exclude.contains(&placement.offer.incarnation) =>
+                {
+                    (placement.clone(), false)
+                }
+                _ => match self.lock(request, &state, &mut exclude, &mut grant).await? {
+                    Some(won) => won,
+                    None => continue,
+                },
+            };
+            match self
+                .bind(request, &placement, ours, grant.get().await?)
+                .await?
+            {
+                Attempt::Bound(bound) => return Ok(bound),
+                Attempt::MoveOn => exclude.push(placement.offer.incarnation),
+            }
+        }
+    }
+
+    /// Takes an offered worker. The grant is prepared meanwhile. `None`: look again.
+    async fn lock<F>(
+        &self,
+        request: &Request<'_>,
+        state: &TenantState,
+        exclude: &mut Vec<Incarnation>,
+        grant: &mut GrantOnce<F>,
+    ) -> Result<Option<(Placement, bool)>, ActivateError>
+    where
+        F: Future<Output = Result<Grant, GrantError>> + Unpin,
+    {
+        let offer = async {
+            self.orchestrator
+                .offer(request.tenant, exclude)
+                .await
+                .map_err(ActivateError::Offer)
+        };
+        let prepared = async { grant.get().await.map(drop).map_err(ActivateError::Grant) };
+        let (offer, ()): (Offer, ()) = futures_util::future::try_join(offer, prepared).await?;
+        let assignment = self
+            .orchestrator
+            .assign(request.tenant, &offer, state.next_epoch())
+            .await
+            .map_err(ActivateError::ControlPlane)?;
+        match assignment {
+            Assignment::Won(placement) => Ok(Some((placement, true))),
+            Assignment::Lost(placement) => Ok(Some((placement, false))),
+            Assignment::Refused(AssignRefusal::OfferGone) => {
+                exclude.push(offer.incarnation);
+                Ok(None)
+            }
+            Assignment::Refused(AssignRefusal::StaleEpoch) => Ok(None),
+            Assignment::Refused(refusal) => Err(ActivateError::Refused(refusal)),
+        }
+    }
+
+    /// Binds the placement's worker. `ours`: this very activation took it, so nobody else can have bound
+    /// it, and a worker that died meanwhile is replaced unseen.
+    async fn bind(
+        &self,
+        request: &Request<'_>,
+        placement: &Placement,
+        ours: bool,
+        grant: &Grant,
+    ) -> Result<Attempt, ActivateError> {
+        let incarnation = &placement.offer.incarnation;
+        let link = self.link(&placement.offer).map_err(|error| {
+            tracing::error!(%error, "no TLS configuration for a worker");
+            ActivateError::BindFailed
+        })?;
+        match bind::bind(&link, &placement.claim, grant).await {
+            Ok(outcome) => {
+                tracing::debug!(
+                    tenant = %request.name, worker = %placement.offer.worker, ?outcome, "bound"
+                );
+                Ok(Attempt::Bound(Arc::new(Bound {
+                    placement: placement.clone(),
+                    link,
+                    acknowledged: request.user.digest,
+                })))
+            }
+            Err(BindError::Refused(reason)) if reason.is_final() => {
+                tracing::warn!(
+                    tenant = %request.name, worker = %placement.offer.worker, %reason,
+                    "a worker refused its assigned tenant; taking another"
+                );
+                Ok(Attempt::MoveOn)
+            }
+            Err(BindError::Leaving) => {
+                self.orchestrator.report_gone(incarnation);
+                Ok(Attempt::MoveOn)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    tenant = %request.name, worker = %placement.offer.worker,
+                    error = &error as &dyn std::error::Error, "a worker could not be bound"
+                );
+                if ours {
+                    return Ok(Attempt::MoveOn);
+                }
+                // Only the control plane may give up a worker that may be bound (DESIGN, life of a
+                // worker, step 9). It usually learns of a death within milliseconds: wait for its word.
+                timeout(self.limits().settle, self.orchestrator.gone(incarnation))
+                    .await
+                    .map(|()| Attempt::MoveOn)
+                    .map_err(|_| ActivateError::Unreachable)
+            }
+        }
+    }
+
+    /// Waits, within the settle limit, for the control plane to know that this life of a worker is over.
+    pub async fn settled(&self, bound: &Bound) -> bool {
+        let gone = self.orchestrator.gone(&bound.placement.offer.incarnation);
+        timeout(self.limits().settle, gone).await.is_ok()
+    }
+
+    /// The one link to this life of a worker; it is dropped when the worker is known to be gone.
+    fn link(&self, offer: &Offer) -> Result<Arc<Link>, DialError> {
+        if let Some(link) = self.links.lock().get(&offer.incarnation) {
+            return Ok(link.clone());
+        }
+        let link = Arc::new(Link::new(offer, &self.context)?);
+        let mut links = self.links.lock();
+        let link = links
+            .entry(offer.incarnation.clone())
+            .or_insert(link)
+            .clone();
+        drop(links);
+        let (links, orchestrator) = (self.links.clone(), self.orchestrator.clone());
+        let incarnation = offer.incarnation.clone();
+        tokio::spawn(async move {
+            orchestrator.gone(&incarnation).await;
+            links.lock().remove(&incarnation);
+        });
+        Ok(link)
+    }
+}
+
+/// A grant that is prepared once per activation, whichever step needs it first.
+enum GrantOnce<F> {
+    Pending(F),
+    Ready(Box<Grant>),
+}
+
+impl<F: Future<Output = Result<Grant, GrantError>> + Unpin> GrantOnce<F> {
+    async fn get(&mut self) -> Result<&Grant, GrantError> {
+        if let Self::Pending(future) = self {
+            *self = Self::Ready(Box::new(future.await?));
+        }
+        match self {
+            Self::Ready(grant) => Ok(grant),
+            Self::Pending(_) => Err(GrantError::Unavailable("the broker".into())),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One multiplexed HTTP/2 connection to one life of one worker.
+//!
+//! A [`Link`] belongs to an incarnation and dies with it; a connection that broke is dialled again, and
+//! the pinned key is checked each time. What matters to callers is told apart in [`SendError`]: whether
+//! the worker can have seen the request. This module must not know tenants.
+
+use super::{
+    body::Attempt,
+    pinned::{GatewayCertificate, client_config},
+};
+use crate::config::Limits;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{Builder, SendRequest},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use patchbay_core::orchestrator::{Endpoint, Offer};
+use rustls::{crypto::CryptoProvider, pki_types::ServerName};
+use std::{
+    error::Error as StdError,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+/// What a link carries: a client's body, or one of the gateway's own.
+pub enum LinkBody {
+    /// A client's.
+    Forwarded(Attempt<Incoming>),
+    /// A control request's.
+    Control(Full<Bytes>),
+}
+
+impl Body for LinkBody {
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Forwarded(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Control(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Forwarded(body) => body.is_end_stream(),
+            Self::Control(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Forwarded(body) => body.size_hint(),
+            Self::Control(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The worker cannot be reached, or is not the one that enrolled; it saw nothing.
+    #[error("the worker cannot be dialled")]
+    Dial(#[source] DialError),
+    /// The worker refused the stream before it read anything: it is leaving.
+    #[error("the worker refused the stream")]
+    Refused,
+    /// The connection closed before the request was put on it; the worker saw nothing.
+    #[error("the connection to the worker closed before the request was sent")]
+    NotSent(#[source] hyper::Error),
+    /// The connection broke; the worker may have seen the request.
+    #[error("the connection to the worker broke")]
+    Broken(#[source] hyper::Error),
+}
+
+/// Why a worker cannot be dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The address does not answer.
+    #[error("no connection")]
+    Connect(#[source] io::Error),
+    /// TLS failed; above all, the key is not the recorded one.
+    #[error("no mutual TLS with the key that was recorded at enrolment")]
+    Tls(#[source] io::Error),
+    /// HTTP/2 could not be begun.
+    #[error("no HTTP/2")]
+    Http(#[source] hyper::Error),
+    /// None of this happened in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The TLS configuration is not usable.
+    #[error("no TLS configuration")]
+    Config(#[source] rustls::Error),
+}
+
+/// The connection to one life of one worker.
+pub struct Link {
+    endpoint: Endpoint,
+    tls: TlsConnector,
+    dial_limit: Duration,
+    sender: Mutex<Option<SendRequest<LinkBody>>>,
+    dialling: tokio::sync::Mutex<()>,
+}
+
+/// What all links of a gateway have in common.
+#[derive(Debug)]
+pub struct LinkContext {
+    /// The crypto provider.
+    pub crypto: Arc<CryptoProvider>,
+    /// The gateway's certificate.
+    pub certificate: GatewayCertificate,
+    /// The gateway's bounds.
+    pub limits: Limits,
+}
+
+/// The name that requests carry on a link. It means nothing, because the key is pinned, but HTTP/2
+/// requires an authority and TLS libraries a server name.
+const AUTHORITY: &str = "worker.patchbay.invalid";
+
+/// The URI of a path (and query) on a link.
+pub fn link_uri(path_and_query: &str) -> Result<http::Uri, http::Error> {
+    http::Uri::builder()
+        .scheme("https")
+        .authority(AUTHORITY)
+        .path_and_query(path_and_query)
+        .build()
+}
+
+/// Flow-control windows for what comes from workers: the stream's is large enough for a response at
+/// loopback speed, the connection's for several.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+impl Link {
+    /// A link that dials at its first request.
+    pub fn new(offer: &Offer, context: &LinkContext) -> Result<Self, DialError> {
+        let config = client_config(
+            context.crypto.clone(),
+            &context.certificate,
+            offer.fingerprint,
+        )
+        .map_err(DialError::Config)?;
+        Ok(Self {
+            endpoint: offer.endpoint.clone(),
+            tls: TlsConnector::from(Arc::new(config)),
+            dial_limit: context.limits.dial,
+            sender: Mutex::new(None),
+            dialling: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Sends one request and returns its answer as soon as the headers are there. Dropping the future or
+    /// the answer's body resets the stream, which tells the worker that nobody waits any more.
+    pub async fn send(&self, request: Request<LinkBody>) -> Result<Response<Incoming>, SendError> {
+        let mut sender = self.sender().await.map_err(SendError::Dial)?;
+        sender.send_request(request).await.map_err(classify)
+    }
+
+    async fn sender(&self) -> Result<SendRequest<LinkBody>, DialError> {
+        if let Some(sender) = self.live_sender() {
+            return Ok(sender);
+        }
+        let _one_at_a_time = self.dialling.lock().await;
+        if let Some(sender) = self.live_sender() {
+            return Ok(sender);
+        }
+        let sender = timeout(self.dial_limit, self.dial())
+            .await
+            .map_err(|_| DialError::TimedOut(self.dial_limit))??;
+        *self.sender.lock() = Some(sender.clone());
+        Ok(sender)
+    }
+
+    fn live_sender(&self) -> Option<SendRequest<LinkBody>> {
+        self.sender
+            .lock()
+            .as_ref()
+            .filter(|sender| !sender.is_closed())
+            .cloned()
+    }
+
+    async fn dial(&self) -> Result<SendRequest<LinkBody>, DialError> {
+        match &self.endpoint {
+            Endpoint::Unix(path) => {
+                let stream = UnixStream::connect(path)
+                    .await
+                    .map_err(DialError::Connect)?;
+                self.handshake(stream).await
+            }
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect(address)
+                    .await
+                    .map_err(DialError::Connect)?;
+                stream.set_nodelay(true).map_err(DialError::Connect)?;
+                self.handshake(stream).await
+            }
+        }
+    }
+
+    async fn handshake<S>(&self, stream: S) -> Result<SendRequest<LinkBody>, DialError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let name = ServerName::try_from(AUTHORITY)
+            .map_err(|_| DialError::Config(rustls::Error::General("server name".into())))?;
+        let stream = self
+            .tls
+            .connect(name, stream)
+            .await
+            .map_err(DialError::Tls)?;
+        let (sender, connection) = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .max_header_list_size(64 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(DialError::Http)?;
+        // ends by itself once the connection is closed and no sender is left
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a worker ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+fn classify(error: hyper::Error) -> SendError {
+    if error.is_canceled() {
+        return SendError::NotSent(error);
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>()
+            && h2.is_reset()
+            && h2.reason() == Some(h2::Reason::REFUSED_STREAM)
+        {
+            return SendError::Refused;
+        }
+        source = cause.source();
+    }
+    SendError::Broken(error)
+}

@@ -1,0 +1,207 @@
+//! Whether a request was meant for this gateway: its `Host`, and the `Origin` of a browser.
+//!
+//! A browser page can make requests to any address, a loopback one included, under a host name that its
+//! author controls (DNS rebinding). MCP therefore requires the `Origin` to be checked (403), and because
+//! the worker is given another `Host` than the client sent, that is checked here too. This module must
+//! not know routes or credentials.
+
+use http::{HeaderMap, Uri, header, uri::Authority};
+use std::collections::BTreeSet;
+
+/// Why a request was not meant for this gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotForUs {
+    /// No host, several, or none that this gateway answers to.
+    #[error(
+        "the Host of the request is not one that this gateway answers to; if it is reached under \
+         this name on purpose, start it with --allowed-host"
+    )]
+    Host,
+    /// A browser page of another site.
+    #[error(
+        "the Origin of the request is not allowed; if a browser page of this origin shall use the \
+         gateway, start it with --allowed-origin"
+    )]
+    Origin,
+}
+
+/// The names under which a gateway may be addressed.
+#[derive(Debug, Clone, Default)]
+pub struct AllowedNames {
+    hosts: BTreeSet<String>,
+    origins: BTreeSet<String>,
+}
+
+impl AllowedNames {
+    /// Loopback names, and further hosts (no port) and origins (`scheme://host[:port]`), any case.
+    pub fn new(
+        hosts: impl IntoIterator<Item = String>,
+        origins: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let loopback = ["localhost", "127.0.0.1", "[::1]"].map(String::from);
+        Self {
+            hosts: loopback
+                .into_iter()
+                .chain(hosts)
+                .map(|h| h.to_ascii_lowercase())
+                .collect(),
+            origins: origins
+                .into_iter()
+                .map(|o| o.to_ascii_lowercase())
+                .collect(),
+        }
+    }
+
+    /// Checks a request and returns its host, lower case, without port. `class_hosts` are the hosts that
+    /// the routes are limited to.
+    pub fn check<'a>(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        mut class_hosts: impl Iterator<Item = &'a str>,
+    ) -> Result<String, NotForUs> {
+        let host = request_host(uri, headers).ok_or(NotForUs::Host)?;
+        let is_known = self.hosts.contains(&host)
+            || class_hosts.any(|class_host| class_host.eq_ignore_ascii_case(&host));
+        if !is_known {
+            return Err(NotForUs::Host);
+        }
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => Ok(host),
+            (Some(origin), None) => {
+                let origin = origin
+                    .to_str()
+                    .map_err(|_| NotForUs::Origin)?
+                    .to_ascii_lowercase();
+                if self.allows_origin(&origin) {
+                    Ok(host)
+                } else {
+                    Err(NotForUs::Origin)
+                }
+            }
+            (Some(_), Some(_)) => Err(NotForUs::Origin),
+        }
+    }
+
+    /// An origin is allowed by name, or if its host is one of this gateway's own (on any port: the pages
+    /// of local development tools live on other ports of the same host).
+    fn allows_origin(&self, origin: &str) -> bool {
+        if self.origins.contains(origin) {
+            return true;
+        }
+        let Some(authority) = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"))
+        else {
+            return false;
+        };
+        host_of_authority(authority).is_some_and(|host| self.hosts.contains(&host))
+    }
+}
+
+/// HTTP/2 names the host in the URI, HTTP/1.1 in exactly one `Host` header. Where both are present they
+/// must agree (RFC 9113, 8.3.1).
+fn request_host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let header = match (hosts.next(), hosts.next()) {
+        (None, _) => None,
+        (Some(host), None) => Some(host_of_authority(host.to_str().ok()?)?),
+        (Some(_), Some(_)) => return None,
+    };
+    let target = uri.host().map(str::to_ascii_lowercase);
+    match (header, target) {
+        (Some(header), Some(target)) => (header == target).then_some(header),
+        (header, target) => header.or(target),
+    }
+}
+
+/// The host of `host[:port]`, lower case; an IPv6 address keeps its brackets. User info, paths and garbage
+/// have none.
+fn host_of_authority(authority: &str) -> Option<String> {
+    let parsed: Authority = authority.parse().ok()?;
+    (!parsed.as_str().contains('@')).then(|| parsed.host().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn check(names: &AllowedNames, headers: &[(&str, &str)]) -> Result<String, NotForUs> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(
+                http::HeaderName::try_from(*name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        names.check(
+            &Uri::from_static("/mcp"),
+            &map,
+            ["class.example"].into_iter(),
+        )
+    }
+
+    #[test]
+    fn loopback_names_and_class_hosts_are_ours_on_any_port() {
+        let names = AllowedNames::new([], []);
+        for (host, parsed) in [
+            ("localhost:8080", "localhost"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("[::1]:80", "[::1]"),
+            ("CLASS.example", "class.example"),
+        ] {
+            assert_eq!(check(&names, &[("host", host)]).as_deref(), Ok(parsed));
+        }
+    }
+
+    #[test]
+    fn a_rebound_or_doubtful_host_is_refused() {
+        let names = AllowedNames::new([], []);
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1@evil",
+            "user@localhost",
+            "",
+        ] {
+            assert_eq!(
+                check(&names, &[("host", host)]),
+                Err(NotForUs::Host),
+                "{host}"
+            );
+        }
+        assert_eq!(check(&names, &[]), Err(NotForUs::Host));
+        let two = [("host", "localhost"), ("host", "localhost")];
+        assert_eq!(check(&names, &two), Err(NotForUs::Host));
+    }
+
+    #[test]
+    fn a_host_header_that_contradicts_the_target_is_refused() {
+        let names = AllowedNames::new([], []);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+        let target = Uri::from_static("http://127.0.0.1/mcp");
+        assert_eq!(
+            names.check(&target, &headers, [].into_iter()),
+            Err(NotForUs::Host)
+        );
+    }
+
+    #[test]
+    fn a_browser_page_of_another_site_is_refused() {
+        let names = AllowedNames::new([], ["https://app.example".to_owned()]);
+        let with = |origin| check(&names, &[("host", "localhost:8080"), ("origin", origin)]);
+        assert!(with("http://localhost:6274").is_ok());
+        assert!(with("https://APP.example").is_ok());
+        for bad in [
+            "https://evil.example",
+            "null",
+            "http://localhost.evil.example",
+            "file://",
+        ] {
+            assert_eq!(with(bad), Err(NotForUs::Origin), "{bad}");
+        }
+    }
+}

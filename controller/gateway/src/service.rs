@@ -1,0 +1,386 @@
+//! One request, from its headers to its answer: the one way through.
+//!
+//! Each step is a module; this one only puts them in order, and decides what may be tried again after a
+//! worker refused a request that its MCP server never saw.
+
+use crate::{
+    activate::{Activator, Bound, Request as Activation},
+    authn::{Admitted, Authenticator, presented},
+    config::Limits,
+    forward::{
+        body::{End, Source},
+        headers,
+        link::{LinkBody, LinkContext, SendError, link_uri},
+    },
+    metrics::Metrics,
+    origin::AllowedNames,
+    respond::{Refusal, refuse},
+    waiting::WaitingRoom,
+    well_known::is_well_known,
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request::Parts};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use patchbay_core::{
+    grant::GrantSource,
+    link::{MISDIRECTED, REFUSAL_HEADER, SERVER_UNREACHABLE, forward_path},
+    orchestrator::Orchestrator,
+    routing::{Route, RouteTable},
+    tenant::TenantName,
+};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::time::Instant;
+
+/// The gateway's data path. It is shared by all connections.
+pub struct Gateway {
+    routes: Arc<ArcSwap<RouteTable>>,
+    names: AllowedNames,
+    authenticator: Authenticator,
+    activator: Activator,
+    waiting: Arc<WaitingRoom>,
+    limits: Limits,
+    metrics: Metrics,
+}
+
+/// What a gateway is made of.
+pub struct Composition {
+    /// The routes; may be exchanged at any time.
+    pub routes: Arc<ArcSwap<RouteTable>>,
+    /// The names that it answers to.
+    pub names: AllowedNames,
+    /// Who judges credentials.
+    pub authenticator: Authenticator,
+    /// Where workers are.
+    pub orchestrator: Arc<dyn Orchestrator>,
+    /// Where grants come from.
+    pub grants: Arc<dyn GrantSource>,
+    /// What links to workers need, and the bounds.
+    pub links: Arc<LinkContext>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// How often a request whose MCP server saw nothing of it is sent to another worker. Each time needs a
+/// worker that was alive when it was looked up and left before the request arrived.
+const MAX_ATTEMPTS: usize = 4;
+
+/// What an answer's outcome is called in metrics when a worker gave it.
+const FORWARDED: &str = "forwarded";
+
+impl Gateway {
+    /// A gateway.
+    pub fn new(parts: Composition) -> Self {
+        let Composition {
+            routes,
+            names,
+            authenticator,
+            orchestrator,
+            grants,
+            links,
+            metrics,
+        } = parts;
+        let limits = links.limits;
+        Self {
+            routes,
+            names,
+            authenticator,
+            activator: Activator::new(orchestrator, grants, links),
+            waiting: WaitingRoom::new(limits.waiters_per_tenant, limits.waiting_bytes),
+            limits,
+            metrics,
+        }
+    }
+
+    /// The gateway's bounds.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the gateway counts.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Answers one request.
+    pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let request_id = uuid::Uuid::new_v4().simple().to_string();
+        let table = self.routes.load_full();
+        let (head, body) = request.into_parts();
+        let mut class = String::new();
+        match self
+            .answer(&table, head, body, &request_id, &mut class)
+            .await
+        {
+            Ok(response) => {
+                self.metrics.request(&class, FORWARDED);
+                response.map(AnswerBody::Worker)
+            }
+            Err(refusal) => {
+                self.metrics.request(&class, refusal.reason());
+                tracing::info!(
+                    request_id,
+                    class,
+                    reason = refusal.reason(),
+                    error = &refusal as &dyn std::error::Error,
+                    "refused"
+                );
+                refuse(&refusal, &request_id).map(AnswerBody::Own)
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        table: &RouteTable,
+        head: Parts,
+        body: Incoming,
+        request_id: &str,
+        class: &mut String,
+    ) -> Result<Response<Incoming>, Refusal> {
+        self.check_size(&head.headers, &body)?;
+        let class_hosts = table
+            .routes()
+            .iter()
+            .filter_map(|route| route.class.host.as_deref());
+        let host = self.names.check(&head.uri, &head.headers, class_hosts)?;
+        if is_well_known(head.uri.path(), table) {
+            return Err(Refusal::NoRoute);
+        }
+        let presented = presented::read(&head.headers, head.uri.query());
+        // without a credential, not even the existence of a path is told
+        let Some((route, rest)) = table.find(&host, head.uri.path()) else {
+            return Err(presented.err().map_or(Refusal::NoRoute, Refusal::Authn));
+        };
+        *class = route.class.name.to_string();
+        let admitted = self.authenticate(presented, route)?;
+        let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
+        let forward = Forward {
+            tenant: admitted.user.identity.tenant(&route.class.name),
+            admitted: &admitted,
+            route,
+            head: &head,
+            uri,
+            request_id: HeaderValue::from_str(request_id).map_err(|_| Refusal::NoRoute)?,
+        };
+        let source = Source::new(body, self.limits.body_bytes, self.limits.replay_bytes);
+        self.forward(&forward, &source).await
+    }
+
+    fn check_size(&self, headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
+        let bytes: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        if headers.len() > self.limits.headers || bytes > self.limits.header_bytes {
+            return Err(Refusal::HeadersTooLarge {
+                count: self.limits.headers,
+                bytes: self.limits.header_bytes,
+            });
+        }
+        if body.size_hint().lower() > self.limits.body_bytes {
+            return Err(Refusal::BodyTooLarge(self.limits.body_bytes));
+        }
+        Ok(())
+    }
+
+    fn authenticate(
+        &self,
+        presented: Result<presented::Presented, crate::authn::AuthnError>,
+        route: &Route,
+    ) -> Result<Admitted, Refusal> {
+        let outcome = presented.and_then(|presented| {
+            self.authenticator
+                .authenticate(presented, route, Timestamp::now())
+        });
+        match &outcome {
+            Ok(admitted) => {
+                self.metrics
+                    .authentication(Some(admitted.user.identity.mode), "ok");
+            }
+            Err(error) => self.metrics.authentication(None, error.reason()),
+        }
+        Ok(outcome?)
+    }
+
+    async fn forward(
+        &self,
+        forward: &Forward<'_>,
+        source: &Source<Incoming>,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let name = forward.tenant.name();
+        for _ in 0..MAX_ATTEMPTS {
+            let bound = self.worker(forward, &name).await?;
+            let body = source.attempt().ok_or(Refusal::WorkerReplaced)?;
+            match bound
+                .link
+                .send(forward.request(&bound, LinkBody::Forwarded(body))?)
+                .await
+            {
+                Ok(response) if is_refusal(&response, MISDIRECTED) => {
+                    tracing::warn!(
+                        tenant = %name, worker = %bound.placement.offer.worker,
+                        "a worker refused a request of its assigned tenant"
+                    );
+                    self.activator.forget(&name, &bound);
+                }
+                Ok(response) if is_refusal(&response, SERVER_UNREACHABLE) => {
+                    return Err(Refusal::ServerUnreachable);
+                }
+                Ok(mut response) => {
+                    headers::to_client(response.headers_mut());
+                    return Ok(response);
+                }
+                Err(SendError::Refused) => self.activator.worker_leaves(&name, &bound),
+                Err(SendError::NotSent(_)) => {}
+                Err(error @ SendError::Dial(_)) => {
+                    tracing::warn!(
+                        tenant = %name, worker = %bound.placement.offer.worker,
+                        error = &error as &dyn std::error::Error, "a bound worker cannot be dialled"
+                    );
+                    if !self.activator.settled(&bound).await {
+                        return Err(crate::activate::ActivateError::Unreachable.into());
+                    }
+                }
+                Err(SendError::Broken(error)) => {
+                    return Err(broken(source, &error, self.limits.body_bytes));
+                }
+            }
+        }
+        Err(Refusal::WorkerReplaced)
+    }
+
+    /// The tenant's worker: at once if it is bound, else as soon as it is, within the bounds of waiting.
+    async fn worker(
+        &self,
+        forward: &Forward<'_>,
+        name: &TenantName,
+    ) -> Result<Arc<Bound>, Refusal> {
+        let activation = Activation {
+            tenant: &forward.tenant,
+            name,
+            class: &forward.route.class,
+            user: &forward.admitted.user,
+            provisioning: forward.admitted.provisioning,
+        };
+        if let Some(bound) = self.activator.ready(&activation) {
+            return Ok(bound);
+        }
+        let _place = self.waiting.enter(name, forward.held_bytes(&self.limits))?;
+        let _counted = self.metrics.waiting();
+        let begun = Instant::now();
+        let bound = self.activator.activate(&activation).await?;
+        self.metrics.activation(begun.elapsed());
+        Ok(bound)
+    }
+}
+
+/// What stays the same over all attempts to forward one request.
+struct Forward<'a> {
+    tenant: patchbay_core::tenant::TenantKey,
+    admitted: &'a Admitted,
+    route: &'a Route,
+    head: &'a Parts,
+    uri: http::Uri,
+    request_id: HeaderValue,
+}
+
+impl Forward<'_> {
+    fn request(&self, bound: &Bound, body: LinkBody) -> Result<Request<LinkBody>, Refusal> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers::to_worker(
+            self.head.headers.clone(),
+            &bound.placement.claim,
+            &self.request_id,
+        )
+        .map_err(|_| Refusal::WorkerBroke)?;
+        Ok(request)
+    }
+
+    /// What this request holds while it waits: its headers, and the part of its body that flow control
+    /// may have let in.
+    fn held_bytes(&self, limits: &Limits) -> usize {
+        let headers: usize = self
+            .head
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        headers + limits.replay_bytes
+    }
+}
+
+fn is_refusal(response: &Response<Incoming>, reason: &str) -> bool {
+    let is_agents_own = response
+        .headers()
+        .get(REFUSAL_HEADER)
+        .is_some_and(|value| value == reason);
+    let expected = if reason == MISDIRECTED {
+        StatusCode::MISDIRECTED_REQUEST
+    } else {
+        StatusCode::BAD_GATEWAY
+    };
+    is_agents_own && response.status() == expected
+}
+
+fn broken(source: &Source<Incoming>, error: &hyper::Error, limit: u64) -> Refusal {
+    match source.end() {
+        Some(End::TooLong) => Refusal::BodyTooLarge(limit),
+        Some(End::ClientFailed) => Refusal::BodyIncomplete,
+        None => {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "a worker broke off"
+            );
+            Refusal::WorkerBroke
+        }
+    }
+}
+
+/// The body of an answer: a worker's, passed on frame by frame, or the gateway's own.
+pub enum AnswerBody {
+    /// A worker's.
+    Worker(Incoming),
+    /// The gateway's own.
+    Own(Full<Bytes>),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Worker(body) => Pin::new(body).poll_frame(cx),
+            Self::Own(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Worker(body) => body.is_end_stream(),
+            Self::Own(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Worker(body) => body.size_hint(),
+            Self::Own(body) => body.size_hint(),
+        }
+    }
+}
