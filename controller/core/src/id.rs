@@ -105,6 +105,18 @@ fn is_uid(text: &str) -> bool {
     matches!(text.len(), 1..=63) && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
 }
 
+impl From<uuid::Uuid> for TenantUid {
+    fn from(uid: uuid::Uuid) -> Self {
+        Self(uid.to_string())
+    }
+}
+
+impl From<uuid::Uuid> for Incarnation {
+    fn from(uid: uuid::Uuid) -> Self {
+        Self(uid.to_string())
+    }
+}
+
 /// Counts the assignments of one tenant, from 1. A worker serves exactly one epoch of one tenant, so a
 /// gateway that acts on an old assignment is refused (421) instead of served by the wrong worker.
 #[derive(

@@ -37,7 +37,11 @@ pub struct Tenant {
     pub epoch: Epoch,
     /// The worker that it has.
     pub worker: Option<Incarnation>,
-    /// How its last worker ended.
+    /// Whether an operator shut it out.
+    pub suspended: bool,
+    /// The worker that it has or had.
+    last_worker: Option<Incarnation>,
+    /// How its last worker ended, as far as that worker could say.
     pub last_farewell: Option<Farewell>,
 }
 
@@ -49,6 +53,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// An operator made a tenant, before any contact. One that is known already changes nothing.
+    pub fn provision(&mut self, key: TenantKey, suspended: bool, uid: TenantUid) {
+        self.tenants.entry(key.name()).or_insert(Tenant {
+            key,
+            uid,
+            epoch: Epoch::default(),
+            worker: None,
+            suspended,
+            last_worker: None,
+            last_farewell: None,
+        });
+    }
+
     /// A worker enrolled and is ready. One that is known already changes nothing: a worker never becomes
     /// anonymous again.
     pub fn worker_ready(&mut self, class: ClassName, offer: Offer) {
@@ -62,20 +79,26 @@ impl Ledger {
             });
     }
 
-    /// A worker is gone. Its tenant, which is returned, is asleep from now on.
-    pub fn worker_gone(
-        &mut self,
-        incarnation: &Incarnation,
-        farewell: Option<Farewell>,
-    ) -> Option<TenantName> {
+    /// A worker takes no new work any more. Its tenant, which is returned, is asleep from now on.
+    pub fn worker_gone(&mut self, incarnation: &Incarnation) -> Option<TenantName> {
         let worker = self.workers.remove(incarnation)?;
         let name = worker.tenant?;
         let tenant = self.tenants.get_mut(&name)?;
         if tenant.worker.as_ref() == Some(incarnation) {
             tenant.worker = None;
-            tenant.last_farewell = farewell;
         }
         Some(name)
+    }
+
+    /// Keeps the last words of a worker for its tenant, which may have another worker by now.
+    pub fn record_farewell(&mut self, incarnation: &Incarnation, farewell: Farewell) {
+        let tenant = self
+            .tenants
+            .values_mut()
+            .find(|t| t.last_worker.as_ref() == Some(incarnation));
+        if let Some(tenant) = tenant {
+            tenant.last_farewell = Some(farewell);
+        }
     }
 
     /// An anonymous worker of a class, none of `exclude`.
@@ -108,6 +131,9 @@ impl Ledger {
     ) -> Assignment {
         let name = key.name();
         let state = self.lookup(&name);
+        if state == TenantState::Suspended {
+            return Assignment::Refused(AssignRefusal::Suspended);
+        }
         if epoch != state.next_epoch() {
             return match state {
                 TenantState::Assigned(placement) if epoch <= placement.claim.epoch => {
@@ -141,10 +167,13 @@ impl Ledger {
             uid: fresh_uid,
             epoch,
             worker: None,
+            suspended: false,
+            last_worker: None,
             last_farewell: None,
         });
         tenant.epoch = epoch;
         tenant.worker = Some(offer.incarnation.clone());
+        tenant.last_worker = Some(offer.incarnation.clone());
         Assignment::Won(Placement {
             claim: Claim {
                 tenant: tenant.uid.clone(),
@@ -180,6 +209,11 @@ impl Ledger {
             .values()
             .filter(|w| w.class == *class && w.tenant.is_none())
             .count()
+    }
+
+    /// The worker of this incarnation, while it is known.
+    pub fn worker(&self, incarnation: &Incarnation) -> Option<&Offer> {
+        self.workers.get(incarnation).map(|worker| &worker.offer)
     }
 
     /// Whether a worker is known.
@@ -263,7 +297,7 @@ mod tests {
         assert_eq!(placement.offer, worker(2));
         assert_eq!(ledger.anonymous(&class()), 0);
         // the abandoned worker's end says nothing about the tenant any more
-        ledger.worker_gone(&worker(1).incarnation, None);
+        ledger.worker_gone(&worker(1).incarnation);
         assert!(matches!(
             ledger.lookup(&key(1).name()),
             TenantState::Assigned(_)
@@ -275,7 +309,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.worker_ready(class(), worker(1));
         ledger.assign(&key(1), &worker(1), Epoch(1), Limits::default(), uid(1));
-        ledger.worker_gone(&worker(1).incarnation, None);
+        ledger.worker_gone(&worker(1).incarnation);
         assert_eq!(
             ledger.lookup(&key(1).name()),
             TenantState::Asleep { last: Epoch(1) }
@@ -295,6 +329,28 @@ mod tests {
     }
 
     #[test]
+    fn a_provisioned_tenant_is_known_before_its_first_contact_and_a_suspended_one_gets_no_worker() {
+        let mut ledger = Ledger::default();
+        ledger.worker_ready(class(), worker(1));
+        ledger.provision(key(1), false, uid(1));
+        ledger.provision(key(2), true, uid(2));
+        assert_eq!(
+            ledger.lookup(&key(1).name()),
+            TenantState::Asleep { last: Epoch(0) }
+        );
+        assert_eq!(ledger.lookup(&key(2).name()), TenantState::Suspended);
+        assert_eq!(
+            ledger.assign(&key(2), &worker(1), Epoch(1), Limits::default(), uid(3)),
+            Assignment::Refused(AssignRefusal::Suspended)
+        );
+        let won = ledger.assign(&key(1), &worker(1), Epoch(1), Limits::default(), uid(4));
+        let Assignment::Won(placement) = won else {
+            panic!("{won:?}")
+        };
+        assert_eq!(placement.claim.tenant, uid(1));
+    }
+
+    #[test]
     fn the_limit_of_tenants_counts_those_with_a_worker() {
         let limits = Limits { tenants: Some(1) };
         let mut ledger = Ledger::default();
@@ -303,7 +359,7 @@ mod tests {
         ledger.assign(&key(1), &worker(1), Epoch(1), limits, uid(1));
         let refused = ledger.assign(&key(2), &worker(2), Epoch(1), limits, uid(2));
         assert_eq!(refused, Assignment::Refused(AssignRefusal::TenantLimit));
-        ledger.worker_gone(&worker(1).incarnation, None);
+        ledger.worker_gone(&worker(1).incarnation);
         let won = ledger.assign(&key(2), &worker(2), Epoch(1), limits, uid(2));
         assert!(matches!(won, Assignment::Won(_)));
     }
@@ -358,7 +414,7 @@ mod tests {
                     Step::Ready(_) => {}
                     Step::Gone(w) => {
                         dead.insert(w);
-                        ledger.worker_gone(&worker(w).incarnation, None);
+                        ledger.worker_gone(&worker(w).incarnation);
                     }
                     Step::Claim { tenant, worker: w, epoch_error } => {
                         let key = key(tenant);

@@ -10,6 +10,7 @@ use crate::{
     forward::link::{DialError, Link, LinkContext},
 };
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use patchbay_core::{
     class::WorkerClass,
@@ -24,7 +25,13 @@ use patchbay_core::{
     provider::Provisioning,
     tenant::{TenantKey, TenantName},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 use tokio::time::timeout;
 
 /// Why a tenant has no worker. The texts are for clients.
@@ -80,6 +87,8 @@ pub struct Request<'a> {
     pub user: &'a Authenticated,
     /// Whether a first contact makes a tenant.
     pub provisioning: Provisioning,
+    /// When the request arrived.
+    pub now: Timestamp,
 }
 
 /// All that this gateway remembers of tenants. It is derived from the control plane and from answers of
@@ -96,6 +105,8 @@ pub struct Activator {
 struct Slot {
     bound: ArcSwapOption<Bound>,
     flight: tokio::sync::Mutex<()>,
+    /// When a worker was last wanted, in milliseconds since 1970.
+    last_request: AtomicI64,
 }
 
 /// How one attempt to use a placement ended.
@@ -128,7 +139,15 @@ impl Activator {
     /// The tenant's worker, if it is bound and acknowledged this very credential: the common case.
     pub fn ready(&self, request: &Request<'_>) -> Option<Arc<Bound>> {
         let slot = self.slots.lock().get(request.name).cloned()?;
+        slot.last_request
+            .store(request.now.as_millisecond(), Ordering::Relaxed);
         self.current(&slot, request)
+    }
+
+    /// When this gateway last had a request of a tenant.
+    pub fn last_request(&self, name: &TenantName) -> Option<Timestamp> {
+        let slot = self.slots.lock().get(name).cloned()?;
+        Timestamp::from_millisecond(slot.last_request.load(Ordering::Relaxed)).ok()
     }
 
     fn current(&self, slot: &Slot, request: &Request<'_>) -> Option<Arc<Bound>> {

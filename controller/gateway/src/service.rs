@@ -104,6 +104,11 @@ impl Gateway {
         &self.limits
     }
 
+    /// When this gateway last had a request of a tenant.
+    pub fn last_request(&self, tenant: &TenantName) -> Option<Timestamp> {
+        self.activator.last_request(tenant)
+    }
+
     /// What the gateway counts.
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -269,6 +274,7 @@ impl Gateway {
             class: &forward.route.class,
             user: &forward.admitted.user,
             provisioning: forward.admitted.provisioning,
+            now: Timestamp::now(),
         };
         if let Some(bound) = self.activator.ready(&activation) {
             return Ok(bound);

@@ -1,0 +1,393 @@
+//! Workers as sandboxes of this machine: the embedded default.
+//!
+//! [`LocalOrchestrator`] is a control plane in one process: a ledger of who has which worker, and one
+//! task per class that keeps its pool filled. It does for one machine what the API server and the
+//! operator do for a cluster. It must not know HTTP, tokens or identities.
+
+mod launch;
+mod pool;
+mod run_dir;
+pub mod sandbox;
+mod worker;
+
+pub use run_dir::{RunDir, RunDirError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use patchbay_core::{
+    class::WorkerClass,
+    id::{ClassName, Epoch, Incarnation, TenantUid},
+    link::Farewell,
+    orchestrator::{
+        AssignRefusal, Assignment, Offer, OfferError, Orchestrator, TenantState, Unavailable,
+    },
+    placement::Ledger,
+    tenant::{TenantKey, TenantName},
+};
+use pool::{PoolPlan, PoolView};
+use sandbox::Launcher;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What the orchestrator needs to know of its surroundings.
+#[derive(Debug)]
+pub struct LocalConfig {
+    /// The worker's program.
+    pub worker_program: PathBuf,
+    /// The control plane's CA, PEM, for workers to trust.
+    pub roots: String,
+    /// How many workers of a class may be on their way to ready at one time.
+    pub max_starting: usize,
+}
+
+/// One tenant, for people: no secret, and nothing that is not in the ledger.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantRow {
+    /// The derived name.
+    pub tenant: TenantName,
+    /// The class.
+    pub class: ClassName,
+    /// `Ready` with a worker, `Asleep` without, or `Suspended`.
+    pub phase: &'static str,
+    /// The worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// How often the tenant was given a worker.
+    pub epoch: Epoch,
+    /// How its last worker ended, where one has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<patchbay_core::link::LeaveReason>,
+    /// When a call was last known to begin or end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_activity: Option<Timestamp>,
+}
+
+/// Workers as sandboxes of this machine.
+pub struct LocalOrchestrator {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+/// What the orchestrator's tasks have in common.
+struct Shared {
+    classes: BTreeMap<ClassName, Class>,
+    ledger: Mutex<Ledger>,
+    /// Counts changes of the ledger, so that waiters see those between their look and their wait.
+    version: watch::Sender<u64>,
+    launcher: Launcher,
+    config: LocalConfig,
+    run_dir: RunDir,
+    shutdown: CancellationToken,
+}
+
+struct Class {
+    class: Arc<WorkerClass>,
+    pool: Mutex<Pool>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    waiting: usize,
+    starting: usize,
+    failures: u32,
+    last_failure: Option<(Instant, String)>,
+}
+
+impl LocalOrchestrator {
+    /// Starts to fill the pools of `classes`. `tenants` were made by an operator; the flag says that one
+    /// is suspended.
+    pub fn start(
+        classes: &[Arc<WorkerClass>],
+        tenants: impl IntoIterator<Item = (TenantKey, bool)>,
+        launcher: Launcher,
+        config: LocalConfig,
+        run_dir: RunDir,
+    ) -> Arc<Self> {
+        let classes = classes
+            .iter()
+            .map(|class| {
+                let entry = Class { class: class.clone(), pool: Mutex::default() };
+                (class.name.clone(), entry)
+            })
+            .collect();
+        let mut ledger = Ledger::default();
+        for (key, suspended) in tenants {
+            ledger.provision(key, suspended, fresh_uid());
+        }
+        let shared = Arc::new(Shared {
+            classes,
+            ledger: Mutex::new(ledger),
+            version: watch::Sender::new(0),
+            launcher,
+            config,
+            run_dir,
+            shutdown: CancellationToken::new(),
+        });
+        let tasks = TaskTracker::new();
+        for entry in shared.classes.values() {
+            tasks.spawn(keep_filled(shared.clone(), entry.class.clone(), tasks.clone()));
+        }
+        Arc::new(Self { shared, tasks })
+    }
+
+    /// Ends every worker and waits until they are gone.
+    pub async fn shutdown(&self) {
+        self.shared.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Whether every class has as many anonymous workers as it shall keep, or has met a tenant.
+    pub fn is_ready(&self) -> bool {
+        let ledger = self.shared.ledger.lock();
+        self.shared.classes.iter().all(|(name, class)| {
+            ledger.anonymous(name) >= class.class.warm as usize
+                || ledger.tenants().any(|(_, tenant)| tenant.key.class == *name)
+        })
+    }
+
+    /// How many anonymous workers each class has.
+    pub fn anonymous(&self) -> Vec<(ClassName, usize)> {
+        let ledger = self.shared.ledger.lock();
+        self.shared.classes.keys().map(|name| (name.clone(), ledger.anonymous(name))).collect()
+    }
+
+    /// All tenants, for people.
+    pub fn tenants(&self) -> Vec<TenantRow> {
+        let ledger = self.shared.ledger.lock();
+        ledger
+            .tenants()
+            .map(|(name, tenant)| {
+                let worker =
+                    tenant.worker.as_ref().and_then(|incarnation| ledger.worker(incarnation));
+                TenantRow {
+                    tenant: name.clone(),
+                    class: tenant.key.class.clone(),
+                    phase: match worker {
+                        _ if tenant.suspended => "Suspended",
+                        Some(_) => "Ready",
+                        None => "Asleep",
+                    },
+                    worker: worker.map(|offer| offer.worker.to_string()),
+                    epoch: tenant.epoch,
+                    why: tenant.last_farewell.as_ref().map(|farewell| farewell.reason),
+                    last_activity: tenant.last_farewell.as_ref().and_then(|f| f.last_activity),
+                }
+            })
+            .collect()
+    }
+}
+
+impl Shared {
+    fn changed(&self) {
+        self.version.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// A worker of a class is ready.
+    fn worker_ready(&self, class: &ClassName, offer: Offer) {
+        self.ledger.lock().worker_ready(class.clone(), offer);
+        if let Some(class) = self.classes.get(class) {
+            let mut pool = class.pool.lock();
+            pool.starting = pool.starting.saturating_sub(1);
+            pool.failures = 0;
+            pool.last_failure = None;
+        }
+        self.changed();
+    }
+
+    /// A worker that had become ready takes no new work any more.
+    fn worker_gone(&self, incarnation: &Incarnation) {
+        let tenant = self.ledger.lock().worker_gone(incarnation);
+        if let Some(tenant) = tenant {
+            tracing::info!(%tenant, %incarnation, "a tenant's worker is gone");
+        }
+        self.changed();
+    }
+
+    fn record_farewell(&self, incarnation: &Incarnation, farewell: Farewell) {
+        self.ledger.lock().record_farewell(incarnation, farewell);
+    }
+
+    /// A worker ended before it was ready.
+    fn worker_failed(&self, class: &ClassName, why: String) {
+        if let Some(class) = self.classes.get(class) {
+            let mut pool = class.pool.lock();
+            pool.starting = pool.starting.saturating_sub(1);
+            pool.failures = pool.failures.saturating_add(1);
+            pool.last_failure = Some((Instant::now(), why));
+        }
+        self.changed();
+    }
+
+    /// What the pool's plan is made from; also counts the planned starts, so that a plan is carried out
+    /// once.
+    fn plan(&self, name: &ClassName) -> PoolPlan {
+        let Some(class) = self.classes.get(name) else { return PoolPlan::Rest };
+        let anonymous = self.ledger.lock().anonymous(name);
+        let mut pool = class.pool.lock();
+        let plan = PoolView {
+            warm: class.class.warm as usize,
+            waiting: pool.waiting,
+            anonymous,
+            starting: pool.starting,
+            max_starting: self.config.max_starting,
+            failures: pool.failures,
+            since_failure: pool.last_failure.as_ref().map_or(Duration::MAX, |(at, _)| at.elapsed()),
+        }
+        .plan();
+        if let PoolPlan::Start(count) = plan {
+            pool.starting += count;
+        }
+        plan
+    }
+}
+
+/// Keeps the pool of one class filled.
+async fn keep_filled(shared: Arc<Shared>, class: Arc<WorkerClass>, tasks: TaskTracker) {
+    let mut version = shared.version.subscribe();
+    loop {
+        version.mark_unchanged();
+        let back_off = match shared.plan(&class.name) {
+            PoolPlan::Start(count) => {
+                for _ in 0..count {
+                    tasks.spawn(worker::live(shared.clone(), class.clone()));
+                }
+                continue;
+            }
+            PoolPlan::BackOff(pause) => Some(pause),
+            PoolPlan::Rest => None,
+        };
+        let pause = async {
+            match back_off {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = version.changed() => if changed.is_err() { return },
+            () = pause => {}
+            () = shared.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// After this many workers in a row that did not become ready, waiting requests are told.
+const HOPELESS: u32 = 3;
+
+/// Counts a waiting tenant for as long as it lives.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    class: &'a Class,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(shared: &'a Shared, class: &'a Class) -> Self {
+        class.pool.lock().waiting += 1;
+        shared.changed();
+        Self { shared, class }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.class.pool.lock();
+        pool.waiting = pool.waiting.saturating_sub(1);
+        drop(pool);
+        self.shared.changed();
+    }
+}
+
+fn fresh_uid() -> TenantUid {
+    TenantUid::from(uuid::Uuid::new_v4())
+}
+
+#[async_trait]
+impl Orchestrator for LocalOrchestrator {
+    fn lookup(&self, tenant: &TenantName) -> TenantState {
+        self.shared.ledger.lock().lookup(tenant)
+    }
+
+    async fn offer(
+        &self,
+        tenant: &TenantKey,
+        exclude: &[Incarnation],
+    ) -> Result<Offer, OfferError> {
+        let shared = &*self.shared;
+        let class = shared.classes.get(&tenant.class).ok_or(OfferError::UnknownClass)?;
+        let mut version = shared.version.subscribe();
+        let mut waiting = None;
+        loop {
+            version.mark_unchanged();
+            let picked = shared.ledger.lock().pick(&tenant.class, exclude);
+            if let Some(offer) = picked {
+                return Ok(offer);
+            }
+            {
+                let pool = class.pool.lock();
+                if let Some((_, why)) = pool.last_failure.as_ref()
+                    && pool.failures >= HOPELESS
+                {
+                    return Err(OfferError::NotStarting(why.clone()));
+                }
+            }
+            waiting.get_or_insert_with(|| Waiting::begin(shared, class));
+            tokio::select! {
+                changed = version.changed() => {
+                    changed.map_err(|_| OfferError::ShuttingDown)?;
+                }
+                () = shared.shutdown.cancelled() => return Err(OfferError::ShuttingDown),
+            }
+        }
+    }
+
+    async fn assign(
+        &self,
+        tenant: &TenantKey,
+        offer: &Offer,
+        epoch: Epoch,
+    ) -> Result<Assignment, Unavailable> {
+        let Some(class) = self.shared.classes.get(&tenant.class) else {
+            return Ok(Assignment::Refused(AssignRefusal::OfferGone));
+        };
+        let assignment = self.shared.ledger.lock().assign(
+            tenant,
+            offer,
+            epoch,
+            class.class.limits,
+            fresh_uid(),
+        );
+        if let Assignment::Won(placement) = &assignment {
+            tracing::info!(
+                tenant = %tenant.name(), class = %tenant.class, worker = %placement.offer.worker,
+                epoch = %placement.claim.epoch, "a tenant has a worker"
+            );
+            self.shared.changed();
+        }
+        Ok(assignment)
+    }
+
+    fn report_gone(&self, incarnation: &Incarnation) {
+        self.shared.worker_gone(incarnation);
+    }
+
+    async fn gone(&self, incarnation: &Incarnation) {
+        let mut version = self.shared.version.subscribe();
+        loop {
+            version.mark_unchanged();
+            if !self.shared.ledger.lock().contains(incarnation) {
+                return;
+            }
+            if version.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}

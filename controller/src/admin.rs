@@ -1,0 +1,79 @@
+//! What operators look at: `/livez`, `/readyz`, `/metrics`, `/tenants`. No secret, no way to change
+//! anything, loopback only.
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use parking_lot::Mutex;
+use patchbay_gateway::{Gateway, origin::AllowedNames};
+use patchbay_orchestrator::local::{LocalOrchestrator, TenantRow};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use std::sync::Arc;
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) orchestrator: Arc<LocalOrchestrator>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) registry: Arc<Mutex<Registry>>,
+}
+
+/// The pages.
+pub(crate) fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/tenants", get(tenants))
+        .layer(middleware::from_fn(only_loopback_names))
+        .with_state(admin)
+}
+
+/// A page of another site, under a name that it rebound to loopback, sees nothing.
+async fn only_loopback_names(request: Request, next: Next) -> Response {
+    let names = AllowedNames::new([], []);
+    match names.check(request.uri(), request.headers(), std::iter::empty()) {
+        Ok(_) => next.run(request).await,
+        Err(error) => (StatusCode::FORBIDDEN, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    if admin.orchestrator.is_ready() {
+        return "ok\n".into_response();
+    }
+    let missing: Vec<_> = admin
+        .orchestrator
+        .anonymous()
+        .into_iter()
+        .map(|(class, ready)| format!("{class}: {ready} warm workers\n"))
+        .collect();
+    (StatusCode::SERVICE_UNAVAILABLE, missing.concat()).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &admin.registry.lock()) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn tenants(State(admin): State<Admin>) -> Json<Vec<TenantRow>> {
+    let mut rows = admin.orchestrator.tenants();
+    for row in &mut rows {
+        // the worker's own word comes when it leaves; until then, what the gateway saw
+        row.last_activity = row
+            .last_activity
+            .max(admin.gateway.last_request(&row.tenant));
+    }
+    Json(rows)
+}

@@ -1,0 +1,148 @@
+//! The command line.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use jiff::Timestamp;
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+/// One isolated MCP worker per user.
+///
+/// Patchbay reads the API key or token of a user's first request, claims an isolated read-only worker for
+/// that user and routes the user's MCP sessions to it.
+#[derive(Debug, Parser)]
+#[command(name = "patchbay", version, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run gateway and workers on this machine, with workers as sandboxes.
+    Local(LocalArgs),
+    /// Check that this machine can run workers as sandboxes, and say what to fix.
+    Doctor(DoctorArgs),
+    /// Make an API key: prints the key once, and the entry for an IdentityProvider.
+    ApiKey(ApiKeyArgs),
+    /// Print the Tenant object of a user, to provision it by hand.
+    Tenant(TenantArgs),
+}
+
+/// Arguments of `patchbay local`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LocalArgs {
+    /// YAML documents (WorkerClass, IdentityProvider): files, or folders of *.yaml and *.yml.
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where clients connect.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080",
+        env = "PATCHBAY_LISTEN"
+    )]
+    pub(crate) listen: SocketAddr,
+    /// Where operators look: /livez, /readyz, /metrics, /tenants. Loopback only.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9090",
+        env = "PATCHBAY_ADMIN_LISTEN"
+    )]
+    pub(crate) admin_listen: SocketAddr,
+    /// PEM file of the certificate (and intermediates) that clients see; enables TLS.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        env = "PATCHBAY_TLS_CERT"
+    )]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        env = "PATCHBAY_TLS_KEY"
+    )]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Listen without TLS on an address that is not loopback (TLS ends in front of the gateway).
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+    /// A further host name under which clients reach the gateway (loopback names are always allowed).
+    #[arg(long = "allowed-host", value_name = "HOST")]
+    pub(crate) allowed_hosts: Vec<String>,
+    /// A further origin whose browser pages may use the gateway, such as https://app.example.
+    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
+    pub(crate) allowed_origins: Vec<String>,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
+}
+
+/// Where the sandboxes' parts are.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct SandboxArgs {
+    /// The worker program [default: patchbay-worker beside this program].
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_WORKER")]
+    pub(crate) worker: Option<PathBuf>,
+    /// Directory for sockets [default: patchbay below $XDG_RUNTIME_DIR, else /run/patchbay for root].
+    #[arg(long, value_name = "DIR", env = "PATCHBAY_RUN_DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+}
+
+/// Arguments of `patchbay doctor`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
+}
+
+/// Arguments of `patchbay api-key`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ApiKeyArgs {
+    /// The user that the key stands for.
+    #[arg(long)]
+    pub(crate) subject: String,
+    /// The key's public id, 1 to 32 lower-case letters and digits [default: random].
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// When the key ends, such as 2027-01-01T00:00:00Z [default: never].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// Arguments of `patchbay tenant`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TenantArgs {
+    /// Who vouches for the user: a token's `iss`, a catalog's origin, or an API key provider's issuer.
+    #[arg(long)]
+    pub(crate) issuer: String,
+    /// The user, in the issuer's words.
+    #[arg(long)]
+    pub(crate) subject: String,
+    /// The WorkerClass.
+    #[arg(long)]
+    pub(crate) class: String,
+}
+
+impl Args {
+    /// Runs the command.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Local(args) => crate::local::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Doctor(args) => crate::doctor::run(args),
+            Command::ApiKey(args) => crate::api_key::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Tenant(args) => crate::tenant::run(args).map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

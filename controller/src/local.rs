@@ -1,0 +1,299 @@
+//! `patchbay local`: gateway, broker and local orchestrator in one process.
+//!
+//! It reads the documents, refuses what is wrong with them, builds the parts, serves until the first
+//! signal and drains; a second signal ends it at once.
+
+use crate::{
+    admin::{self, Admin},
+    args::{LocalArgs, SandboxArgs},
+    ca, telemetry,
+};
+use anyhow::{Context, bail, ensure};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use patchbay_broker::Broker;
+use patchbay_core::{
+    class::WorkerClass, digest::DigestKey, provider::IdentityProvider, routing::RouteTable,
+    tenant::TenantKey,
+};
+use patchbay_crds::{documents, worker_class::ignored_locally};
+use patchbay_gateway::{
+    Gateway, Limits, Listener, authn::Authenticator, forward::link::LinkContext, metrics::Metrics,
+    origin::AllowedNames, service::Composition,
+};
+use patchbay_orchestrator::local::{
+    LocalConfig, LocalOrchestrator, RunDir,
+    sandbox::{Cgroups, Instance, Launcher, Tools},
+};
+use prometheus_client::registry::Registry;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Runs until a signal.
+pub(crate) fn run(args: LocalArgs) -> anyhow::Result<()> {
+    telemetry::install()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(args))
+}
+
+async fn serve(args: LocalArgs) -> anyhow::Result<()> {
+    let LocalArgs {
+        files,
+        listen,
+        admin_listen,
+        tls_cert,
+        tls_key,
+        insecure_listen,
+        allowed_hosts,
+        allowed_origins,
+        sandbox,
+    } = args;
+    let Configuration {
+        classes,
+        providers,
+        tenants,
+    } = read_documents(&files)?;
+    let routes = RouteTable::build(&classes, &providers)
+        .map_err(|errors| refused("the documents contradict each other", &errors))?;
+    ensure!(
+        admin_listen.ip().is_loopback(),
+        "--admin-listen {admin_listen} must be a loopback address: what it shows is for this machine"
+    );
+    let tls = tls_cert
+        .zip(tls_key)
+        .map(|(cert, key)| tls_config(&cert, &key))
+        .transpose()?;
+    // the addresses first: a second instance fails here, before it starts any worker
+    let listener = Listener::bind(listen, tls, insecure_listen).await?;
+    let admin_socket = TcpListener::bind(admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {admin_listen} (--admin-listen)"))?;
+
+    let ca = ca::make()?;
+    let orchestrator = start_orchestrator(&classes, tenants, sandbox, ca.roots)?;
+    let mut registry = Registry::default();
+    let gateway = Arc::new(Gateway::new(Composition {
+        routes: Arc::new(ArcSwap::from_pointee(routes)),
+        names: AllowedNames::new(allowed_hosts, allowed_origins),
+        authenticator: Authenticator::new(DigestKey::generate()?),
+        orchestrator: orchestrator.clone(),
+        grants: Arc::new(Broker::new()),
+        links: Arc::new(LinkContext {
+            crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            certificate: ca.gateway,
+            limits: Limits::default(),
+        }),
+        metrics: Metrics::register(&mut registry),
+    }));
+
+    let shutdown = CancellationToken::new();
+    let pages = admin::router(Admin {
+        orchestrator: orchestrator.clone(),
+        gateway: gateway.clone(),
+        registry: Arc::new(Mutex::new(registry)),
+    });
+    let admin_address = admin_socket.local_addr()?;
+    let admin = tokio::spawn(
+        axum::serve(admin_socket, pages)
+            .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+            .into_future(),
+    );
+    announce(&classes, &listener, admin_address)?;
+    let serving = tokio::spawn(listener.serve(gateway, shutdown.clone()));
+
+    wait_for_signal().await?;
+    tracing::info!("shutting down; a second signal ends at once");
+    shutdown.cancel();
+    let drained = async {
+        serving.await?;
+        orchestrator.shutdown().await;
+        admin.await??;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        drained = drained => drained,
+        second = wait_for_signal() => {
+            second?;
+            // dropping the runtime ends the sandboxes with this process
+            Ok(())
+        }
+    }
+}
+
+/// What the documents say, ready for use.
+struct Configuration {
+    classes: Vec<Arc<WorkerClass>>,
+    providers: Vec<Arc<IdentityProvider>>,
+    tenants: Vec<(TenantKey, bool)>,
+}
+
+fn read_documents(files: &[PathBuf]) -> anyhow::Result<Configuration> {
+    let unusable = |errors: Vec<_>| refused("the documents are not usable", &errors);
+    let documents = documents::load(files).map_err(unusable)?;
+    let valid = documents.validate().map_err(unusable)?;
+    for (origin, class) in &documents.classes {
+        let fields = ignored_locally(class).join(", ");
+        tracing::info!(document = %origin, fields, "used by clusters only, ignored here");
+    }
+    ensure!(
+        !valid.classes.is_empty(),
+        "the documents hold no WorkerClass: there is nothing to serve"
+    );
+    Ok(Configuration {
+        classes: valid.classes.into_iter().map(Arc::new).collect(),
+        providers: valid.providers.into_iter().map(Arc::new).collect(),
+        tenants: valid
+            .tenants
+            .into_iter()
+            .map(|made| (made.key, made.suspended))
+            .collect(),
+    })
+}
+
+fn refused(what: &str, errors: &[impl std::fmt::Display]) -> anyhow::Error {
+    let list: String = errors
+        .iter()
+        .map(|error| format!("\n  - {error}"))
+        .collect();
+    anyhow::anyhow!("{what}:{list}")
+}
+
+fn tls_config(cert: &PathBuf, key: &PathBuf) -> anyhow::Result<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| {
+            format!(
+                "cannot read certificates from {} (--tls-cert)",
+                cert.display()
+            )
+        })?;
+    ensure!(
+        !chain.is_empty(),
+        "{} (--tls-cert) holds no certificate",
+        cert.display()
+    );
+    let key_der = PrivateKeyDer::from_pem_file(key).with_context(|| {
+        format!(
+            "cannot read a private key from {} (--tls-key)",
+            key.display()
+        )
+    })?;
+    ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key_der)
+        .with_context(|| {
+            format!(
+                "{} and {} do not fit each other",
+                cert.display(),
+                key.display()
+            )
+        })
+}
+
+fn start_orchestrator(
+    classes: &[Arc<WorkerClass>],
+    tenants: Vec<(TenantKey, bool)>,
+    args: SandboxArgs,
+    roots: String,
+) -> anyhow::Result<Arc<LocalOrchestrator>> {
+    let SandboxArgs { worker, run_dir } = args;
+    let worker_program = worker_program(worker)?;
+    let root = run_root(run_dir)?;
+    let (run_dir, swept) = RunDir::create(&root)?;
+    let cgroups = Cgroups::open(&Instance::new()?);
+    let ended = cgroups
+        .sweep()
+        .context("cannot clean up after an earlier start")?;
+    if !swept.is_empty() || !ended.is_empty() {
+        tracing::info!(?swept, ?ended, "cleaned up after an earlier start");
+    }
+    if let Some(why) = cgroups.degraded() {
+        tracing::warn!(
+            condition = "IsolationDegraded",
+            why,
+            "workers are bounded less than they should be"
+        );
+    }
+    let launcher = Launcher::new(Tools::with_worker(&worker_program), cgroups)
+        .context("sandboxes cannot be run here; `patchbay doctor` says what to fix")?;
+    let max_starting = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .max(2);
+    let config = LocalConfig {
+        worker_program,
+        roots,
+        max_starting,
+    };
+    Ok(LocalOrchestrator::start(
+        classes, tenants, launcher, config, run_dir,
+    ))
+}
+
+/// The worker's program: as told, or beside this one.
+pub(crate) fn worker_program(told: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let path = match told {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("patchbay-worker"),
+    };
+    let found = path.canonicalize().with_context(|| {
+        format!(
+            "there is no worker program at {} (--worker)",
+            path.display()
+        )
+    })?;
+    ensure!(
+        found.is_file(),
+        "{} (--worker) is not a file",
+        found.display()
+    );
+    Ok(found)
+}
+
+fn run_root(told: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = told {
+        return Ok(std::path::absolute(path)?);
+    }
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        return Ok(PathBuf::from(runtime).join("patchbay"));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/run/patchbay".into());
+    }
+    bail!("XDG_RUNTIME_DIR is not set: give a directory for sockets with --run-dir")
+}
+
+fn announce(
+    classes: &[Arc<WorkerClass>],
+    listener: &Listener,
+    admin: SocketAddr,
+) -> anyhow::Result<()> {
+    let scheme = if listener.is_tls() { "https" } else { "http" };
+    let address = listener.address()?;
+    for class in classes {
+        let url = format!("{scheme}://{address}{}", class.path);
+        tracing::info!(class = %class.name, url, warm = class.warm, "serving");
+    }
+    tracing::info!(url = format!("http://{admin}"), "admin pages");
+    Ok(())
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}

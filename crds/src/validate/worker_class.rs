@@ -1,0 +1,396 @@
+//! From a `WorkerClass` as written to a validated one.
+//!
+//! This module must not know how workers are made.
+
+use super::{
+    FieldError, Findings, Problem, address, cidr, duration, member, name, not_empty,
+    quantity::{self, MIB, TIB},
+};
+use crate::{
+    WorkerClass,
+    worker_class::{
+        CatalogCredentials, CredentialSource, Credentials, Egress, Limits, Local, Profile,
+        Resources, Server, Start, Tmpfs, Transport, WorkerClassSpec,
+    },
+};
+use patchbay_core::{class, id::ClassName, idle::IdlePolicy};
+use std::{collections::BTreeMap, time::Duration};
+
+const DAY: Duration = Duration::from_hours(24);
+const MOST_IDLE: (&str, Duration) = ("30d", DAY.saturating_mul(30));
+const MOST_AGE: (&str, Duration) = ("365d", DAY.saturating_mul(365));
+const MOST_DRAIN: (&str, Duration) = ("10m", Duration::from_mins(10));
+const MOST_WARM: u32 = 1000;
+
+/// Names that Patchbay sets itself, or that would hand every user of the class one identity.
+const RESERVED_ENV: [&str; 5] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "QUILT_API_KEY",
+    "HOME",
+];
+
+/// Names that decide where the MCP server's requests go; programs read them in either case.
+const RESERVED_ENV_ANY_CASE: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// The class in the words of the core, or everything that is wrong with it.
+pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldError>> {
+    let mut findings = Findings::default();
+    let f = &mut findings;
+    let WorkerClassSpec {
+        path,
+        host,
+        image,
+        command,
+        env,
+        transport,
+        server,
+        profile,
+        start,
+        resources,
+        tmpfs,
+        // for clusters: placement says nothing about what a worker may do
+        runtime_class_name: _,
+        node_selector: _,
+        tolerations: _,
+        egress,
+        idle_timeout,
+        max_age,
+        drain_timeout,
+        forget_after,
+        warm,
+        limits,
+        credentials,
+        tools,
+        local,
+    } = &class.spec;
+
+    let metadata_name = class.metadata.name.as_deref();
+    let name = f.check("metadata.name", name(metadata_name, ClassName::parse));
+    f.check("spec.path", address::route_path(path));
+    if let Some(host) = host {
+        f.check("spec.host", address::dns_name(host));
+    }
+    f.check(
+        "spec.image",
+        not_empty(image, "name the MCP server's image"),
+    );
+    self::command(f, "spec.command", command);
+    self::env(f, env);
+    let start = self::start(f, *start);
+    let transport = self::transport(f, *transport, server);
+    let resources = self::resources(f, resources);
+    let tmpfs = self::tmpfs(f, tmpfs);
+    let egress = self::egress(f, egress);
+    let idle_timeout = f.check(
+        "spec.idleTimeout",
+        duration::bounded(idle_timeout, MOST_IDLE),
+    );
+    let max_age = max_age
+        .as_ref()
+        .map(|age| f.check("spec.maxAge", duration::bounded(age, MOST_AGE)));
+    let drain = f.check(
+        "spec.drainTimeout",
+        duration::bounded(drain_timeout, MOST_DRAIN),
+    );
+    let fix = "leave it out: no tenant is forgotten";
+    f.unsupported("spec.forgetAfter", forget_after.is_some(), fix);
+    let warm = f.check("spec.warm", self::warm(*warm));
+    let limits = self::limits(f, limits);
+    let credentials = self::credentials(f, credentials);
+    let fix = "leave it out: all tools are offered";
+    f.unsupported("spec.tools", tools.is_some(), fix);
+    let local = self::local(f, local);
+
+    let whole = || {
+        Some(class::WorkerClass {
+            name: name?,
+            path: path.clone(),
+            host: host.clone(),
+            image: image.clone(),
+            command: command.clone(),
+            env: env.clone(),
+            transport,
+            profile: match profile {
+                Profile::Generic => class::Profile::Generic,
+                Profile::Quilt => class::Profile::Quilt,
+            },
+            start,
+            resources: resources?,
+            tmpfs: tmpfs?,
+            egress,
+            idle: IdlePolicy {
+                idle_timeout: idle_timeout?,
+                max_age: max_age.flatten(),
+            },
+            drain: drain?,
+            warm: warm?,
+            limits,
+            credentials: credentials?,
+            local,
+        })
+    };
+    let whole = whole();
+    findings.finish(whole)
+}
+
+fn command(findings: &mut Findings, field: &str, command: &[String]) {
+    let Some(program) = command.first() else {
+        let fix = "write the absolute path of a program and its arguments";
+        findings.add(field, Problem::new("is empty", fix));
+        return;
+    };
+    findings.check(format!("{field}[0]"), address::file_path(program));
+    for (index, argument) in command.iter().enumerate().skip(1) {
+        if argument.contains('\0') {
+            let problem = Problem::new("contains a zero byte", "remove it");
+            findings.add(format!("{field}[{index}]"), problem);
+        }
+    }
+}
+
+fn env(findings: &mut Findings, env: &BTreeMap<String, String>) {
+    for (name, value) in env {
+        let field = member("spec.env", name);
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+        let is_reserved = RESERVED_ENV.contains(&name.as_str())
+            || RESERVED_ENV_ANY_CASE
+                .iter()
+                .any(|reserved| reserved.eq_ignore_ascii_case(name));
+        if !is_name {
+            let problem = "is not the name of an environment variable";
+            let fix = "use letters, digits and `_`, not starting with a digit";
+            findings.add(field, Problem::with(name, problem, fix));
+        } else if is_reserved {
+            let fix = "remove it: credentials come from `spec.credentials`, and Patchbay sets HOME \
+                       and the proxy itself";
+            findings.add(field, Problem::with(name, "is reserved", fix));
+        } else if value.contains('\0') {
+            findings.add(field, Problem::new("contains a zero byte", "remove it"));
+        }
+    }
+}
+
+fn start(findings: &mut Findings, start: Start) -> class::Start {
+    let fix = "use `warm`, the default";
+    if start == Start::OnBind {
+        findings.unsupported_value("spec.start", "onBind", fix);
+    }
+    class::Start::Warm
+}
+
+fn transport(findings: &mut Findings, transport: Transport, server: &Server) -> class::Transport {
+    let fix = "use `http`, the default";
+    if transport == Transport::Stdio {
+        findings.unsupported_value("spec.transport", "stdio", fix);
+    }
+    let Server {
+        port,
+        path,
+        ready_path,
+    } = server;
+    self::port(findings, "spec.server.port", *port);
+    findings.check("spec.server.path", address::server_path(path));
+    if let Some(path) = ready_path {
+        findings.check("spec.server.readyPath", address::server_path(path));
+    }
+    class::Transport::Http {
+        port: *port,
+        path: path.clone(),
+        ready_path: ready_path.clone(),
+    }
+}
+
+fn port(findings: &mut Findings, field: impl Into<String>, port: u16) {
+    if port == 0 {
+        findings.add(field, Problem::new("0 is not a port", "use 1 to 65535"));
+    }
+}
+
+fn resources(findings: &mut Findings, resources: &Resources) -> Option<class::Resources> {
+    let Resources { memory, pids } = resources;
+    if *pids == 0 {
+        let problem = Problem::new("0 leaves no process to run", "use at least 1");
+        findings.add("spec.resources.pids", problem);
+    }
+    let bytes = quantity::bounded(memory, ("64Mi", 64 * MIB), ("1Ti", TIB));
+    let memory_bytes = findings.check("spec.resources.memory", bytes)?;
+    Some(class::Resources {
+        memory_bytes,
+        pids: *pids,
+    })
+}
+
+fn tmpfs(findings: &mut Findings, tmpfs: &Tmpfs) -> Option<class::TmpfsSizes> {
+    let Tmpfs { home, tmp, run } = tmpfs;
+    let mut size = |field: &str, text: &str| {
+        // less than a page is no file system
+        let bytes = quantity::bounded(text, ("4Ki", 4096), ("1Ti", TIB));
+        findings.check(format!("spec.tmpfs.{field}"), bytes)
+    };
+    let (home, tmp, run) = (size("home", home), size("tmp", tmp), size("run", run));
+    Some(class::TmpfsSizes {
+        home: home?,
+        tmp: tmp?,
+        run: run?,
+    })
+}
+
+fn egress(findings: &mut Findings, egress: &Egress) -> class::Egress {
+    let Egress { hosts, cidrs } = egress;
+    for (index, range) in cidrs.iter().enumerate() {
+        findings.check(format!("spec.egress.cidrs[{index}]"), cidr(range));
+    }
+    let hosts: Vec<_> = hosts
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| {
+            let field = format!("spec.egress.hosts[{index}]");
+            findings.check(format!("{field}.host"), address::host(&entry.host));
+            port(findings, format!("{field}.port"), entry.port);
+            class::HostPort {
+                host: entry.host.clone(),
+                port: entry.port,
+                plain_http: entry.plain_http,
+            }
+        })
+        .collect();
+    let places: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    findings.unique(places.iter().map(String::as_str), |index| {
+        format!("spec.egress.hosts[{index}]")
+    });
+    class::Egress { hosts }
+}
+
+fn warm(warm: i32) -> Result<u32, Problem> {
+    u32::try_from(warm)
+        .ok()
+        .filter(|warm| *warm <= MOST_WARM)
+        .ok_or_else(|| {
+            let problem = format!("{warm} is out of range");
+            Problem::new(problem, format!("use 0 to {MOST_WARM}"))
+        })
+}
+
+fn limits(findings: &mut Findings, limits: &Limits) -> class::Limits {
+    let Limits {
+        tenants,
+        requests_per_second,
+        concurrent_calls,
+    } = limits;
+    let fix = "leave it out: it would not be enforced";
+    let is_set = requests_per_second.is_some();
+    findings.unsupported("spec.limits.requestsPerSecond", is_set, fix);
+    let is_set = concurrent_calls.is_some();
+    findings.unsupported("spec.limits.concurrentCalls", is_set, fix);
+    if *tenants == Some(0) {
+        let fix = "use at least 1, or leave it out for no limit";
+        findings.add(
+            "spec.limits.tenants",
+            Problem::new("0 shuts everyone out", fix),
+        );
+    }
+    class::Limits { tenants: *tenants }
+}
+
+fn credentials(
+    findings: &mut Findings,
+    credentials: &Credentials,
+) -> Option<class::CredentialSource> {
+    let Credentials {
+        source,
+        catalog,
+        files,
+        env,
+    } = credentials;
+    let fix = "leave it out: nothing would be written";
+    findings.unsupported("spec.credentials.files", files.is_some(), fix);
+    let fix = "leave it out: nothing would be set";
+    findings.unsupported("spec.credentials.env", env.is_some(), fix);
+    match (source, catalog) {
+        (CredentialSource::None, None) => Some(class::CredentialSource::None),
+        (CredentialSource::Catalog, Some(catalog)) => {
+            let catalog = self::catalog(findings, catalog);
+            Some(class::CredentialSource::Catalog(catalog))
+        }
+        (CredentialSource::Catalog, None) => {
+            let fix = "say `catalog.origin` and `catalog.registry`";
+            let problem = Problem::new("is missing, though `source` is `catalog`", fix);
+            findings.add("spec.credentials.catalog", problem);
+            None
+        }
+        (CredentialSource::None, Some(_)) => {
+            let fix = "set `source: catalog`, or remove it";
+            let problem = Problem::new("is set, though `source` is `none`", fix);
+            findings.add("spec.credentials.catalog", problem);
+            None
+        }
+        (CredentialSource::AssumeRole, _) => unsupported_source(findings, "assumeRole"),
+        (CredentialSource::WebIdentity, _) => unsupported_source(findings, "webIdentity"),
+        (CredentialSource::InlineClaims, _) => unsupported_source(findings, "inlineClaims"),
+        (CredentialSource::Ambient, _) => unsupported_source(findings, "ambient"),
+    }
+}
+
+fn unsupported_source(findings: &mut Findings, source: &str) -> Option<class::CredentialSource> {
+    let fix = "use `none` or `catalog`";
+    findings.unsupported_value("spec.credentials.source", source, fix);
+    None
+}
+
+fn catalog(findings: &mut Findings, catalog: &CatalogCredentials) -> class::CatalogSource {
+    const FIELD: &str = "spec.credentials.catalog";
+    let CatalogCredentials {
+        origin,
+        registry,
+        region,
+        exchange,
+    } = catalog;
+    findings.check(format!("{FIELD}.origin"), address::origin(origin));
+    findings.check(format!("{FIELD}.registry"), address::origin(registry));
+    let is_region = !region.is_empty()
+        && region
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    if !is_region {
+        let fix = "write a region such as `us-east-1`";
+        let problem = Problem::with(region, "is not an AWS region", fix);
+        findings.add(format!("{FIELD}.region"), problem);
+    }
+    let fix = "leave it out: users present a token that the catalog takes";
+    findings.unsupported(&format!("{FIELD}.exchange"), exchange.is_some(), fix);
+    class::CatalogSource {
+        origin: origin.clone(),
+        registry: registry.clone(),
+        region: region.clone(),
+    }
+}
+
+fn local(findings: &mut Findings, local: &Local) -> class::LocalOptions {
+    let Local {
+        read_only_paths,
+        command,
+    } = local;
+    for (index, path) in read_only_paths.iter().enumerate() {
+        let field = format!("spec.local.readOnlyPaths[{index}]");
+        if path.bytes().all(|c| c == b'/') && !path.is_empty() {
+            let fix = "list the folders that the MCP server needs";
+            findings.add(field, Problem::with(path, "shows the whole machine", fix));
+        } else {
+            findings.check(field, address::file_path(path));
+        }
+    }
+    if let Some(command) = command {
+        self::command(findings, "spec.local.command", command);
+    }
+    class::LocalOptions {
+        read_only_paths: read_only_paths.iter().map(Into::into).collect(),
+        command: command.clone(),
+    }
+}
+
+#[cfg(test)]
+#[path = "worker_class_tests.rs"]
+mod tests;

@@ -1,0 +1,325 @@
+//! What a `WorkerClass` may say, and how each mistake is answered.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn minimal() -> Value {
+    json!({"image": "registry.example/server:1", "command": ["/usr/bin/server"]})
+}
+
+/// The minimal spec with `value` at the JSON pointer `at`, whose parents are made.
+fn with(at: &str, value: Value) -> Value {
+    let mut spec = minimal();
+    let mut place = &mut spec;
+    for segment in at.split('/') {
+        place = &mut place[segment];
+    }
+    *place = value;
+    spec
+}
+
+fn class(spec: Value) -> WorkerClass {
+    WorkerClass::new("quilt", serde_json::from_value(spec).unwrap())
+}
+
+fn errors(spec: Value) -> Vec<FieldError> {
+    validate(&class(spec)).unwrap_err()
+}
+
+fn fields(spec: Value) -> Vec<String> {
+    errors(spec).into_iter().map(|error| error.field).collect()
+}
+
+#[test]
+fn the_least_that_can_be_written_is_a_class_with_the_documented_defaults() {
+    let mut expected = patchbay_core::fixtures::class("quilt", "/mcp");
+    expected.resources.pids = 256;
+    expected.tmpfs = class::TmpfsSizes {
+        home: 64 * MIB,
+        tmp: 100 * MIB,
+        run: 10 * MIB,
+    };
+    assert_eq!(validate(&class(minimal())), Ok(expected));
+}
+
+#[test]
+fn everything_that_can_be_written_arrives() {
+    let spec = json!({
+        "path": "/q/mcp",
+        "host": "mcp.example.com",
+        "image": "registry.example/quilt:1",
+        "command": ["/opt/python", "-m", "quilt_mcp"],
+        "env": {"LOG_LEVEL": "debug", "_x": ""},
+        "server": {"port": 9000, "path": "/mcp/", "readyPath": "/healthz"},
+        "profile": "quilt",
+        "resources": {"memory": "1Gi", "pids": 64},
+        "tmpfs": {"home": "1Mi", "tmp": "2Mi", "run": "3Mi"},
+        "egress": {"hosts": [
+            {"host": "s3.example", "plainHttp": true}, {"host": "::1", "port": 80}
+        ]},
+        "idleTimeout": "1h30m",
+        "maxAge": "12h",
+        "drainTimeout": "10m",
+        "warm": 1000,
+        "limits": {"tenants": 7},
+        "credentials": {"source": "catalog", "catalog": {
+            "origin": "https://c.example", "registry": "https://r.example:8443",
+            "region": "eu-west-1"
+        }},
+        "local": {"readOnlyPaths": ["/opt/venv"], "command": ["/opt/venv/bin/python"]},
+    });
+    let class = validate(&class(spec)).unwrap();
+    assert_eq!(
+        (class.path.as_str(), class.host.as_deref()),
+        ("/q/mcp", Some("mcp.example.com"))
+    );
+    assert_eq!(class.command[1..], ["-m", "quilt_mcp"]);
+    assert_eq!(class.env["LOG_LEVEL"], "debug");
+    let class::Transport::Http {
+        port,
+        path,
+        ready_path,
+    } = &class.transport;
+    assert_eq!(
+        (*port, path.as_str(), ready_path.as_deref()),
+        (9000, "/mcp/", Some("/healthz"))
+    );
+    assert_eq!(class.profile, class::Profile::Quilt);
+    assert_eq!(
+        (class.resources.memory_bytes, class.resources.pids),
+        (1 << 30, 64)
+    );
+    assert_eq!(
+        [class.tmpfs.home, class.tmpfs.tmp, class.tmpfs.run],
+        [1, 2, 3].map(|n| n * MIB)
+    );
+    let hosts: Vec<_> = class
+        .egress
+        .hosts
+        .iter()
+        .map(|h| (h.to_string(), h.plain_http))
+        .collect();
+    assert_eq!(
+        hosts,
+        [
+            ("s3.example:443".to_owned(), true),
+            ("::1:80".to_owned(), false)
+        ]
+    );
+    assert_eq!(class.idle.idle_timeout, Duration::from_mins(90));
+    assert_eq!(class.idle.max_age, Some(DAY / 2));
+    assert_eq!(class.drain, Duration::from_mins(10));
+    assert_eq!((class.warm, class.limits.tenants), (1000, Some(7)));
+    let class::CredentialSource::Catalog(catalog) = &class.credentials else {
+        panic!("{:?}", class.credentials);
+    };
+    assert_eq!(catalog.registry, "https://r.example:8443");
+    assert_eq!(catalog.region, "eu-west-1");
+    assert_eq!(class.local_command(), ["/opt/venv/bin/python"]);
+    assert_eq!(
+        class.local.read_only_paths,
+        [std::path::Path::new("/opt/venv")]
+    );
+}
+
+#[test]
+fn each_bad_value_is_named_by_its_field() {
+    for (at, value, field) in [
+        ("path", json!("/mcp/"), "spec.path"),
+        ("path", json!("/.well-known/x"), "spec.path"),
+        ("host", json!("Mcp.example"), "spec.host"),
+        ("image", json!(" "), "spec.image"),
+        ("command", json!([]), "spec.command"),
+        ("command", json!(["server"]), "spec.command[0]"),
+        ("command", json!(["/s", "a\0b"]), "spec.command[1]"),
+        ("env", json!({"1X": "a"}), "spec.env.1X"),
+        ("env", json!({"X": "a\0"}), "spec.env.X"),
+        ("server/port", json!(0), "spec.server.port"),
+        ("server/path", json!("mcp"), "spec.server.path"),
+        ("server/readyPath", json!("x"), "spec.server.readyPath"),
+        ("resources/memory", json!("63Mi"), "spec.resources.memory"),
+        ("resources/memory", json!("2Ti"), "spec.resources.memory"),
+        ("resources/pids", json!(0), "spec.resources.pids"),
+        ("tmpfs/home", json!("0"), "spec.tmpfs.home"),
+        ("tmpfs/tmp", json!("x"), "spec.tmpfs.tmp"),
+        ("tmpfs/run", json!("2Ti"), "spec.tmpfs.run"),
+        (
+            "egress/hosts",
+            json!([{"host": "*.example"}]),
+            "spec.egress.hosts[0].host",
+        ),
+        (
+            "egress/hosts",
+            json!([{"host": "a", "port": 0}]),
+            "spec.egress.hosts[0].port",
+        ),
+        (
+            "egress/hosts",
+            json!([{"host": "a"}, {"host": "a"}]),
+            "spec.egress.hosts[1]",
+        ),
+        ("egress/cidrs", json!(["10.0.0.0"]), "spec.egress.cidrs[0]"),
+        ("idleTimeout", json!("0s"), "spec.idleTimeout"),
+        ("idleTimeout", json!("31d"), "spec.idleTimeout"),
+        ("maxAge", json!("soon"), "spec.maxAge"),
+        ("drainTimeout", json!("11m"), "spec.drainTimeout"),
+        ("warm", json!(-1), "spec.warm"),
+        ("warm", json!(1001), "spec.warm"),
+        ("limits/tenants", json!(0), "spec.limits.tenants"),
+        (
+            "credentials/source",
+            json!("catalog"),
+            "spec.credentials.catalog",
+        ),
+        (
+            "local/readOnlyPaths",
+            json!(["opt"]),
+            "spec.local.readOnlyPaths[0]",
+        ),
+        (
+            "local/readOnlyPaths",
+            json!(["/"]),
+            "spec.local.readOnlyPaths[0]",
+        ),
+        (
+            "local/readOnlyPaths",
+            json!(["/a/../etc"]),
+            "spec.local.readOnlyPaths[0]",
+        ),
+        ("local/command", json!([]), "spec.local.command"),
+        ("local/command", json!(["python"]), "spec.local.command[0]"),
+    ] {
+        assert_eq!(fields(with(at, value.clone())), [field], "{at} {value}");
+    }
+}
+
+#[test]
+fn origins_of_a_catalog_are_checked() {
+    let catalog =
+        json!({"origin": "https://C.example", "registry": "http://r", "region": "US EAST"});
+    let spec = with(
+        "credentials",
+        json!({"source": "catalog", "catalog": catalog}),
+    );
+    assert_eq!(
+        fields(spec),
+        ["origin", "registry", "region"].map(|f| format!("spec.credentials.catalog.{f}"))
+    );
+}
+
+#[test]
+fn a_catalog_that_would_not_be_used_is_refused() {
+    let catalog = json!({"origin": "https://c.example", "registry": "https://r.example"});
+    let spec = with("credentials/catalog", catalog);
+    assert_eq!(fields(spec), ["spec.credentials.catalog"]);
+}
+
+#[test]
+fn the_environment_carries_no_credential_and_no_proxy() {
+    for name in [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "QUILT_API_KEY",
+        "HOME",
+        "HTTP_PROXY",
+        "https_proxy",
+        "No_Proxy",
+        "all_proxy",
+    ] {
+        let errors = errors(with("env", json!({name: "x"})));
+        assert_eq!(errors.len(), 1, "{name}");
+        assert!(errors[0].problem.contains("is reserved"), "{}", errors[0]);
+    }
+    assert!(validate(&class(with("env", json!({"AWS_REGION": "us-east-1"})))).is_ok());
+}
+
+#[test]
+fn what_this_release_cannot_do_is_refused_by_name() {
+    let exchange = json!({"source": "catalog", "catalog": {
+        "origin": "https://c.example", "registry": "https://r.example",
+        "exchange": {"tokenEndpoint": "https://i.example/token", "audience": "c"}
+    }});
+    for (at, value, field) in [
+        ("transport", json!("stdio"), "spec.transport"),
+        ("start", json!("onBind"), "spec.start"),
+        ("forgetAfter", json!("90d"), "spec.forgetAfter"),
+        ("tools", json!({"deny": ["x"]}), "spec.tools"),
+        ("tools", json!({}), "spec.tools"),
+        (
+            "limits/requestsPerSecond",
+            json!(1),
+            "spec.limits.requestsPerSecond",
+        ),
+        (
+            "limits/concurrentCalls",
+            json!(1),
+            "spec.limits.concurrentCalls",
+        ),
+        (
+            "credentials/source",
+            json!("assumeRole"),
+            "spec.credentials.source",
+        ),
+        (
+            "credentials/source",
+            json!("webIdentity"),
+            "spec.credentials.source",
+        ),
+        (
+            "credentials/source",
+            json!("inlineClaims"),
+            "spec.credentials.source",
+        ),
+        (
+            "credentials/source",
+            json!("ambient"),
+            "spec.credentials.source",
+        ),
+        ("credentials/files", json!([]), "spec.credentials.files"),
+        ("credentials/env", json!({"T": "x"}), "spec.credentials.env"),
+        ("credentials", exchange, "spec.credentials.catalog.exchange"),
+    ] {
+        let errors = errors(with(at, value));
+        assert_eq!(errors.len(), 1, "{at}: {errors:?}");
+        assert_eq!(errors[0].field, field);
+        let problem = &errors[0].problem;
+        assert!(
+            problem.ends_with("is not supported in this release"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn what_only_clusters_use_is_no_error() {
+    let mut spec = minimal();
+    spec["runtimeClassName"] = json!("gvisor");
+    spec["nodeSelector"] = json!({"disk": "ssd"});
+    spec["tolerations"] = json!([{"key": "k", "operator": "Exists"}]);
+    spec["egress"] = json!({"cidrs": ["10.0.0.0/8"]});
+    assert!(validate(&class(spec)).is_ok());
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let mut spec = with("warm", json!(-1));
+    spec["path"] = json!("mcp");
+    spec["idleTimeout"] = json!("x");
+    let mut wrong = class(spec);
+    wrong.metadata.name = Some("Bad".into());
+    let fields: Vec<_> = validate(&wrong)
+        .unwrap_err()
+        .into_iter()
+        .map(|e| e.field)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "metadata.name",
+            "spec.path",
+            "spec.idleTimeout",
+            "spec.warm"
+        ]
+    );
+}

@@ -1,0 +1,449 @@
+//! `WorkerClass`: what a worker is and where it is reached.
+//!
+//! These types hold what was written, defaults filled in; `crate::validate` says whether it makes
+//! sense. The comments on fields are what `kubectl explain` shows: they speak to users. This module
+//! must not know how workers are made.
+
+mod credentials;
+
+pub use credentials::{
+    CatalogCredentials, CredentialFile, CredentialSource, Credentials, TokenExchange,
+};
+
+use crate::condition::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a worker is and where it is reached.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "patchbay.dev",
+    version = "v1alpha1",
+    kind = "WorkerClass",
+    plural = "workerclasses",
+    namespaced,
+    shortname = "wc",
+    category = "patchbay",
+    status = "WorkerClassStatus",
+    derive = "PartialEq",
+    scale(
+        spec_replicas_path = ".spec.warm",
+        status_replicas_path = ".status.warm",
+        label_selector_path = ".status.selector"
+    ),
+    doc = "A class of MCP server workers: what a worker is, where it is reached, and what bounds \
+           it. Every user of a class gets a worker of their own."
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkerClassSpec {
+    /// Path under which the gateway serves this class. Default: `/mcp`.
+    #[serde(default = "default_mcp_path")]
+    pub path: String,
+    /// Host name that the path is limited to. Without it, the path is served for every host name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Image of the MCP server's container. Required; one machine without a cluster ignores it.
+    #[schemars(length(min = 1))]
+    pub image: String,
+    /// Command line of the MCP server; the first element is an absolute path.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// Environment of the MCP server, which is otherwise built from nothing: plain configuration.
+    /// Never put secrets here: anyone who may read this object can read them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// How the MCP server is spoken to: `http` (streamable HTTP on a loopback port) or `stdio`.
+    /// Default: `http`.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Where the MCP server listens, for `transport: http`.
+    #[serde(default)]
+    pub server: Server,
+    /// What Patchbay knows of the MCP server beyond MCP: `generic` (nothing) or `quilt` (the files
+    /// and environment of quilt-mcp). Default: `generic`.
+    #[serde(default)]
+    pub profile: Profile,
+    /// When the MCP server is started: `warm` (with the worker, before any user) or `onBind` (when
+    /// a user is given the worker, for servers that read credentials only at their start). Default:
+    /// `warm`.
+    #[serde(default)]
+    pub start: Start,
+    /// Bounds on one worker.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Sizes of the places that the MCP server may write to. All are memory, and vanish with the
+    /// worker.
+    #[serde(default)]
+    pub tmpfs: Tmpfs,
+    /// `RuntimeClass` of the worker's pod, for example `gvisor`. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<String>,
+    /// Labels that a node must have to run a worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// Node taints that a worker's pod tolerates, as in a pod's `tolerations`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::free_form_objects")]
+    pub tolerations: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
+    /// Where the MCP server may connect to. Default: nowhere.
+    #[serde(default)]
+    pub egress: Egress,
+    /// A worker leaves after this long without a call, as a duration such as `90s`, `15m` or
+    /// `1h30m`. From `1s` to `30d`. Default: `15m`.
+    #[serde(default = "default_idle_timeout")]
+    pub idle_timeout: String,
+    /// A worker that is older than this leaves at its next idle moment, as a duration such as
+    /// `12h`. Default: never for its age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
+    /// How long a leaving worker may finish the calls in flight, as a duration. At most `10m`.
+    /// Default: `30s`.
+    #[serde(default = "default_drain_timeout")]
+    pub drain_timeout: String,
+    /// A tenant that had no worker for this long is deleted, as a duration such as `90d`. Default:
+    /// never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_after: Option<String>,
+    /// How many workers that belong to nobody yet are kept ready, 0 to 1000. Default: 1.
+    #[serde(default = "default_warm")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub warm: i32,
+    /// Bounds on the users of the class. Default: none.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Where the user's credentials for the MCP server come from.
+    #[serde(default)]
+    pub credentials: Credentials,
+    /// Which tools of the MCP server users may see and call. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Tools>,
+    /// What is used only on one machine without a cluster.
+    #[serde(default)]
+    pub local: Local,
+}
+
+fn default_mcp_path() -> String {
+    "/mcp".into()
+}
+
+fn default_idle_timeout() -> String {
+    "15m".into()
+}
+
+fn default_drain_timeout() -> String {
+    "30s".into()
+}
+
+const fn default_warm() -> i32 {
+    1
+}
+
+/// How the MCP server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Transport {
+    /// Streamable HTTP on a loopback port of the worker.
+    #[default]
+    Http,
+    /// Standard input and output.
+    Stdio,
+}
+
+/// What Patchbay knows of the MCP server beyond MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Profile {
+    /// Nothing.
+    #[default]
+    Generic,
+    /// The files and environment of quilt-mcp.
+    Quilt,
+}
+
+/// When the MCP server is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Start {
+    /// With the worker.
+    #[default]
+    Warm,
+    /// When a user is given the worker.
+    OnBind,
+}
+
+/// Where the MCP server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Server {
+    /// Loopback port, 1 to 65535. Default: 8000.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// Path of the MCP endpoint. Default: `/mcp`.
+    pub path: String,
+    /// Path that answers with a 2xx status once the server is ready. Default: any answer counts as
+    /// ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_path: Option<String>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            port: 8000,
+            path: default_mcp_path(),
+            ready_path: None,
+        }
+    }
+}
+
+/// Bounds on one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resources {
+    /// Memory of the MCP server, its tmpfs included, as a quantity such as `512Mi` or `2Gi`. From
+    /// `64Mi` to `1Ti`. Default: `512Mi`.
+    pub memory: String,
+    /// Processes and threads of the MCP server, 1 to 4194304. Default: 256.
+    #[schemars(range(min = 1, max = 4_194_304))]
+    pub pids: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            memory: "512Mi".into(),
+            pids: 256,
+        }
+    }
+}
+
+/// Sizes of the places that the MCP server may write to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tmpfs {
+    /// Its home directory, as a quantity. Default: `64Mi`.
+    pub home: String,
+    /// `/tmp`, as a quantity. Default: `100Mi`.
+    pub tmp: String,
+    /// `/run`, as a quantity. Default: `10Mi`.
+    pub run: String,
+}
+
+impl Default for Tmpfs {
+    fn default() -> Self {
+        Self {
+            home: "64Mi".into(),
+            tmp: "100Mi".into(),
+            run: "10Mi".into(),
+        }
+    }
+}
+
+/// Where the MCP server may connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Egress {
+    /// Hosts that are reached through the worker's proxy. In a cluster this binds only programs
+    /// that honour the proxy; `cidrs` is the boundary there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<EgressHost>,
+    /// Address ranges that the worker's `NetworkPolicy` allows, such as `10.0.0.0/8`. Used in
+    /// clusters only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cidrs: Vec<String>,
+}
+
+/// One host that the MCP server may connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressHost {
+    /// DNS name or IP address, lower case, without wildcard.
+    pub host: String,
+    /// TCP port, 1 to 65535. Default: 443.
+    #[serde(default = "default_https_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// Whether plain `http://` requests may be made, besides tunnels. Default: false.
+    #[serde(default)]
+    pub plain_http: bool,
+}
+
+const fn default_https_port() -> u16 {
+    443
+}
+
+/// Bounds on the users of a class.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// Users that may have a worker at one time, 1 to 1000000. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub tenants: Option<u32>,
+    /// Requests per second of one user, 1 to 1000000. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_second: Option<u32>,
+    /// Calls of one user that run at one time, 1 to 1000000. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub concurrent_calls: Option<u32>,
+}
+
+/// Which tools users may see and call.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tools {
+    /// Names of the only tools that are offered. Default: all that are not denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<String>>,
+    /// Names of tools that are never offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deny: Option<Vec<String>>,
+}
+
+/// What is used only on one machine without a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Local {
+    /// Further absolute paths of the machine that the MCP server may read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read_only_paths: Vec<String>,
+    /// Command line on this machine, where it differs from the image's. Default: `spec.command`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+}
+
+/// What is observed of a class.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WorkerClassStatus {
+    /// Workers that are ready and belong to nobody yet.
+    pub warm: i32,
+    /// Workers that belong to a user.
+    pub bound: i32,
+    /// Workers that are leaving.
+    pub draining: i32,
+    /// Users of the class, with or without a worker.
+    pub tenants: i32,
+    /// Users that wait for a worker now.
+    pub waiting: i32,
+    /// Label selector of the workers that belong to nobody yet, for the scale subresource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The generation of the spec that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What holds of the class, and why.
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The fields of a class that say nothing on one machine without a cluster and that this one sets;
+/// meant for one log line. What would weaken isolation by being ignored is refused instead.
+pub fn ignored_locally(class: &WorkerClass) -> Vec<&'static str> {
+    let spec = &class.spec;
+    [
+        ("spec.image", true),
+        ("spec.runtimeClassName", spec.runtime_class_name.is_some()),
+        ("spec.nodeSelector", spec.node_selector.is_some()),
+        ("spec.tolerations", spec.tolerations.is_some()),
+        ("spec.egress.cidrs", !spec.egress.cidrs.is_empty()),
+    ]
+    .into_iter()
+    .filter_map(|(field, is_set)| is_set.then_some(field))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec(json: serde_json::Value) -> Result<WorkerClassSpec, serde_json::Error> {
+        serde_json::from_value(json)
+    }
+
+    #[test]
+    fn image_and_command_suffice_and_the_rest_has_the_documented_defaults() {
+        let spec = spec(json!({"image": "i", "command": ["/c"]})).unwrap();
+        assert_eq!(spec.path, "/mcp");
+        assert_eq!(spec.transport, Transport::Http);
+        assert_eq!(
+            (spec.server.port, spec.server.path.as_str()),
+            (8000, "/mcp")
+        );
+        assert_eq!((spec.profile, spec.start), (Profile::Generic, Start::Warm));
+        assert_eq!(spec.resources.memory, "512Mi");
+        assert_eq!(spec.resources.pids, 256);
+        let Tmpfs { home, tmp, run } = &spec.tmpfs;
+        assert_eq!([home, tmp, run], ["64Mi", "100Mi", "10Mi"]);
+        assert_eq!(spec.idle_timeout, "15m");
+        assert_eq!(spec.drain_timeout, "30s");
+        assert_eq!((spec.max_age, spec.forget_after), (None, None));
+        assert_eq!(spec.warm, 1);
+        assert_eq!(spec.egress, Egress::default());
+        assert_eq!(spec.limits, Limits::default());
+        assert_eq!(spec.credentials.source, CredentialSource::None);
+    }
+
+    #[test]
+    fn a_part_that_is_written_in_part_keeps_its_other_defaults() {
+        let spec = spec(json!({
+            "image": "i", "command": ["/c"], "server": {"port": 9}, "tmpfs": {"tmp": "1Gi"},
+            "egress": {"hosts": [{"host": "h.example"}]},
+        }))
+        .unwrap();
+        assert_eq!(spec.server.path, "/mcp");
+        assert_eq!(spec.tmpfs.home, "64Mi");
+        assert_eq!(spec.egress.hosts[0].port, 443);
+        assert!(!spec.egress.hosts[0].plain_http);
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_at_every_level() {
+        for wrong in [
+            json!({"image": "i", "command": ["/c"], "imgae": ""}),
+            json!({"image": "i", "command": ["/c"], "server": {"prot": 1}}),
+            json!({"image": "i", "command": ["/c"], "egress": {"hosts": [{"host": "h", "x": 1}]}}),
+        ] {
+            let error = spec(wrong).unwrap_err().to_string();
+            assert!(error.contains("unknown field"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_only_clusters_use_is_named_where_it_is_set() {
+        let base = spec(json!({"image": "i", "command": ["/c"]})).unwrap();
+        let plain = WorkerClass::new("c", base.clone());
+        assert_eq!(ignored_locally(&plain), ["spec.image"]);
+        let full = WorkerClass::new(
+            "c",
+            WorkerClassSpec {
+                runtime_class_name: Some("gvisor".into()),
+                node_selector: Some(BTreeMap::new()),
+                tolerations: Some(vec![]),
+                egress: Egress {
+                    hosts: vec![],
+                    cidrs: vec!["10.0.0.0/8".into()],
+                },
+                ..base
+            },
+        );
+        assert_eq!(
+            ignored_locally(&full),
+            [
+                "spec.image",
+                "spec.runtimeClassName",
+                "spec.nodeSelector",
+                "spec.tolerations",
+                "spec.egress.cidrs"
+            ]
+        );
+    }
+}

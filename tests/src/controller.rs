@@ -1,0 +1,275 @@
+//! A running `patchbay local`, with its documents, logs and addresses.
+//!
+//! Each has free ports, a run directory of its own, and is ended by pid. What it logged is kept, so that a
+//! test can look for secrets in it and a failing test can show it.
+
+use crate::{binaries, http::Http};
+use anyhow::{Context, bail, ensure};
+use parking_lot::Mutex;
+use patchbay_core::{
+    digest::Digest,
+    id::ClassName,
+    tenant::{Authority, TenantKey, TenantName},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, ChildStderr, Command},
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+/// How long a controller may take to serve, and a pool to fill.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A controller that will be started.
+#[derive(Debug, Clone)]
+pub struct ControllerConfig {
+    documents: Vec<String>,
+    args: Vec<String>,
+}
+
+/// A running controller.
+pub struct Controller {
+    child: Child,
+    directory: TempDir,
+    logs: Arc<Mutex<String>>,
+    /// The URL of each class, by class name.
+    pub urls: BTreeMap<String, String>,
+    /// The admin pages.
+    pub admin: String,
+    http: Http,
+}
+
+/// A class of fixture servers, and one user per name, each with the API key [`api_key`].
+pub fn fixture_documents(
+    class: &str,
+    warm: u32,
+    users: &[&str],
+    class_fields: &str,
+) -> anyhow::Result<Vec<String>> {
+    let server = binaries::path("fixture-server")?;
+    let server = server.display();
+    let class_document = format!(
+        "apiVersion: patchbay.dev/v1alpha1\nkind: WorkerClass\nmetadata: {{ name: {class} }}\nspec:\n  \
+         path: /{class}\n  image: registry.example/fixture:1\n  command: [{server}]\n  server: {{ port: \
+         8000, path: /mcp, readyPath: /healthz }}\n  warm: {warm}\n  local: {{ readOnlyPaths: [{server}] \
+         }}\n{class_fields}"
+    );
+    let keys: String = users
+        .iter()
+        .map(|user| {
+            let digest = Digest::of(api_key(user).as_bytes());
+            format!("    - {{ id: {user}, subject: {user}, digest: \"sha256:{digest}\" }}\n")
+        })
+        .collect();
+    let provider = format!(
+        "apiVersion: patchbay.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{ name: {class}-keys \
+         }}\nspec:\n  classes: [{class}]\n  apiKeys:\n    keys:\n{keys}"
+    );
+    Ok(vec![class_document, provider])
+}
+
+/// The API key of a user of [`fixture_documents`].
+pub fn api_key(user: &str) -> String {
+    format!("pb_{user}_correct-horse-battery-staple-{user}")
+}
+
+/// The tenant that a user of [`fixture_documents`] is.
+pub fn tenant_name(class: &str, user: &str) -> anyhow::Result<TenantName> {
+    let key = TenantKey {
+        issuer: format!("urn:patchbay:api-keys:{class}-keys"),
+        subject: user.to_owned(),
+        class: ClassName::parse(class)?,
+        authority: Authority::unrestricted(),
+    };
+    Ok(key.name())
+}
+
+impl ControllerConfig {
+    /// With these documents.
+    pub const fn new(documents: Vec<String>) -> Self {
+        Self { documents, args: Vec::new() }
+    }
+
+    /// With further arguments.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    fn command(&self, directory: &Path) -> anyhow::Result<Command> {
+        let documents = directory.join("documents.yaml");
+        std::fs::write(&documents, self.documents.join("\n---\n"))?;
+        let mut command = Command::new(binaries::path("patchbay")?);
+        command
+            .args(["local", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .arg("--file")
+            .arg(documents)
+            .arg("--run-dir")
+            .arg(directory.join("run"))
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Starts it and waits until every pool is filled.
+    pub async fn start(&self) -> anyhow::Result<Controller> {
+        let controller = self.start_unfilled().await?;
+        controller.wait_ready().await?;
+        Ok(controller)
+    }
+
+    /// Starts it and waits until it serves.
+    pub async fn start_unfilled(&self) -> anyhow::Result<Controller> {
+        let directory = tempfile::Builder::new().prefix("pb").tempdir()?;
+        let mut child = self.command(directory.path())?.spawn()?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let logs = Arc::new(Mutex::new(String::new()));
+        let (addresses, mut announced) = watch::channel(Announced::default());
+        tokio::spawn(read_logs(stderr, logs.clone(), addresses));
+        let seen = timeout(START_LIMIT, announced.wait_for(|seen| seen.admin.is_some())).await;
+        let Ok(Ok(seen)) = seen.map(|seen| seen.map(|seen| seen.clone())) else {
+            bail!("patchbay does not serve:\n{}", logs.lock());
+        };
+        Ok(Controller {
+            child,
+            directory,
+            logs,
+            urls: seen.urls,
+            admin: seen.admin.context("no admin address")?,
+            http: Http::default(),
+        })
+    }
+
+    /// Runs it to its end, which a wrong configuration has, and returns what it said.
+    pub async fn refusal(&self) -> anyhow::Result<String> {
+        let directory = tempfile::Builder::new().prefix("pb").tempdir()?;
+        let output = self.command(directory.path())?.output();
+        let output = timeout(START_LIMIT, output).await.context("patchbay did not end")??;
+        ensure!(!output.status.success(), "patchbay accepted the configuration");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Announced {
+    urls: BTreeMap<String, String>,
+    admin: Option<String>,
+}
+
+async fn read_logs(
+    stderr: ChildStderr,
+    logs: Arc<Mutex<String>>,
+    announced: watch::Sender<Announced>,
+) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Ok(event) = serde_json::from_str::<Value>(&line) {
+            let text = |name: &str| event.get(name).and_then(Value::as_str).map(str::to_owned);
+            match (text("message").as_deref(), text("class"), text("url")) {
+                (Some("serving"), Some(class), Some(url)) => {
+                    announced.send_modify(|seen| drop(seen.urls.insert(class, url)));
+                }
+                (Some("admin pages"), _, Some(url)) => {
+                    announced.send_modify(|seen| seen.admin = Some(url));
+                }
+                _ => {}
+            }
+        }
+        let mut logs = logs.lock();
+        logs.push_str(&line);
+        logs.push('\n');
+    }
+}
+
+impl Controller {
+    /// The URL of a class.
+    pub fn url(&self, class: &str) -> &str {
+        self.urls.get(class).map_or("", String::as_str)
+    }
+
+    /// The process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// All that it logged so far.
+    pub fn logs(&self) -> String {
+        self.logs.lock().clone()
+    }
+
+    /// Its run directory.
+    pub fn run_dir(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    /// Waits until every pool is filled.
+    pub async fn wait_ready(&self) -> anyhow::Result<()> {
+        let url = format!("{}/readyz", self.admin);
+        self.eventually("every pool is filled", async || {
+            Ok(self.http.get(&url, &[]).await?.status.is_success())
+        })
+        .await
+    }
+
+    /// Waits until `is_so`, within the start limit; a failure shows the logs.
+    pub async fn eventually(
+        &self,
+        what: &str,
+        is_so: impl AsyncFn() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let end = Instant::now() + START_LIMIT;
+        while Instant::now() < end {
+            if is_so().await? {
+                return Ok(());
+            }
+            // what is awaited is another process's state, which it only tells when asked
+            sleep(Duration::from_millis(20)).await;
+        }
+        bail!("not so in time: {what}\n{}", self.logs())
+    }
+
+    /// The admin page's tenants.
+    pub async fn tenants(&self) -> anyhow::Result<Vec<Value>> {
+        let answer = self.http.get(&format!("{}/tenants", self.admin), &[]).await?;
+        answer.json()?.as_array().cloned().context("tenants are no list")
+    }
+
+    /// The admin page's metrics.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        Ok(self.http.get(&format!("{}/metrics", self.admin), &[]).await?.text())
+    }
+
+    /// Ends it with SIGTERM and waits; returns whether it ended by itself, without an error.
+    pub async fn terminate(&mut self) -> anyhow::Result<bool> {
+        self.signal(rustix::process::Signal::TERM)?;
+        let status = timeout(START_LIMIT, self.child.wait()).await.context("it did not end")??;
+        Ok(status.success())
+    }
+
+    /// Ends it with SIGKILL and waits.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await?;
+        Ok(())
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
+        let pid = self.child.id().context("it has ended")?;
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("no pid")?, signal)?;
+        Ok(())
+    }
+}

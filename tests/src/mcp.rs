@@ -1,0 +1,176 @@
+//! Just enough of an MCP client to say exactly what is on the wire, in both eras.
+//!
+//! Suites about clients use real SDKs; this one is for tests that need to see or break a single request.
+
+use crate::http::{Answer, Http};
+use anyhow::{Context, bail, ensure};
+use http::Method;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A client of one MCP endpoint, with one credential.
+#[derive(Clone)]
+pub struct McpClient {
+    http: Http,
+    url: String,
+    credential: Vec<(String, String)>,
+}
+
+/// A legacy session.
+pub struct Session<'a> {
+    client: &'a McpClient,
+    /// The id that the server gave.
+    pub id: String,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+const MODERN: &str = "2026-07-28";
+const LEGACY: &str = "2025-11-25";
+
+impl McpClient {
+    /// A client that sends `Authorization: Bearer <token>`.
+    pub fn bearer(url: &str, token: &str) -> Self {
+        Self::with_headers(url, &[("authorization", &format!("Bearer {token}"))])
+    }
+
+    /// A client that sends these headers with every request.
+    pub fn with_headers(url: &str, headers: &[(&str, &str)]) -> Self {
+        Self {
+            http: Http::default(),
+            url: url.to_owned(),
+            credential: headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
+        }
+    }
+
+    /// Sends one message with further headers and returns whatever comes back.
+    pub async fn post(&self, headers: &[(&str, &str)], message: &Value) -> anyhow::Result<Answer> {
+        let all = self.headers(headers);
+        let all: Vec<_> = all.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        self.http.send(Method::POST, &self.url, &all, message.to_string()).await
+    }
+
+    /// The headers of a request: the credential, what MCP wants of every request, and `further`.
+    pub fn headers(&self, further: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut all = self.credential.clone();
+        all.push(("content-type".into(), "application/json".into()));
+        all.push(("accept".into(), "application/json, text/event-stream".into()));
+        all.extend(further.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+        all
+    }
+
+    /// A stateless `tools/call`, and its raw answer.
+    pub async fn modern_call(&self, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
+        let headers = modern_headers("tools/call", tool);
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        self.post(&headers, &modern_message("tools/call", tool, arguments)).await
+    }
+
+    /// A stateless `tools/call`, and what the tool said.
+    pub async fn call(&self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+        tool_result(&self.modern_call(tool, arguments).await?)
+    }
+
+    /// Begins a legacy session.
+    pub async fn initialize(&self) -> anyhow::Result<Session<'_>> {
+        let message = json!({
+            "jsonrpc": "2.0", "id": next_id(), "method": "initialize",
+            "params": {
+                "protocolVersion": LEGACY, "capabilities": {},
+                "clientInfo": { "name": "patchbay-tests", "version": "0" },
+            },
+        });
+        let answer = self.post(&[], &message).await?;
+        ensure!(answer.status.is_success(), "initialize: {} {}", answer.status, answer.text());
+        let id = answer
+            .headers
+            .get("mcp-session-id")
+            .context("initialize gave no session id")?
+            .to_str()?
+            .to_owned();
+        let session = Session { client: self, id };
+        let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        let answer = self.post(&session.headers(), &initialized).await?;
+        ensure!(answer.status.is_success(), "initialized: {} {}", answer.status, answer.text());
+        Ok(session)
+    }
+}
+
+impl Session<'_> {
+    fn headers(&self) -> [(&str, &str); 2] {
+        [("mcp-session-id", &self.id), ("mcp-protocol-version", LEGACY)]
+    }
+
+    /// A `tools/call` in this session, and its raw answer.
+    pub async fn raw_call(&self, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
+        let message = json!({
+            "jsonrpc": "2.0", "id": next_id(), "method": "tools/call",
+            "params": { "name": tool, "arguments": arguments },
+        });
+        self.client.post(&self.headers(), &message).await
+    }
+
+    /// A `tools/call` in this session, and what the tool said.
+    pub async fn call(&self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+        tool_result(&self.raw_call(tool, arguments).await?)
+    }
+}
+
+fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The headers that repeat what a modern message says.
+pub fn modern_headers(method: &str, name: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("mcp-protocol-version", MODERN.to_owned()),
+        ("mcp-method", method.to_owned()),
+        ("mcp-name", name.to_owned()),
+    ]
+}
+
+/// A modern `tools/call` message.
+pub fn modern_message(method: &str, name: &str, arguments: Value) -> Value {
+    json!({
+        "jsonrpc": "2.0", "id": next_id(), "method": method,
+        "params": {
+            "name": name, "arguments": arguments,
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": MODERN,
+                "io.modelcontextprotocol/clientInfo": { "name": "patchbay-tests", "version": "0" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    })
+}
+
+/// The JSON-RPC response in an answer, whether it came as JSON or as an event stream.
+pub fn rpc_response(answer: &Answer) -> anyhow::Result<Value> {
+    let text = answer.text();
+    let is_stream = answer
+        .headers
+        .get("content-type")
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    if !is_stream {
+        return answer.json();
+    }
+    text.lines()
+        .filter_map(|line| line.strip_prefix("data:"))
+        .filter_map(|data| serde_json::from_str::<Value>(data.trim()).ok())
+        .find(|message| message.get("result").is_some() || message.get("error").is_some())
+        .with_context(|| format!("no response in the stream: {text}"))
+}
+
+/// What a tool said: its text, read as JSON where it is JSON.
+pub fn tool_result(answer: &Answer) -> anyhow::Result<Value> {
+    ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+    let response = rpc_response(answer)?;
+    if let Some(error) = response.get("error") {
+        bail!("the tool failed: {error}");
+    }
+    let text = response
+        .pointer("/result/content/0/text")
+        .and_then(Value::as_str)
+        .with_context(|| format!("no text in {response}"))?;
+    Ok(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())))
+}

@@ -1,0 +1,376 @@
+//! The one way through, black-box: API keys, real sandboxes, a small real MCP server.
+
+use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
+use http::{Method, StatusCode};
+use patchbay_tests::{
+    controller::{Controller, ControllerConfig, api_key, fixture_documents, tenant_name},
+    http::Http,
+    mcp::McpClient,
+    processes,
+};
+use serde_json::json;
+use std::{collections::BTreeSet, time::Duration};
+use tokio::time::{Instant, timeout};
+
+const CLASS: &str = "fixture";
+
+async fn start(warm: u32, users: &[&str]) -> anyhow::Result<Controller> {
+    ControllerConfig::new(fixture_documents(CLASS, warm, users, "")?).start().await
+}
+
+fn client(controller: &Controller, user: &str) -> McpClient {
+    McpClient::bearer(controller.url(CLASS), &api_key(user))
+}
+
+#[tokio::test]
+async fn an_api_key_is_all_that_a_first_contact_needs() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let modern = client(&controller, "alice").call("echo", json!({ "text": "hello" })).await?;
+    ensure!(modern.to_string().contains("hello"), "{modern}");
+
+    let by_header = McpClient::with_headers(
+        controller.url(CLASS),
+        &[("x-api-key", &api_key("alice")), ("authorization", "Bearer something-else")],
+    );
+    let session = by_header.initialize().await?;
+    let legacy = session.call("echo", json!({ "text": "again" })).await?;
+    ensure!(legacy.to_string().contains("again"), "{legacy}");
+
+    let tenants = controller.tenants().await?;
+    ensure!(tenants.len() == 1, "one user is one tenant: {tenants:?}");
+    ensure!(tenants[0]["phase"] == "Ready" && tenants[0]["epoch"] == 1, "{tenants:?}");
+    ensure!(tenants[0]["lastActivity"].is_string(), "{tenants:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_users_never_meet() -> anyhow::Result<()> {
+    let controller = start(2, &["alice", "bob"]).await?;
+    let (alice, bob) = (client(&controller, "alice"), client(&controller, "bob"));
+    alice.call("remember", json!({ "key": "k", "value": "alice's own" })).await?;
+    bob.call("remember", json!({ "key": "k", "value": "bob's own" })).await?;
+    let (a, b) = (
+        alice.call("recall", json!({ "key": "k" })).await?,
+        bob.call("recall", json!({ "key": "k" })).await?,
+    );
+    ensure!(a.to_string().contains("alice's own") && !a.to_string().contains("bob's"), "{a}");
+    ensure!(b.to_string().contains("bob's own") && !b.to_string().contains("alice's"), "{b}");
+
+    // a session id of one is worth nothing to the other
+    let session = alice.initialize().await?;
+    let stolen = bob
+        .post(
+            &[("mcp-session-id", session.id.as_str()), ("mcp-protocol-version", "2025-11-25")],
+            &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }),
+        )
+        .await?;
+    ensure!(stolen.status == StatusCode::NOT_FOUND, "{} {}", stolen.status, stolen.text());
+    session.call("echo", json!({ "text": "still mine" })).await?;
+
+    let workers: BTreeSet<_> =
+        controller.tenants().await?.iter().map(|t| t["worker"].to_string()).collect();
+    ensure!(workers.len() == 2, "{workers:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_server_sees_neither_credentials_nor_our_headers_nor_forged_ones() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let forging = McpClient::with_headers(
+        controller.url(CLASS),
+        &[
+            ("authorization", &format!("Bearer {}", api_key("alice"))),
+            ("cookie", "forged=1"),
+            ("patchbay-tenant", "forged"),
+            ("patchbay-epoch", "9"),
+            ("x-patchbay-user", "forged"),
+            ("mcp-param-region", "kept"),
+            ("traceparent", "00-kept"),
+        ],
+    );
+    let headers = forging.call("request_headers", json!({})).await?.to_string().to_lowercase();
+    for absent in ["forged", "authorization", "x-api-key", "cookie", "patchbay", "pb_alice"] {
+        ensure!(!headers.contains(absent), "{absent} in {headers}");
+    }
+    for present in ["mcp-param-region", "00-kept", "mcp-protocol-version"] {
+        ensure!(headers.contains(present), "{present} not in {headers}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_valid_credential_nothing_happens() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let url = controller.url(CLASS).to_owned();
+    let http = Http::default();
+    let wrong_secret = api_key("alice") + "x";
+    let bearer = |token: &str| format!("Bearer {token}");
+    let (good, wrong, unknown) =
+        (bearer(&api_key("alice")), bearer(&wrong_secret), bearer("pb_nobody_secret"));
+    let cases: [(&str, Vec<(&str, &str)>, &str); 11] = [
+        ("", vec![], "missing_credential"),
+        ("", vec![("authorization", &wrong)], "invalid_credential"),
+        ("", vec![("authorization", &unknown)], "invalid_credential"),
+        ("", vec![("x-api-key", &wrong_secret)], "invalid_credential"),
+        // the API key decides alone: a good bearer beside a bad key saves nothing
+        ("", vec![("x-api-key", &wrong_secret), ("authorization", &good)], "invalid_credential"),
+        ("", vec![("authorization", "Bearer eyJhbGciOiJub25lIn0.e30.")], "credential_not_accepted"),
+        ("", vec![("authorization", "Bearer qk_something")], "credential_not_accepted"),
+        ("", vec![("authorization", "Basic YWxpY2U6eA==")], "malformed_credential"),
+        ("", vec![("authorization", &good), ("authorization", &good)], "malformed_credential"),
+        ("?access_token=x", vec![("authorization", &good)], "malformed_credential"),
+        ("/deeper", vec![], "missing_credential"),
+    ];
+    for (suffix, headers, reason) in cases {
+        let answer = http.send(Method::POST, &format!("{url}{suffix}"), &headers, "{}").await?;
+        ensure!(answer.status == StatusCode::UNAUTHORIZED, "{headers:?}: {}", answer.text());
+        ensure!(answer.headers.contains_key("www-authenticate"), "{headers:?}");
+        ensure!(answer.reason().as_deref() == Some(reason), "{headers:?}: {}", answer.text());
+        ensure!(!answer.text().contains("staple"), "{}", answer.text());
+    }
+    ensure!(controller.tenants().await?.is_empty(), "a worker was claimed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_but_the_mcp_path_is_there() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let (url, http) = (controller.url(CLASS).to_owned(), Http::default());
+    let base = url.strip_suffix(&format!("/{CLASS}")).context("url")?;
+    let key = api_key("alice");
+    for path in [
+        "/.well-known/oauth-protected-resource",
+        "/.well-known/oauth-protected-resource/fixture",
+        "/.well-known/openid-configuration",
+        "/fixture/.well-known/oauth-authorization-server",
+    ] {
+        let answer = http.get(&format!("{base}{path}"), &[]).await?;
+        ensure!(answer.status == StatusCode::NOT_FOUND, "{path}: {}", answer.status);
+    }
+    for path in ["/", "/healthz", "/metrics", "/v1/bind", "/tenants", "/fixtures"] {
+        let nobody = http.get(&format!("{base}{path}"), &[]).await?;
+        ensure!(nobody.status == StatusCode::UNAUTHORIZED, "{path}: {}", nobody.status);
+        let alice = http.get(&format!("{base}{path}"), &[("x-api-key", &key)]).await?;
+        ensure!(alice.status == StatusCode::NOT_FOUND, "{path}: {}", alice.status);
+    }
+    // the worker's control paths are out of reach through the route, however they are spelt
+    for path in ["/../v1/bind", "/..%2fv1/bind", "/%2e%2e/v1/status", "//v1/drain"] {
+        let answer =
+            http.send(Method::POST, &format!("{url}{path}"), &[("x-api-key", &key)], "{}").await?;
+        ensure!(answer.status.is_client_error(), "{path}: {} {}", answer.status, answer.text());
+        let ours = ["bound", "otherTenant", "anonymous", "unknown field"];
+        ensure!(!ours.iter().any(|word| answer.text().contains(word)), "{path}: {}", answer.text());
+    }
+    client(&controller, "alice").call("echo", json!({ "text": "still there" })).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rebound_host_or_a_foreign_page_is_refused() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let key = api_key("alice");
+    for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
+        let foreign =
+            McpClient::with_headers(controller.url(CLASS), &[("x-api-key", &key), (name, value)]);
+        let answer = foreign.modern_call("echo", json!({ "text": "x" })).await?;
+        ensure!(answer.status == StatusCode::FORBIDDEN, "{name}: {}", answer.status);
+        let admin = Http::default().get(&format!("{}/tenants", controller.admin), &[(name, value)]);
+        ensure!(admin.await?.status == StatusCode::FORBIDDEN, "the admin page, {name}");
+    }
+    let page = [("x-api-key", key.as_str()), ("origin", "http://localhost:6274")];
+    let local = McpClient::with_headers(controller.url(CLASS), &page);
+    local.call("echo", json!({ "text": "x" })).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_what_is_large_goes_through() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let alice = client(&controller, "alice");
+    let large = "x".repeat(2 << 20);
+    let echoed = alice.call("echo", json!({ "text": large })).await?.to_string();
+    ensure!(echoed.len() >= large.len(), "only {} bytes came back", echoed.len());
+
+    let too_large = "x".repeat((8 << 20) + 1);
+    let answer = alice.modern_call("echo", json!({ "text": too_large })).await?;
+    ensure!(answer.status == StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.status);
+    ensure!(answer.reason().as_deref() == Some("body_too_large"), "{}", answer.text());
+
+    let many: Vec<_> = (0..120).map(|n| (format!("x-h{n}"), "v".to_owned())).collect();
+    let many: Vec<_> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let answer = alice.post(&many, &json!({})).await?;
+    ensure!(answer.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "{}", answer.status);
+    let long = "v".repeat(33 * 1024);
+    let answer = alice.post(&[("x-long", &long)], &json!({})).await?;
+    ensure!(answer.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "{}", answer.status);
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_first_contacts_of_one_user_claim_one_worker() -> anyhow::Result<()> {
+    let controller = start(3, &["alice"]).await?;
+    let calls = (0..20).map(|_| {
+        let alice = client(&controller, "alice");
+        async move { alice.call("whoami", json!({})).await }
+    });
+    let answers = try_join_all(calls).await?;
+    let hosts: BTreeSet<_> = answers.iter().map(|who| who["started"].to_string()).collect();
+    ensure!(hosts.len() == 1, "{hosts:?}");
+    let tenants = controller.tenants().await?;
+    ensure!(tenants.len() == 1 && tenants[0]["epoch"] == 1, "{tenants:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_users_at_once_never_share_a_worker() -> anyhow::Result<()> {
+    let users: Vec<String> = (0..12).map(|n| format!("user{n}")).collect();
+    let names: Vec<&str> = users.iter().map(String::as_str).collect();
+    // fewer warm workers than users: some wait, and are held
+    let controller = start(3, &names).await?;
+    let calls = names.iter().map(|user| {
+        let client = client(&controller, user);
+        async move {
+            client.call("remember", json!({ "key": "me", "value": *user })).await?;
+            let who = client.call("whoami", json!({})).await?;
+            let me = client.call("recall", json!({ "key": "me" })).await?;
+            ensure!(me.to_string().contains(&format!("\"{user}\"")), "{user}: {me}");
+            ensure!(!who.to_string().contains("pb_"), "{who}");
+            Ok(())
+        }
+    });
+    try_join_all(calls).await?;
+    let tenants = controller.tenants().await?;
+    let workers: BTreeSet<_> = tenants.iter().map(|t| t["worker"].to_string()).collect();
+    ensure!(workers.len() == users.len(), "{tenants:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_worker_costs_its_sessions_and_nothing_else() -> anyhow::Result<()> {
+    let controller = start(2, &["alice", "bob"]).await?;
+    let (alice, bob) = (client(&controller, "alice"), client(&controller, "bob"));
+    bob.call("remember", json!({ "key": "k", "value": "kept" })).await?;
+    let session = alice.initialize().await?;
+    session.call("remember", json!({ "key": "k", "value": "lost" })).await?;
+    let worker = worker_of(&controller, "alice").await?;
+    kill_sandboxes_of(&controller, &worker)?;
+
+    let after = alice.call("recall", json!({ "key": "k" })).await?;
+    ensure!(!after.to_string().contains("lost"), "the new worker remembers: {after}");
+    let stale = session.raw_call("echo", json!({ "text": "x" })).await?;
+    ensure!(stale.status == StatusCode::NOT_FOUND, "{} {}", stale.status, stale.text());
+    let kept = bob.call("recall", json!({ "key": "k" })).await?;
+    ensure!(kept.to_string().contains("kept"), "{kept}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_controller_leaves_no_sandbox_and_a_terminated_one_leaves_nothing()
+-> anyhow::Result<()> {
+    let mut controller = start(2, &["alice"]).await?;
+    client(&controller, "alice").call("echo", json!({ "text": "x" })).await?;
+    let children = processes::descendants(controller.pid().context("pid")?);
+    let pids: Vec<u32> = children.iter().map(|process| process.pid).collect();
+    ensure!(pids.len() >= 8, "agent and server of at least two workers: {children:?}");
+    controller.kill().await?;
+    controller
+        .eventually("no sandbox survives", async || Ok(!processes::any_alive(&pids)))
+        .await?;
+
+    let mut controller = start(1, &["alice"]).await?;
+    ensure!(controller.terminate().await?, "{}", controller.logs());
+    let left: Vec<_> = std::fs::read_dir(controller.run_dir())?.collect();
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_call_in_the_server() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let alice = client(&controller, "alice");
+    let begun = alice.call("counters", json!({})).await?;
+    ensure!(begun["cancelled"] == 0, "{begun}");
+    let call = alice.call("sleep", json!({ "ms": 600_000 }));
+    ensure!(timeout(Duration::from_millis(300), call).await.is_err(), "the call ended");
+    controller
+        .eventually("the server saw the cancellation", async || {
+            Ok(alice.call("counters", json!({})).await?["cancelled"] == 1)
+        })
+        .await
+}
+
+#[tokio::test]
+async fn an_idle_worker_leaves_although_a_stream_is_open_and_the_next_request_wakes_another()
+-> anyhow::Result<()> {
+    let documents = fixture_documents(CLASS, 1, &["alice"], "  idleTimeout: 2s\n")?;
+    let controller = ControllerConfig::new(documents).start().await?;
+    let alice = client(&controller, "alice");
+    let session = alice.initialize().await?;
+    let headers = alice.headers(&[
+        ("mcp-session-id", &session.id),
+        ("mcp-protocol-version", "2025-11-25"),
+    ]);
+    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let stream =
+        Http::default().open(Method::GET, controller.url(CLASS), &headers, "").await?;
+    ensure!(stream.status() == StatusCode::OK, "{}", stream.status());
+
+    // a call that is longer than the idle timeout is no idleness
+    let begun = Instant::now();
+    session.call("sleep", json!({ "ms": 3500 })).await?;
+    ensure!(begun.elapsed() >= Duration::from_millis(3500));
+    ensure!(controller.tenants().await?[0]["phase"] == "Ready");
+
+    controller
+        .eventually("the worker idles out", async || {
+            let tenants = controller.tenants().await?;
+            Ok(tenants[0]["phase"] == "Asleep" && tenants[0]["why"] == "idle")
+        })
+        .await?;
+    alice.call("echo", json!({ "text": "woken" })).await?;
+    ensure!(controller.tenants().await?[0]["epoch"] == 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_api_key_is_nowhere_but_in_the_request() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let alice = client(&controller, "alice");
+    let who = alice.call("whoami", json!({})).await?.to_string();
+    let wrong = McpClient::bearer(controller.url(CLASS), &(api_key("alice") + "x"));
+    wrong.modern_call("echo", json!({})).await?;
+    let secret = "correct-horse-battery-staple";
+    ensure!(!who.contains(secret), "in the server's environment: {who}");
+    ensure!(!controller.logs().contains(secret), "in the log: {}", controller.logs());
+    ensure!(!controller.metrics().await?.contains(secret), "in the metrics");
+    for process in processes::descendants(controller.pid().context("pid")?) {
+        let (argv, environ) = (&process.argv, &process.environ);
+        ensure!(!argv.contains(secret) && !environ.contains(secret), "{process:?}");
+    }
+    Ok(())
+}
+
+async fn worker_of(controller: &Controller, user: &str) -> anyhow::Result<String> {
+    let name = tenant_name(CLASS, user)?;
+    let tenants = controller.tenants().await?;
+    let tenant = tenants.iter().find(|tenant| tenant["tenant"] == name.as_str());
+    let worker = tenant.and_then(|tenant| tenant["worker"].as_str());
+    Ok(worker.with_context(|| format!("{user} has no worker: {tenants:?}"))?.to_owned())
+}
+
+/// Kills a worker's server as the kernel would: by pid, without a word to anybody.
+fn kill_sandboxes_of(controller: &Controller, worker: &str) -> anyhow::Result<()> {
+    let mut killed = 0;
+    for process in processes::descendants(controller.pid().context("pid")?) {
+        let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid));
+        if cgroup.is_ok_and(|cgroup| cgroup.contains(&format!("{worker}-server"))) {
+            let pid = i32::try_from(process.pid)?;
+            let pid = rustix::process::Pid::from_raw(pid).context("pid")?;
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            killed += 1;
+        }
+    }
+    ensure!(killed > 0, "no process of {worker} was found");
+    Ok(())
+}

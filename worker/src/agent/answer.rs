@@ -1,0 +1,62 @@
+//! The agent's own answers on the link: JSON bodies, as `patchbay_core::link` words them.
+//! It must not know what led to an answer.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use serde::Serialize;
+
+/// The body of every response on the link.
+pub(crate) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// Why a request got no answer of the MCP server, where `patchbay_core::link` has no word for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Reason {
+    /// It names another tenant or epoch, or none; the MCP server saw nothing of it.
+    Misdirected,
+    /// The MCP server could not be connected to.
+    ServerUnreachable,
+    /// The MCP server broke the connection or its protocol before it answered.
+    ServerFailed,
+    /// A stream that waited for events, ended because the worker leaves.
+    Leaving,
+    /// Its path does not make a URL.
+    InvalidPath,
+    /// A bind's body is not a bind.
+    InvalidBind,
+    /// A bind's body is too long.
+    BindTooLong,
+    /// A bind's body did not come in time.
+    BindTooSlow,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    reason: Reason,
+}
+
+/// An answer with a reason.
+pub(crate) fn refuse(status: StatusCode, reason: Reason) -> Response<Body> {
+    json(status, &Refusal { reason })
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    // the bodies are plain structures, which always serialise; an empty one is still a right answer
+    let text = serde_json::to_vec(body).unwrap_or_default();
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
+    let mut response = Response::new(UnsyncBoxBody::new(body));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// An answer without a body.
+pub(crate) fn bare(status: StatusCode) -> Response<Body> {
+    let body = Empty::new().map_err(|never| match never {});
+    let mut response = Response::new(UnsyncBoxBody::new(body));
+    *response.status_mut() = status;
+    response
+}

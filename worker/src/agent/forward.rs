@@ -1,0 +1,119 @@
+//! Relays an admitted request to the MCP server and its response back, both as streams.
+//!
+//! Admission comes first: what names another tenant or epoch is answered before the MCP server sees
+//! a byte, and what a leaving worker refuses is refused before its body is read. It must not know
+//! control requests, TLS, or what MCP messages say.
+
+use super::{
+    answer::{Body, Reason, refuse},
+    clock::Moment,
+    headers,
+    in_flight::InFlight,
+    relayed::Relayed,
+    state::{Entry, Worker},
+    upstream::{RequestBody, Upstream},
+};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http_body_util::{Either, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Error;
+use patchbay_core::link::{FORWARD_PREFIX, REQUEST_ID_HEADER};
+use std::sync::Arc;
+
+/// Answers a request whose path is under [`FORWARD_PREFIX`].
+///
+/// An error resets the stream with its reason; `REFUSED_STREAM` promises that nothing was done (RFC
+/// 9113, 8.7), so that the gateway may send the request to another worker.
+pub(crate) async fn forward(
+    worker: &Arc<Worker>,
+    upstream: &Upstream,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, h2::Error> {
+    let claim = headers::claim(request.headers());
+    let weight = headers::weight(request.method(), request.headers());
+    match worker.enter(claim.as_ref(), weight, Moment::now()) {
+        Entry::Admitted(in_flight) => Ok(relay(upstream, request, in_flight).await),
+        Entry::Misdirected => {
+            let request_id = request_id(request.headers());
+            tracing::warn!(
+                request_id,
+                ?claim,
+                "refused a request for another tenant or epoch"
+            );
+            Ok(refuse(StatusCode::MISDIRECTED_REQUEST, Reason::Misdirected))
+        }
+        Entry::Leaving => Err(h2::Reason::REFUSED_STREAM.into()),
+    }
+}
+
+async fn relay(
+    upstream: &Upstream,
+    request: Request<Incoming>,
+    in_flight: InFlight,
+) -> Response<Body> {
+    let request_id = request_id(request.headers()).map(str::to_owned);
+    let Some(request) = to_server(upstream, request) else {
+        return refuse(StatusCode::BAD_REQUEST, Reason::InvalidPath);
+    };
+    let cut = in_flight.cut_by();
+    let is_cut = async {
+        match cut {
+            Some(token) => token.cancelled_owned().await,
+            None => std::future::pending().await,
+        }
+    };
+    let result = tokio::select! {
+        result = upstream.send(request) => result,
+        () = is_cut => return refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Leaving),
+    };
+    match result {
+        Ok(response) => from_server(response, in_flight),
+        Err(error) => {
+            tracing::warn!(request_id, error = %Chain(&error), "the MCP server did not answer");
+            refuse(StatusCode::BAD_GATEWAY, reason(&error))
+        }
+    }
+}
+
+fn to_server(upstream: &Upstream, request: Request<Incoming>) -> Option<Request<RequestBody>> {
+    let (mut parts, body) = request.into_parts();
+    let rest = parts.uri.path().strip_prefix(FORWARD_PREFIX)?;
+    parts.uri = upstream.url(rest, parts.uri.query()).ok()?;
+    parts.version = Version::HTTP_11;
+    headers::strip_request(&mut parts.headers);
+    Some(Request::from_parts(parts, Either::Left(body)))
+}
+
+fn from_server(response: Response<Incoming>, in_flight: InFlight) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    parts.version = Version::HTTP_2;
+    headers::strip_response(&mut parts.headers);
+    Response::from_parts(parts, UnsyncBoxBody::new(Relayed::new(body, in_flight)))
+}
+
+fn reason(error: &Error) -> Reason {
+    if error.is_connect() {
+        Reason::ServerUnreachable
+    } else {
+        Reason::ServerFailed
+    }
+}
+
+fn request_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(REQUEST_ID_HEADER)?.to_str().ok()
+}
+
+/// An error and its causes on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! An admitted request, as a token that lives until its response has ended: what keeps a worker
+//! busy, and what ends a stream that waits for events when the worker closes. It must not know
+//! requests or responses.
+
+use super::{clock::Moment, state::Worker};
+use patchbay_core::idle::Weight;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// An admitted request. While one for a call exists, the worker is busy.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    worker: Arc<Worker>,
+    weight: Weight,
+}
+
+impl InFlight {
+    /// The token of a request that `worker` has admitted, and counted if it is a call.
+    pub(super) const fn new(worker: Arc<Worker>, weight: Weight) -> Self {
+        Self { worker, weight }
+    }
+
+    /// What ends this request when the worker leaves: a stream that waits for events is ended, a
+    /// call is not.
+    pub(crate) fn cut_by(&self) -> Option<CancellationToken> {
+        (self.weight == Weight::Listening).then(|| self.worker.closing().clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.weight == Weight::Call {
+            self.worker.end_call(Moment::now());
+        }
+    }
+}

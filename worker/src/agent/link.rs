@@ -1,0 +1,183 @@
+//! The link: accepts gateways and operators over mutual TLS and HTTP/2, and sends each request
+//! where its path and its caller's role say. It must not know what becomes of a request there.
+
+use super::{
+    answer::{Body, bare, json},
+    bind, forward,
+    route::{Route, route},
+    state::Worker,
+    tls::ALPN,
+    upstream::Upstream,
+};
+use crate::listen::{Listener, Stream, accepted};
+use http::{Request, Response, StatusCode};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use patchbay_core::{
+    link::{BindRefusal, LeaveReason, Refused},
+    pin::Role,
+};
+use rustls::ServerConfig;
+use std::{io, pin::pin, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::task::TaskTracker;
+
+/// Connections at one time: a gateway replica needs one, an operator one. More wait in the queue.
+const MAX_CONNECTIONS: usize = 64;
+/// A client has this long to finish its TLS handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// HTTP/2's default, and no more: a gateway may have to replay a request that is refused, so it
+/// must never have been allowed to send more of its body than its replay window holds.
+const STREAM_WINDOW: u32 = 65_535;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const MAX_STREAMS: u32 = 1024;
+const MAX_HEADER_BYTES: u32 = 64 * 1024;
+/// What is buffered of one response for a slow reader, bytes.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// The link and all of its connections.
+#[derive(Clone)]
+pub(crate) struct Link {
+    worker: Arc<Worker>,
+    upstream: Arc<Upstream>,
+    tls: TlsAcceptor,
+    connections: TaskTracker,
+}
+
+impl Link {
+    pub(crate) fn new(
+        worker: Arc<Worker>,
+        upstream: Arc<Upstream>,
+        tls: Arc<ServerConfig>,
+    ) -> Self {
+        Self {
+            worker,
+            upstream,
+            tls: tls.into(),
+            connections: TaskTracker::new(),
+        }
+    }
+
+    /// Accepts connections until the worker closes. While it only leaves, it still accepts: a
+    /// gateway that dials then must hear that the worker leaves, not silence.
+    pub(crate) async fn serve(self, listener: Listener) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+            let result = tokio::select! {
+                result = listener.accept() => result,
+                () = self.worker.closing().cancelled() => return,
+            };
+            let Some(stream) = accepted(result).await else {
+                continue;
+            };
+            let link = self.clone();
+            self.connections.spawn(async move {
+                link.connection(stream).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// Waits up to `limit` for the connections, which close once the worker does.
+    pub(crate) async fn finish(&self, limit: Duration) {
+        self.connections.close();
+        if timeout(limit, self.connections.wait()).await.is_err() {
+            tracing::debug!("connections were still open at the end");
+        }
+    }
+
+    async fn connection(self, stream: Stream) {
+        let handshake = tokio::select! {
+            result = timeout(HANDSHAKE_LIMIT, self.tls.accept(stream)) => result,
+            () = self.worker.closing().cancelled() => return,
+        };
+        let tls = match handshake.map_err(io::Error::from).flatten() {
+            Ok(tls) => tls,
+            Err(error) => {
+                tracing::warn!(%error, "a TLS handshake failed");
+                return;
+            }
+        };
+        if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+            tracing::warn!("a client did not ask for HTTP/2");
+            return;
+        }
+        let role = role(&tls);
+        if let Err(error) = self.http2(tls, role).await {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
+
+    async fn http2(self, tls: TlsStream<Stream>, role: Option<Role>) -> hyper::Result<()> {
+        let Self {
+            worker, upstream, ..
+        } = self;
+        // a connection that is open when the worker begins to leave is told at once to move its
+        // next requests elsewhere; one that is opened after that gets its refusals first
+        let last_call = if worker.is_leaving() {
+            worker.closing().clone()
+        } else {
+            worker.leaving_token()
+        };
+        let service = service_fn(move |request| {
+            respond(Arc::clone(&worker), Arc::clone(&upstream), role, request)
+        });
+        let mut connection = pin!(
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .adaptive_window(false)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_HEADER_BYTES)
+                .max_send_buf_size(MAX_SEND_BUFFER)
+                .keep_alive_interval(KEEP_ALIVE)
+                .serve_connection(TokioIo::new(tls), service)
+        );
+        tokio::select! {
+            result = &mut connection => return result,
+            () = last_call.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    }
+}
+
+/// The role that a verified certificate names.
+fn role(tls: &TlsStream<Stream>) -> Option<Role> {
+    tls.get_ref()
+        .1
+        .peer_certificates()?
+        .first()
+        .and_then(Role::of_certificate)
+}
+
+async fn respond(
+    worker: Arc<Worker>,
+    upstream: Arc<Upstream>,
+    role: Option<Role>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, h2::Error> {
+    Ok(match route(request.method(), request.uri().path(), role) {
+        Route::Forward(_) => return forward::forward(&worker, &upstream, request).await,
+        Route::Bind => bind::bind(&worker, request).await,
+        Route::Status => json(StatusCode::OK, &worker.status()),
+        Route::Retire if worker.retire() => bare(StatusCode::ACCEPTED),
+        Route::Retire => json(
+            StatusCode::CONFLICT,
+            &Refused {
+                reason: BindRefusal::OtherTenant,
+            },
+        ),
+        Route::Drain => {
+            worker.leave(LeaveReason::Drained.into());
+            bare(StatusCode::ACCEPTED)
+        }
+        Route::Refuse(status) => {
+            tracing::warn!(?role, %status, "refused a request on the link");
+            bare(status)
+        }
+    })
+}

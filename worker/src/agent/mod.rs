@@ -1,0 +1,161 @@
+//! The agent: admits one tenant's requests to the MCP server, and holds what the tenant may hold.
+//!
+//! It turns one boot document into a mutually authenticated link, a bind into a latch, and admitted
+//! requests into requests to the MCP server through the host; it leaves when it is idle, asked, or
+//! without its server. It must not know Kubernetes, other tenants, or what MCP messages say.
+
+mod answer;
+mod bind;
+mod clock;
+mod control_socket;
+mod credentials;
+mod departure;
+mod drain;
+mod forward;
+mod headers;
+mod held_grant;
+mod idle;
+mod in_flight;
+mod lifeline;
+mod link;
+mod readiness;
+mod relay;
+mod relayed;
+mod report;
+mod route;
+mod state;
+mod tls;
+mod upstream;
+
+use self::{
+    departure::Departure,
+    link::Link,
+    report::{ReportError, Reporter},
+    state::Worker,
+    tls::TlsError,
+    upstream::Upstream,
+};
+use crate::listen::{self, ListenError, Listener};
+use patchbay_core::{
+    boot::{AgentBoot, ReportLine},
+    idle::IdlePolicy,
+    link::LeaveReason,
+};
+use std::{io, sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why an agent could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    #[error("cannot watch signals")]
+    Signals(#[source] io::Error),
+    #[error("no place to report to")]
+    Report(#[from] ReportError),
+    #[error("no identity for the link")]
+    Tls(#[from] TlsError),
+    #[error("no way in")]
+    Listen(#[from] ListenError),
+}
+
+/// How an agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left(LeaveReason);
+
+impl Left {
+    /// Whether it left as workers do, and not for want of its MCP server.
+    pub(crate) const fn is_expected(self) -> bool {
+        !matches!(
+            self.0,
+            LeaveReason::ServerExited | LeaveReason::ServerNotReady
+        )
+    }
+}
+
+/// Runs the agent until it has left.
+pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
+    let AgentBoot {
+        class,
+        link,
+        control,
+        server,
+        report,
+        roots,
+        transport,
+        profile,
+        idle_timeout_seconds,
+        max_age_seconds,
+        drain_seconds,
+        start_seconds,
+    } = boot;
+    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
+    let reporter = Reporter::open(report)?;
+    let identity = tls::Identity::generate()?;
+    let tls = identity.server_config(&roots)?;
+    let link_side = Listener::open(&link).await?;
+    let control_side = listen::unix(&control)?;
+
+    let worker = Arc::new(Worker::new(profile));
+    let upstream = Arc::new(Upstream::new(server, transport));
+    let link = Link::new(Arc::clone(&worker), Arc::clone(&upstream), tls);
+    tokio::spawn(link.clone().serve(link_side));
+    reporter.write(&ReportLine::Enrolled(identity.fingerprint));
+    tracing::info!(%class, fingerprint = %identity.fingerprint, "listening");
+
+    let start_limit = Duration::from_secs(start_seconds);
+    tokio::spawn(start(
+        Arc::clone(&worker),
+        control_side,
+        upstream,
+        start_limit,
+        reporter.clone(),
+    ));
+    let policy = IdlePolicy {
+        idle_timeout: Duration::from_secs(idle_timeout_seconds),
+        max_age: max_age_seconds.map(Duration::from_secs),
+    };
+    tokio::spawn(idle::watch(Arc::clone(&worker), policy));
+
+    tokio::select! {
+        () = worker.leaving() => {}
+        _ = terminate.recv() => worker.leave(LeaveReason::Drained.into()),
+    }
+    let drain_limit = Duration::from_secs(drain_seconds);
+    tokio::select! {
+        () = drain::drain(&worker, &link, drain_limit) => {}
+        _ = terminate.recv() => tracing::warn!("asked to end again; cutting what is in flight"),
+    }
+    let farewell = worker.farewell();
+    tracing::info!(%class, reason = ?farewell.reason, detail = farewell.detail, "left");
+    let left = Left(farewell.reason);
+    reporter.write(&ReportLine::Farewell(farewell));
+    Ok(left)
+}
+
+/// Sees the MCP server come and, later, go.
+async fn start(
+    worker: Arc<Worker>,
+    control_side: tokio::net::UnixListener,
+    upstream: Arc<Upstream>,
+    limit: Duration,
+    reporter: Reporter,
+) {
+    let deadline = tokio::time::Instant::now() + limit;
+    let not_ready = |detail: &str| Departure::new(LeaveReason::ServerNotReady, detail);
+    let Ok(lifeline) = tokio::time::timeout_at(deadline, lifeline::accept(&control_side)).await
+    else {
+        return worker.leave(not_ready("the host did not connect in time"));
+    };
+    tokio::spawn(control_socket::serve(control_side));
+    let mut ended = std::pin::pin!(lifeline.ended());
+    tokio::select! {
+        answers = readiness::wait(&upstream, deadline) => {
+            if !answers {
+                return worker.leave(not_ready("the MCP server did not answer in time"));
+            }
+            worker.set_ready();
+            reporter.write(&ReportLine::Ready);
+        }
+        departure = &mut ended => return worker.leave(departure),
+    }
+    worker.leave(ended.await);
+}

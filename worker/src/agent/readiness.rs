@@ -1,0 +1,77 @@
+//! Waits until the MCP server answers. It must not know what follows from that.
+
+use super::upstream::Upstream;
+use crate::backoff::Backoff;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// A server that took a connection while it started may never answer on it: then it is asked anew.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether the server answered before `deadline`.
+pub(crate) async fn wait(upstream: &Upstream, deadline: Instant) -> bool {
+    let asking = async {
+        let mut backoff = Backoff::new();
+        while !matches!(timeout(ANSWER_LIMIT, upstream.answers()).await, Ok(true)) {
+            sleep(backoff.step()).await;
+        }
+    };
+    timeout_at(deadline, asking).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use patchbay_core::class::Transport;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::UnixListener,
+    };
+
+    /// Answers each connection with the next of `answers`, then listens no more.
+    async fn answered_by(answers: &[&'static str], ready_path: Option<&str>) -> bool {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("server");
+        let listener = UnixListener::bind(&path).unwrap();
+        let transport = Transport::Http {
+            port: 1,
+            path: "/mcp".into(),
+            ready_path: ready_path.map(Into::into),
+        };
+        let upstream = Upstream::new(path, transport);
+        let server = async {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let length = stream.read(&mut request).await.unwrap();
+                assert!(length > 0);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let deadline = Instant::now() + Duration::from_secs(2);
+        tokio::select! {
+            answers = wait(&upstream, deadline) => answers,
+            () = server => unreachable!(),
+        }
+    }
+
+    const NOT_ALLOWED: &str =
+        "HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    const OK: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn any_answer_will_do_where_no_ready_path_is_named() {
+        assert!(answered_by(&["", NOT_ALLOWED], None).await);
+    }
+
+    #[tokio::test]
+    async fn a_ready_path_must_answer_with_success() {
+        assert!(answered_by(&[NOT_ALLOWED, OK], Some("/ready")).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_is_kept_with_a_server_that_never_answers() {
+        assert!(!answered_by(&[], None).await);
+    }
+}

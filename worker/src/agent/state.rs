@@ -1,0 +1,466 @@
+//! The worker's state: one latch, one grant, what is in flight, and why it leaves.
+//!
+//! Every decision is a pure function of `patchbay_core`; this module applies it under one short
+//! lock, so that admission, binding and leaving are atomic with one another: no request is admitted
+//! after the worker began to leave, and an admitted call is counted from that moment. It must not
+//! know HTTP, TLS or sockets.
+
+use super::{clock::Moment, departure::Departure, held_grant::HeldGrant, in_flight::InFlight};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use patchbay_core::{
+    class::Profile,
+    grant::Grant,
+    idle::{Activity, IdleDecision, IdlePolicy, Weight},
+    latch::{Admission, BindDecision, Claim, Latch},
+    link::{BindRefusal, Farewell, LeaveReason, WorkerPhase, WorkerStatus},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The state of this worker, shared by all connections.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// What the worker knows of its MCP server beyond MCP.
+    pub(crate) profile: Profile,
+    /// Serialises binds: between the decision and the latch a grant is stored.
+    pub(crate) binding: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    /// Changes when the worker is bound and when the last call ends.
+    changed: watch::Sender<()>,
+    leaving: CancellationToken,
+    closing: CancellationToken,
+}
+
+#[derive(Debug)]
+struct State {
+    latch: Latch,
+    grant: Option<HeldGrant>,
+    is_ready: bool,
+    in_flight: u64,
+    started: Moment,
+    bound: Option<Moment>,
+    last_activity: Option<Moment>,
+    departure: Option<Departure>,
+}
+
+/// What to do with a forwarded request.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// Relay it, and keep the token until its response has ended.
+    Admitted(InFlight),
+    /// It is for someone else: 421.
+    Misdirected,
+    /// The worker leaves: refuse it unread.
+    Leaving,
+}
+
+/// What an accepted bind changes, before it is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BindPlan {
+    /// Store the grant, then latch.
+    Latch,
+    /// Store the grant in the place of the present one.
+    Replace,
+    /// Keep the present grant.
+    Keep,
+}
+
+/// When to look again whether the worker is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdleCheck {
+    /// The worker leaves: there is nothing more to look for.
+    Left,
+    /// At the next change.
+    AtChange,
+    /// At the next change, or after this long.
+    In(Duration),
+}
+
+impl Worker {
+    /// A worker that serves nobody yet.
+    pub(crate) fn new(profile: Profile) -> Self {
+        Self {
+            profile,
+            binding: tokio::sync::Mutex::new(()),
+            state: Mutex::new(State {
+                latch: Latch::default(),
+                grant: None,
+                is_ready: false,
+                in_flight: 0,
+                started: Moment::now(),
+                bound: None,
+                last_activity: None,
+                departure: None,
+            }),
+            changed: watch::Sender::new(()),
+            leaving: CancellationToken::new(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// The MCP server answers: the worker may be bound.
+    pub(crate) fn set_ready(&self) {
+        self.state.lock().is_ready = true;
+    }
+
+    /// Decides a bind. Its caller holds [`Self::binding`].
+    pub(crate) fn plan_bind(
+        &self,
+        claim: &Claim,
+        expires_at: Option<Timestamp>,
+        now: Moment,
+    ) -> Result<BindPlan, BindRefusal> {
+        let state = self.state.lock();
+        let decision = state.latch.decide_bind(claim)?;
+        if !state.is_ready {
+            return Err(BindRefusal::Warming);
+        }
+        Ok(match (decision, &state.grant) {
+            (BindDecision::Latch, _) => BindPlan::Latch,
+            (BindDecision::Again, Some(held)) if !held.yields_to(expires_at, now) => BindPlan::Keep,
+            (BindDecision::Again, _) => BindPlan::Replace,
+        })
+    }
+
+    /// Latches on `claim`, with the grant where it could be stored. It latches also where it could
+    /// not: a part of it may have been written, and no other tenant may ever meet that.
+    pub(crate) fn apply_bind(
+        &self,
+        claim: &Claim,
+        grant: Option<Grant>,
+        now: Moment,
+    ) -> Result<(), BindRefusal> {
+        let mut state = self.state.lock();
+        if state.latch.bind(claim)? == BindDecision::Latch {
+            state.bound = Some(now);
+        }
+        if let Some(grant) = grant {
+            state.grant = Some(HeldGrant::new(grant));
+        }
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Admits a request that names `claim`, or not. An admitted call is in flight from here on.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        claim: Option<&Claim>,
+        weight: Weight,
+        now: Moment,
+    ) -> Entry {
+        let mut state = self.state.lock();
+        match state.latch.admit(claim) {
+            Admission::Misdirected => Entry::Misdirected,
+            Admission::Leaving => Entry::Leaving,
+            Admission::Serve => {
+                if weight == Weight::Call {
+                    state.in_flight += 1;
+                    state.last_activity = Some(now);
+                }
+                drop(state);
+                Entry::Admitted(InFlight::new(Arc::clone(self), weight))
+            }
+        }
+    }
+
+    /// A call has ended; told by its [`InFlight`].
+    pub(super) fn end_call(&self, now: Moment) {
+        let mut state = self.state.lock();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        state.last_activity = Some(now);
+        let is_last = state.in_flight == 0;
+        drop(state);
+        if is_last {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Begins to leave. The first reason stands.
+    pub(crate) fn leave(&self, departure: Departure) {
+        self.state.lock().leave(departure);
+        self.leaving.cancel();
+    }
+
+    /// Begins to leave if no tenant was ever bound; whether the worker leaves unbound.
+    pub(crate) fn retire(&self) -> bool {
+        let mut state = self.state.lock();
+        let leaves = state.latch.leave_if_anonymous();
+        if leaves {
+            state.leave(LeaveReason::Retired.into());
+            drop(state);
+            self.leaving.cancel();
+        }
+        leaves
+    }
+
+    /// Begins to leave if `policy` says so, in one step with the decision.
+    pub(crate) fn leave_if_idle(&self, policy: &IdlePolicy, now: Moment) -> IdleCheck {
+        let mut state = self.state.lock();
+        if state.departure.is_some() {
+            return IdleCheck::Left;
+        }
+        let Some(activity) = state.activity(now) else {
+            return IdleCheck::AtChange;
+        };
+        let reason = match policy.decide(activity) {
+            IdleDecision::LeaveIdle => LeaveReason::Idle,
+            IdleDecision::LeaveAged => LeaveReason::MaxAge,
+            IdleDecision::LookAgainIn(wait) => return IdleCheck::In(wait),
+        };
+        state.leave(reason.into());
+        drop(state);
+        self.leaving.cancel();
+        IdleCheck::Left
+    }
+
+    /// Tells of binds and of ends of last calls.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Returns once the worker leaves and takes nothing new.
+    pub(crate) async fn leaving(&self) {
+        self.leaving.cancelled().await;
+    }
+
+    /// Cancelled when the worker begins to leave.
+    pub(crate) fn leaving_token(&self) -> CancellationToken {
+        self.leaving.clone()
+    }
+
+    /// Whether the worker leaves.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Ends the streams that wait for events, and then the connections.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Cancelled when streams that wait for events end.
+    pub(crate) const fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// Whether no call is in flight.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state.lock().in_flight == 0
+    }
+
+    /// Whether the worker leaves because its MCP server is gone.
+    pub(crate) fn is_without_server(&self) -> bool {
+        self.state
+            .lock()
+            .departure
+            .as_ref()
+            .is_some_and(Departure::is_without_server)
+    }
+
+    /// What an operator may see.
+    pub(crate) fn status(&self) -> WorkerStatus {
+        let state = self.state.lock();
+        WorkerStatus {
+            phase: match (&state.latch, state.is_ready) {
+                (Latch::Leaving(_), _) => WorkerPhase::Leaving,
+                (Latch::Bound(_), _) => WorkerPhase::Bound,
+                (Latch::Anonymous, true) => WorkerPhase::Anonymous,
+                (Latch::Anonymous, false) => WorkerPhase::Warming,
+            },
+            tenant: state.latch.claim().map(|claim| claim.tenant.clone()),
+            in_flight: state.in_flight,
+            last_activity: state.last_activity.map(|moment| moment.timestamp),
+        }
+    }
+
+    /// The last words.
+    pub(crate) fn farewell(&self) -> Farewell {
+        let state = self.state.lock();
+        let departure = state
+            .departure
+            .clone()
+            .unwrap_or(LeaveReason::Drained.into());
+        Farewell {
+            reason: departure.reason,
+            last_activity: state.last_activity.map(|moment| moment.timestamp),
+            detail: departure.detail,
+        }
+    }
+}
+
+impl State {
+    fn leave(&mut self, departure: Departure) {
+        self.latch.leave();
+        self.departure.get_or_insert(departure);
+    }
+
+    /// What a bound worker has seen; none for an anonymous one, which is never idle.
+    fn activity(&self, now: Moment) -> Option<Activity> {
+        let quiet_since = self.last_activity.or(self.bound)?;
+        Some(Activity {
+            in_flight: self.in_flight,
+            quiet_for: now.instant.saturating_duration_since(quiet_since.instant),
+            age: now.instant.saturating_duration_since(self.started.instant),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use patchbay_core::{
+        digest::Digest,
+        id::{Epoch, TenantUid},
+    };
+
+    const POLICY: IdlePolicy = IdlePolicy {
+        idle_timeout: Duration::from_mins(1),
+        max_age: None,
+    };
+
+    fn claim(tenant: &str) -> Claim {
+        Claim {
+            tenant: TenantUid::parse(tenant).unwrap(),
+            epoch: Epoch(1),
+        }
+    }
+
+    fn grant(expires_at: Option<&str>) -> Grant {
+        Grant {
+            credential: Digest::of(b"credential"),
+            expires_at: expires_at.map(|text| text.parse().unwrap()),
+            catalog: None,
+            aws: None,
+        }
+    }
+
+    fn after(seconds: u64) -> Moment {
+        let now = Moment::now();
+        Moment {
+            instant: now.instant + Duration::from_secs(seconds),
+            ..now
+        }
+    }
+
+    fn bound() -> Arc<Worker> {
+        let worker = Arc::new(Worker::new(Profile::Generic));
+        worker.set_ready();
+        worker
+            .apply_bind(&claim("t1"), Some(grant(None)), Moment::now())
+            .unwrap();
+        worker
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_server_does_not_answer_yet_is_bound_by_nobody() {
+        let worker = Worker::new(Profile::Generic);
+        let plan = worker.plan_bind(&claim("t1"), None, Moment::now());
+        assert_eq!(plan, Err(BindRefusal::Warming));
+        assert_eq!(worker.status().phase, WorkerPhase::Warming);
+        worker.set_ready();
+        assert_eq!(
+            worker.plan_bind(&claim("t1"), None, Moment::now()),
+            Ok(BindPlan::Latch)
+        );
+        assert_eq!(worker.status().phase, WorkerPhase::Anonymous);
+    }
+
+    #[tokio::test]
+    async fn a_bind_again_replaces_only_a_worse_grant() {
+        let worker = bound();
+        let later = Some("2100-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(
+            worker.plan_bind(&claim("t1"), later, Moment::now()),
+            Ok(BindPlan::Keep)
+        );
+        let short = grant(Some("2090-01-01T00:00:00Z"));
+        worker
+            .apply_bind(&claim("t1"), Some(short), Moment::now())
+            .unwrap();
+        assert_eq!(
+            worker.plan_bind(&claim("t1"), later, Moment::now()),
+            Ok(BindPlan::Replace)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_could_not_store_its_grant_is_that_tenants_all_the_same() {
+        let worker = Worker::new(Profile::Generic);
+        worker.set_ready();
+        worker
+            .apply_bind(&claim("t1"), None, Moment::now())
+            .unwrap();
+        let now = Moment::now();
+        assert_eq!(
+            worker.plan_bind(&claim("t2"), None, now),
+            Err(BindRefusal::OtherTenant)
+        );
+        assert_eq!(
+            worker.plan_bind(&claim("t1"), None, now),
+            Ok(BindPlan::Replace)
+        );
+    }
+
+    #[tokio::test]
+    async fn only_calls_are_in_flight() {
+        let worker = bound();
+        let listening = worker.enter(Some(&claim("t1")), Weight::Listening, Moment::now());
+        assert!(matches!(listening, Entry::Admitted(_)));
+        assert!(worker.is_quiet());
+        let call = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
+        assert_eq!(worker.status().in_flight, 1);
+        drop(call);
+        assert!(worker.is_quiet());
+    }
+
+    #[tokio::test]
+    async fn idleness_and_leaving_are_one_step() {
+        let worker = bound();
+        assert!(matches!(
+            worker.leave_if_idle(&POLICY, Moment::now()),
+            IdleCheck::In(_)
+        ));
+        let call = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
+        assert!(matches!(
+            worker.leave_if_idle(&POLICY, after(1000)),
+            IdleCheck::In(_)
+        ));
+        drop(call);
+        assert_eq!(worker.leave_if_idle(&POLICY, after(1000)), IdleCheck::Left);
+        let refused = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
+        assert!(matches!(refused, Entry::Leaving));
+        assert_eq!(worker.farewell().reason, LeaveReason::Idle);
+    }
+
+    #[tokio::test]
+    async fn an_anonymous_worker_is_never_idle() {
+        let worker = Worker::new(Profile::Generic);
+        assert_eq!(
+            worker.leave_if_idle(&POLICY, after(100_000)),
+            IdleCheck::AtChange
+        );
+    }
+
+    #[tokio::test]
+    async fn a_bound_worker_is_not_retired_and_an_anonymous_one_is_never_bound_again() {
+        assert!(!bound().retire());
+        let worker = Worker::new(Profile::Generic);
+        worker.set_ready();
+        assert!(worker.retire());
+        let bind = worker.apply_bind(&claim("t1"), None, Moment::now());
+        assert_eq!(bind, Err(BindRefusal::Leaving));
+        assert_eq!(worker.farewell().reason, LeaveReason::Retired);
+    }
+
+    #[tokio::test]
+    async fn the_first_reason_to_leave_stands() {
+        let worker = bound();
+        worker.leave(LeaveReason::Drained.into());
+        worker.leave(Departure::new(LeaveReason::ServerExited, "later"));
+        assert_eq!(worker.farewell().reason, LeaveReason::Drained);
+        assert!(!worker.is_without_server());
+    }
+}

@@ -1,0 +1,121 @@
+//! The host: runs the MCP server and pipes bytes between it and the agent.
+//!
+//! It turns one boot document into one child process, connections to the agent's socket into
+//! connections to the server's port, and the server's proxy connections into connections to the
+//! agent. It ends with the server, or ends the server with the agent. It holds no secret and must
+//! not know tenants, HTTP or MCP.
+
+mod lifeline;
+mod log_lines;
+mod pipe;
+mod reap;
+mod server_process;
+
+use self::{
+    lifeline::{Lifeline, LifelineError},
+    pipe::Piping,
+    server_process::{ServerProcess, SpawnError},
+};
+use crate::listen::{self, ListenError};
+use patchbay_core::{
+    boot::{HostBoot, LifelineEvent},
+    class::Transport,
+};
+use std::{io, net::Ipv4Addr, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+/// In a pod the agent's container may start later than the host's.
+const AGENT_LIMIT: Duration = Duration::from_secs(30);
+/// What a server may take to end by itself after SIGTERM.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// What the last bytes of an ended server may take to reach the agent.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why a host could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    #[error("cannot watch signals")]
+    Signals(#[source] io::Error),
+    #[error("no lifeline to the agent")]
+    Lifeline(#[from] LifelineError),
+    #[error("no way in for the agent")]
+    Listen(#[from] ListenError),
+    #[error("cannot listen on the proxy port {port}")]
+    ProxyPort {
+        port: u16,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the MCP server did not start")]
+    Spawn(#[from] SpawnError),
+}
+
+/// Why a running host ends.
+enum End {
+    ServerExited(i32),
+    AgentGone,
+    Terminated,
+}
+
+/// Runs the host until its server, its agent or its supervisor ends it.
+pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
+    let HostBoot {
+        command,
+        env,
+        workdir,
+        server,
+        control,
+        transport,
+        proxy_port,
+    } = boot;
+    let Transport::Http {
+        port: server_port, ..
+    } = transport;
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(HostError::Signals)?;
+    // the agent takes the first connection for the lifeline, so nothing of the server may run
+    // before it
+    let mut lifeline = tokio::select! {
+        lifeline = Lifeline::connect(&control, AGENT_LIMIT) => lifeline?,
+        _ = terminate.recv() => return Ok(()),
+    };
+    let agent_side = listen::unix(&server)?;
+    let proxy_side = TcpListener::bind((Ipv4Addr::LOCALHOST, proxy_port))
+        .await
+        .map_err(|source| HostError::ProxyPort {
+            port: proxy_port,
+            source,
+        })?;
+    let mut process = ServerProcess::spawn(&command, &env, &workdir)?;
+    let piping = Piping::new();
+    tokio::spawn(piping.clone().serve_agent(agent_side, server_port));
+    tokio::spawn(piping.clone().serve_proxy(proxy_side, control));
+
+    let end = tokio::select! {
+        code = process.exited() => End::ServerExited(code),
+        () = lifeline.closed() => End::AgentGone,
+        _ = terminate.recv() => End::Terminated,
+    };
+    match end {
+        End::ServerExited(code) => {
+            tracing::info!(code, "the MCP server ended");
+            // first the news, so that the agent refuses what comes now; then the server's last
+            // bytes
+            lifeline.report(&LifelineEvent::ServerExited(code)).await;
+            piping.finish(FLUSH_LIMIT).await;
+        }
+        End::AgentGone => {
+            tracing::info!("the agent is gone; ending the MCP server");
+            process.stop(STOP_LIMIT).await;
+        }
+        End::Terminated => {
+            tracing::info!("asked to end; ending the MCP server");
+            process.stop(STOP_LIMIT).await;
+        }
+    }
+    process.finish_logs(FLUSH_LIMIT).await;
+    Ok(())
+}

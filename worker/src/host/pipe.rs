@@ -1,0 +1,199 @@
+//! Joins two byte streams: the agent's connections to the MCP server's port, and the server's proxy
+//! connections to the agent's socket. Bytes pass as they are. It must not know HTTP, or what is
+//! said.
+
+use crate::listen::accepted;
+use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy, copy_bidirectional, split},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Open pipes in one direction; more connections wait in the listener's queue.
+const MAX_PIPES: usize = 1024;
+
+/// Every open pipe, and whether there may be more.
+#[derive(Debug, Clone)]
+pub(crate) struct Piping {
+    pipes: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Piping {
+    pub(crate) fn new() -> Self {
+        Self {
+            pipes: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Joins each connection of the agent to a new one to the MCP server on `port`. One that the
+    /// server refuses is closed, which is how the agent learns that the server does not listen.
+    pub(crate) async fn serve_agent(self, agent_side: UnixListener, port: u16) {
+        let permits = Arc::new(Semaphore::new(MAX_PIPES));
+        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+            let result = tokio::select! {
+                result = agent_side.accept() => result,
+                () = self.closing.cancelled() => return,
+            };
+            let Some((agent, _)) = accepted(result).await else {
+                continue;
+            };
+            self.pipes.spawn(async move {
+                log_end(join_server(agent, port).await);
+                drop(permit);
+            });
+        }
+    }
+
+    /// Joins each of the MCP server's proxy connections to a new one to the agent on `control`.
+    pub(crate) async fn serve_proxy(self, proxy_side: TcpListener, control: PathBuf) {
+        let control = Arc::new(control);
+        let permits = Arc::new(Semaphore::new(MAX_PIPES));
+        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+            let result = tokio::select! {
+                result = proxy_side.accept() => result,
+                () = self.closing.cancelled() => return,
+            };
+            let Some((server, _)) = accepted(result).await else {
+                continue;
+            };
+            let control = Arc::clone(&control);
+            self.pipes.spawn(async move {
+                log_end(join_agent(server, &control).await);
+                drop(permit);
+            });
+        }
+    }
+
+    /// Takes no more connections and waits up to `limit` for the open pipes, which end with the
+    /// server.
+    pub(crate) async fn finish(self, limit: Duration) {
+        self.closing.cancel();
+        self.pipes.close();
+        if timeout(limit, self.pipes.wait()).await.is_err() {
+            tracing::debug!("pipes were still open at the end");
+        }
+    }
+}
+
+async fn join_server(agent: UnixStream, port: u16) -> io::Result<()> {
+    let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    server.set_nodelay(true)?;
+    until_either_ends(agent, server).await
+}
+
+async fn join_agent(mut server: TcpStream, control: &PathBuf) -> io::Result<()> {
+    server.set_nodelay(true)?;
+    let mut agent = UnixStream::connect(control).await?;
+    // a tunnel: what runs in it may close one direction and go on in the other
+    copy_bidirectional(&mut server, &mut agent).await.map(drop)
+}
+
+/// Passes bytes until one side ends, then closes both at once. The agent never closes half of a
+/// connection: its end means that the client has gone, and the server must see that, also where it
+/// would take a half-closed connection for a living one.
+async fn until_either_ends<A, B>(a: A, b: B) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let (mut a_read, mut a_write) = split(a);
+    let (mut b_read, mut b_write) = split(b);
+    tokio::select! {
+        result = copy(&mut a_read, &mut b_write) => result.map(drop),
+        result = copy(&mut b_read, &mut a_write) => result.map(drop),
+    }
+}
+
+/// A pipe may end in any way that a connection can; none of them is a fault of the host.
+fn log_end(result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a pipe broke");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// A host's way in for the agent, and the MCP server's listener behind it.
+    async fn way_in() -> (tempfile::TempDir, PathBuf, TcpListener, Piping) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("server");
+        let agent_side = UnixListener::bind(&path).unwrap();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let piping = Piping::new();
+        let port = server.local_addr().unwrap().port();
+        tokio::spawn(piping.clone().serve_agent(agent_side, port));
+        (directory, path, server, piping)
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_the_agents_end_is_the_servers_end() {
+        let (_directory, path, listener, _piping) = way_in().await;
+        let mut agent = UnixStream::connect(&path).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        agent.write_all(b"question").await.unwrap();
+        let mut got = [0; 8];
+        server.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"question");
+        server.write_all(b"answer").await.unwrap();
+        let mut got = [0; 6];
+        agent.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"answer");
+        drop(agent);
+        assert_eq!(server.read(&mut got).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_servers_last_words_arrive_before_its_end() {
+        let (_directory, path, listener, piping) = way_in().await;
+        let mut agent = UnixStream::connect(&path).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let words = vec![7; 300_000];
+        let writing = async {
+            server.write_all(&words).await.unwrap();
+            drop(server);
+            piping.finish(Duration::from_secs(10)).await;
+        };
+        let mut got = Vec::new();
+        let ((), read) = tokio::join!(writing, agent.read_to_end(&mut got));
+        read.unwrap();
+        assert_eq!(got, words);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_listen_closes_the_agents_connection() {
+        let (_directory, path, listener, _piping) = way_in().await;
+        drop(listener);
+        let mut agent = UnixStream::connect(&path).await.unwrap();
+        let mut got = Vec::new();
+        agent.read_to_end(&mut got).await.unwrap();
+        assert!(got.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_may_be_closed_in_one_direction_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let control = directory.path().join("control");
+        let agent_side = UnixListener::bind(&control).unwrap();
+        let proxy_side = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = proxy_side.local_addr().unwrap();
+        tokio::spawn(Piping::new().serve_proxy(proxy_side, control));
+
+        let mut server = TcpStream::connect(address).await.unwrap();
+        let (mut agent, _) = agent_side.accept().await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        agent.read_to_end(&mut got).await.unwrap();
+        agent.write_all(b"late").await.unwrap();
+        drop(agent);
+        server.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"late");
+    }
+}

@@ -1,0 +1,172 @@
+//! Turns a boot document's listening places into listeners: an inherited socket, a path to make, or
+//! a TCP address. It must not know what is said on the connections.
+
+use crate::inherited::{self, InheritedError};
+use patchbay_core::boot::Listen;
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    time::sleep,
+};
+use tokio_util::either::Either;
+
+/// The pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection of either kind.
+pub(crate) type Stream = Either<UnixStream, TcpStream>;
+
+/// Listens for connections of either kind.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+/// A place that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error("cannot listen on descriptor {fd}")]
+    Descriptor {
+        fd: i32,
+        #[source]
+        source: InheritedError,
+    },
+    #[error("cannot listen on `{}`", path.display())]
+    Path {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot listen on {address}")]
+    Tcp {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot watch the inherited socket")]
+    Watch(#[source] io::Error),
+    #[error("{address} is a TCP address, and only a Unix socket may be listened on here")]
+    NotUnix { address: SocketAddr },
+}
+
+impl Listener {
+    /// Listens on any kind of place.
+    pub(crate) async fn open(place: &Listen) -> Result<Self, ListenError> {
+        match place {
+            Listen::Tcp(address) => {
+                TcpListener::bind(address)
+                    .await
+                    .map(Self::Tcp)
+                    .map_err(|source| ListenError::Tcp {
+                        address: *address,
+                        source,
+                    })
+            }
+            Listen::Fd(_) | Listen::Path(_) => unix(place).map(Self::Unix),
+        }
+    }
+
+    /// The next connection. Errors concern that connection or a want of descriptors, not the
+    /// listener.
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Unix(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Either::Left(stream)),
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Either::Right(stream))
+            }
+        }
+    }
+}
+
+/// What was accepted; none after a failure, which is logged.
+///
+/// A failed accept is mostly a want of descriptors, and nothing tells when that ends: hence the
+/// pause.
+pub(crate) async fn accepted<S>(result: io::Result<S>) -> Option<S> {
+    match result {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Listens on a Unix socket; must be called inside the runtime.
+pub(crate) fn unix(place: &Listen) -> Result<UnixListener, ListenError> {
+    match place {
+        Listen::Fd(fd) => {
+            let listener = inherited::unix_listener(*fd)
+                .map_err(|source| ListenError::Descriptor { fd: *fd, source })?;
+            listener.set_nonblocking(true).map_err(ListenError::Watch)?;
+            UnixListener::from_std(listener).map_err(ListenError::Watch)
+        }
+        Listen::Path(path) => make(path).map_err(|source| ListenError::Path {
+            path: path.clone(),
+            source,
+        }),
+        Listen::Tcp(address) => Err(ListenError::NotUnix { address: *address }),
+    }
+}
+
+fn make(path: &Path) -> io::Result<UnixListener> {
+    // a container that is started again in its pod finds the socket of its former life
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    // agent and host are different users of one group (the volume's)
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_of_a_former_life_is_replaced_but_no_other_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        drop(unix(&Listen::Path(socket.clone())).unwrap());
+        let again = unix(&Listen::Path(socket.clone())).unwrap();
+        let (_client, accepted) = tokio::join!(UnixStream::connect(&socket), again.accept());
+        accepted.unwrap();
+
+        let file = directory.path().join("file");
+        fs::write(&file, "kept").unwrap();
+        assert!(unix(&Listen::Path(file.clone())).is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_for_its_owner_and_group_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _listener = unix(&Listen::Path(path.clone())).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o660
+        );
+    }
+
+    #[tokio::test]
+    async fn a_tcp_address_is_refused_where_only_unix_sockets_may_be() {
+        let place = Listen::Tcp(([127, 0, 0, 1], 0).into());
+        assert!(matches!(unix(&place), Err(ListenError::NotUnix { .. })));
+        assert!(matches!(Listener::open(&place).await, Ok(Listener::Tcp(_))));
+    }
+}

@@ -1,0 +1,30 @@
+//! A real agent and a real host, as child processes without a sandbox, between a gateway's mutual
+//! TLS client and a small MCP server.
+//!
+//! What is proven here is what only the whole can show: that bytes reach the MCP server only for
+//! the tenant that is bound, that leaving loses nothing that was admitted, and that every end is
+//! reported.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the lint's exception for tests does not cover what test functions share"
+)]
+
+mod client;
+mod leaving;
+mod mcp_server;
+mod serving;
+mod standalone;
+mod worker;
+
+use std::time::Duration;
+
+/// Bounds a step that waits for an event, so that a missing event fails the test instead of hanging
+/// it.
+async fn within<T>(step: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), step)
+        .await
+        .expect("the awaited event came")
+}

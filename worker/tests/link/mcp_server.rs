@@ -1,0 +1,237 @@
+//! The MCP server of these tests: this test binary again, run by the host. It answers under `/mcp`
+//! like a server, remembers what it saw, and lets the tests wait for that under `/test`.
+
+use crate::within;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, channel::Channel, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use std::{convert::Infallible, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+pub(crate) const PORT: &str = "MCP_PORT";
+pub(crate) const PROXY_PORT: &str = "MCP_PROXY_PORT";
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What the server saw, in order: `METHOD /path` when a request came, `closed /path` when its
+/// client went away before the answer was complete.
+#[derive(Debug)]
+struct Seen {
+    events: watch::Sender<Vec<String>>,
+    is_released: watch::Sender<bool>,
+}
+
+#[test]
+#[ignore = "the MCP server of the other tests, which the host runs"]
+fn mcp_server() {
+    let port = std::env::var(PORT)
+        .expect("the host sets the port")
+        .parse()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(serve(port));
+}
+
+async fn serve(port: u16) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let seen = Arc::new(Seen {
+        events: watch::Sender::new(Vec::new()),
+        is_released: watch::Sender::new(false),
+    });
+    println!("serving on port {port}");
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let seen = Arc::clone(&seen);
+        let service = service_fn(move |request| answer(Arc::clone(&seen), request));
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let path = request.uri().path().to_owned();
+    if let Some(event) = path.strip_prefix("/test/wait-for/") {
+        let event = event.replacen('/', " /", 1);
+        let mut events = seen.events.subscribe();
+        events
+            .wait_for(|events| events.contains(&event))
+            .await
+            .unwrap();
+        return Ok(text(""));
+    }
+    match path.as_str() {
+        "/test/ready" => return Ok(text("")),
+        "/test/seen" => return Ok(text(json!(*seen.events.borrow()).to_string())),
+        "/test/release" => {
+            seen.is_released.send_replace(true);
+            return Ok(text(""));
+        }
+        _ => seen.note(format!("{} {path}", request.method())),
+    }
+    let closed = NoteClosed(Some((Arc::clone(&seen), path.clone())));
+    let response = match path.as_str() {
+        "/mcp/hang" => std::future::pending().await,
+        "/mcp/exit" => std::process::exit(7),
+        "/mcp/slow" => {
+            seen.is_released
+                .subscribe()
+                .wait_for(|is_released| *is_released)
+                .await
+                .unwrap();
+            text("done")
+        }
+        "/mcp/stream" => return Ok(stream(closed)),
+        "/mcp/trailers" => trailers().await,
+        "/mcp/proxy" => text(ask_proxy().await),
+        _ => echo(request).await,
+    };
+    closed.disarm();
+    Ok(response)
+}
+
+async fn echo(request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let headers: serde_json::Map<_, _> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
+        .collect();
+    let body = body.collect().await.unwrap().to_bytes();
+    let seen = json!({
+        "method": parts.method.as_str(),
+        "url": parts.uri.to_string(),
+        "headers": headers,
+        "length": body.len(),
+    });
+    let mut response = text(seen.to_string());
+    response
+        .headers_mut()
+        .insert("mcp-session-id", "session".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("keep-alive", "timeout=5".parse().unwrap());
+    response
+}
+
+/// One event, and then silence until the client goes away.
+fn stream(closed: NoteClosed) -> Response<Body> {
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+    tokio::spawn(async move {
+        sender.send_data("data: 1\n\n".into()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let body = body.map_frame(move |frame| {
+        let _ = &closed;
+        frame
+    });
+    let mut response = Response::new(UnsyncBoxBody::new(body));
+    response
+        .headers_mut()
+        .insert("content-type", "text/event-stream".parse().unwrap());
+    response
+}
+
+async fn trailers() -> Response<Body> {
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(2);
+    sender.send_data("body".into()).await.unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-checksum", "1".parse().unwrap());
+    sender.send_trailers(trailers).await.unwrap();
+    let mut response = Response::new(UnsyncBoxBody::new(body));
+    response
+        .headers_mut()
+        .insert("trailer", "x-checksum".parse().unwrap());
+    response
+}
+
+async fn ask_proxy() -> String {
+    let port: u16 = std::env::var(PROXY_PORT).unwrap().parse().unwrap();
+    let mut proxy = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    proxy
+        .write_all(b"CONNECT example.com:443 HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    proxy.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn text(text: impl Into<Bytes>) -> Response<Body> {
+    Response::new(UnsyncBoxBody::new(Full::new(text.into())))
+}
+
+impl Seen {
+    fn note(&self, event: String) {
+        self.events.send_modify(|events| events.push(event));
+    }
+}
+
+struct NoteClosed(Option<(Arc<Seen>, String)>);
+
+impl NoteClosed {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NoteClosed {
+    fn drop(&mut self) {
+        if let Some((seen, path)) = self.0.take() {
+            seen.note(format!("closed {path}"));
+        }
+    }
+}
+
+/// A test's direct view of the server, past the worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Witness {
+    pub(crate) port: u16,
+}
+
+impl Witness {
+    /// All that the server saw.
+    pub(crate) async fn seen(self) -> Vec<String> {
+        serde_json::from_slice(&self.ask(Method::GET, "/test/seen").await).unwrap()
+    }
+
+    /// Returns once the server saw this.
+    pub(crate) async fn saw(self, event: &str) {
+        self.ask(
+            Method::GET,
+            &format!("/test/wait-for/{}", event.replacen(" /", "/", 1)),
+        )
+        .await;
+    }
+
+    /// Lets slow calls end.
+    pub(crate) async fn release(self) {
+        self.ask(Method::POST, "/test/release").await;
+    }
+
+    async fn ask(self, method: Method, path: &str) -> Bytes {
+        within(async {
+            let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            tokio::spawn(connection);
+            let mut request = Request::new(Full::<Bytes>::default());
+            *request.method_mut() = method;
+            *request.uri_mut() = path.parse().unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            response.into_body().collect().await.unwrap().to_bytes()
+        })
+        .await
+    }
+}
