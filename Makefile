@@ -17,8 +17,9 @@ prerequisites: ## Install what this machine lacks (bubblewrap), or say what to i
 build: ## Build every program, for development
 	$(CARGO) build --workspace --bins --locked
 
-run: prerequisites ## Run Patchbay on this machine with two users and a small MCP server
-	@scripts/demo
+run: prerequisites ## Run Patchbay on this machine: real quilt-mcp, two users, a demo catalog
+	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
+	@exec "$${CARGO_TARGET_DIR:-target}/release/demo"
 
 test: prerequisites build ## Run every test, against real sandboxes
 	$(CARGO) test --workspace --locked

@@ -71,9 +71,7 @@ async fn tenants(State(admin): State<Admin>) -> Json<Vec<TenantRow>> {
     let mut rows = admin.orchestrator.tenants();
     for row in &mut rows {
         // the worker's own word comes when it leaves; until then, what the gateway saw
-        row.last_activity = row
-            .last_activity
-            .max(admin.gateway.last_request(&row.tenant));
+        row.last_activity = row.last_activity.max(admin.gateway.last_request(&row.tenant));
     }
     Json(rows)
 }

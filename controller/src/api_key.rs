@@ -1,4 +1,4 @@
-//! `patchbay api-key`: a new key, printed once, and its digest for an IdentityProvider.
+//! `patchbay api-key`: a new key, printed once, and its digest for an `IdentityProvider`.
 
 use crate::args::ApiKeyArgs;
 use anyhow::ensure;
@@ -10,10 +10,7 @@ use std::io::Write;
 
 /// Prints the key on stdout, and the entry to paste on stderr: `key=$(patchbay api-key ...)` works.
 pub(crate) fn run(args: &ApiKeyArgs) -> anyhow::Result<()> {
-    ensure!(
-        !args.subject.trim().is_empty(),
-        "--subject must not be empty"
-    );
+    ensure!(!args.subject.trim().is_empty(), "--subject must not be empty");
     let id = match &args.id {
         Some(id) => id.clone(),
         None => data_encoding::HEXLOWER.encode(&random_bytes::<6>()?),
@@ -27,10 +24,7 @@ pub(crate) fn run(args: &ApiKeyArgs) -> anyhow::Result<()> {
     let mut entry = serde_json::Map::new();
     entry.insert("id".into(), id.into());
     entry.insert("subject".into(), args.subject.clone().into());
-    entry.insert(
-        "digest".into(),
-        format!("sha256:{}", Digest::of(key.as_bytes())).into(),
-    );
+    entry.insert("digest".into(), format!("sha256:{}", Digest::of(key.as_bytes())).into());
     if let Some(end) = args.expires_at {
         entry.insert("expiresAt".into(), end.to_string().into());
     }

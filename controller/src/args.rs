@@ -1,4 +1,5 @@
-//! The command line.
+//! The command line. Doc comments here are what `--help` prints.
+#![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use jiff::Timestamp;
@@ -34,12 +35,7 @@ pub(crate) struct LocalArgs {
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Where clients connect.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080",
-        env = "PATCHBAY_LISTEN"
-    )]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", env = "PATCHBAY_LISTEN")]
     pub(crate) listen: SocketAddr,
     /// Where operators look: /livez, /readyz, /metrics, /tenants. Loopback only.
     #[arg(
@@ -50,20 +46,10 @@ pub(crate) struct LocalArgs {
     )]
     pub(crate) admin_listen: SocketAddr,
     /// PEM file of the certificate (and intermediates) that clients see; enables TLS.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_key",
-        env = "PATCHBAY_TLS_CERT"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "PATCHBAY_TLS_CERT")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// PEM file of its private key.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_cert",
-        env = "PATCHBAY_TLS_KEY"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "PATCHBAY_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
     /// Listen without TLS on an address that is not loopback (TLS ends in front of the gateway).
     #[arg(long)]

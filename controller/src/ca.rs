@@ -24,8 +24,7 @@ pub(crate) struct LocalCa {
 pub(crate) fn make() -> anyhow::Result<LocalCa> {
     let ca_key = KeyPair::generate().context("no key for the certificate authority")?;
     let mut ca = CertificateParams::new(Vec::new())?;
-    ca.distinguished_name
-        .push(DnType::CommonName, "Patchbay control plane (this machine)");
+    ca.distinguished_name.push(DnType::CommonName, "Patchbay control plane (this machine)");
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let ca_certificate = ca.self_signed(&ca_key)?;
@@ -33,9 +32,7 @@ pub(crate) fn make() -> anyhow::Result<LocalCa> {
 
     let key = KeyPair::generate().context("no key for the gateway")?;
     let mut params = CertificateParams::new(Vec::new())?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "Patchbay gateway");
+    params.distinguished_name.push(DnType::CommonName, "Patchbay gateway");
     params.subject_alt_names = vec![SanType::URI(Role::Gateway.uri().try_into()?)];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let certificate = params.signed_by(&key, &issuer)?;
@@ -43,10 +40,7 @@ pub(crate) fn make() -> anyhow::Result<LocalCa> {
         PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| anyhow::anyhow!(error))?;
     Ok(LocalCa {
         roots: ca_certificate.pem(),
-        gateway: GatewayCertificate {
-            chain: vec![certificate.der().clone()],
-            key,
-        },
+        gateway: GatewayCertificate { chain: vec![certificate.der().clone()], key },
     })
 }
 
@@ -57,10 +51,7 @@ mod tests {
     #[test]
     fn the_certificate_names_the_gateways_role_and_no_other() {
         let ca = make().unwrap();
-        assert_eq!(
-            Role::of_certificate(&ca.gateway.chain[0]),
-            Some(Role::Gateway)
-        );
+        assert_eq!(Role::of_certificate(&ca.gateway.chain[0]), Some(Role::Gateway));
     }
 
     #[test]

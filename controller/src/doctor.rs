@@ -7,9 +7,7 @@ use std::process::ExitCode;
 /// Prints each property and, where one is missing, what to do. Fails if any is missing.
 pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let worker = worker_program(args.sandbox.worker)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let properties = runtime.block_on(async {
         let cgroups = Cgroups::open(&Instance::new()?);
         anyhow::Ok(doctor::probe(Tools::with_worker(&worker), cgroups).await)

@@ -25,7 +25,7 @@ use patchbay_orchestrator::local::{
     LocalConfig, LocalOrchestrator, RunDir,
     sandbox::{Cgroups, Instance, Launcher, Tools},
 };
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -40,10 +40,7 @@ use tokio_util::sync::CancellationToken;
 /// Runs until a signal.
 pub(crate) fn run(args: LocalArgs) -> anyhow::Result<()> {
     telemetry::install()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(serve(args))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
 }
 
 async fn serve(args: LocalArgs) -> anyhow::Result<()> {
@@ -58,41 +55,40 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         allowed_origins,
         sandbox,
     } = args;
-    let Configuration {
-        classes,
-        providers,
-        tenants,
-    } = read_documents(&files)?;
+    let Configuration { classes, providers, tenants } = read_documents(&files)?;
     let routes = RouteTable::build(&classes, &providers)
         .map_err(|errors| refused("the documents contradict each other", &errors))?;
     ensure!(
         admin_listen.ip().is_loopback(),
         "--admin-listen {admin_listen} must be a loopback address: what it shows is for this machine"
     );
-    let tls = tls_cert
-        .zip(tls_key)
-        .map(|(cert, key)| tls_config(&cert, &key))
-        .transpose()?;
+    let tls = tls_cert.zip(tls_key).map(|(cert, key)| tls_config(&cert, &key)).transpose()?;
     // the addresses first: a second instance fails here, before it starts any worker
     let listener = Listener::bind(listen, tls, insecure_listen).await?;
     let admin_socket = TcpListener::bind(admin_listen)
         .await
         .with_context(|| format!("cannot listen on {admin_listen} (--admin-listen)"))?;
 
+    let admin_address = admin_socket.local_addr()?;
     let ca = ca::make()?;
-    let orchestrator = start_orchestrator(&classes, tenants, sandbox, ca.roots)?;
+    let orchestrator = start_orchestrator(
+        &classes,
+        tenants,
+        sandbox,
+        ca.roots,
+        vec![listener.address()?, admin_address],
+    )?;
     let mut registry = Registry::default();
+    show_isolation(&orchestrator, &mut registry);
+    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let authenticator = Authenticator::new(DigestKey::generate()?, &providers, &crypto)?;
     let gateway = Arc::new(Gateway::new(Composition {
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         names: AllowedNames::new(allowed_hosts, allowed_origins),
-        authenticator: Authenticator::new(DigestKey::generate()?),
+        authenticator,
         orchestrator: orchestrator.clone(),
         grants: Arc::new(Broker::new()),
-        links: Arc::new(LinkContext {
-            crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-            certificate: ca.gateway,
-            limits: Limits::default(),
-        }),
+        links: Arc::new(LinkContext { crypto, certificate: ca.gateway, limits: Limits::default() }),
         metrics: Metrics::register(&mut registry),
     }));
 
@@ -102,7 +98,6 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         gateway: gateway.clone(),
         registry: Arc::new(Mutex::new(registry)),
     });
-    let admin_address = admin_socket.local_addr()?;
     let admin = tokio::spawn(
         axum::serve(admin_socket, pages)
             .with_graceful_shutdown(shutdown.clone().cancelled_owned())
@@ -152,52 +147,28 @@ fn read_documents(files: &[PathBuf]) -> anyhow::Result<Configuration> {
     Ok(Configuration {
         classes: valid.classes.into_iter().map(Arc::new).collect(),
         providers: valid.providers.into_iter().map(Arc::new).collect(),
-        tenants: valid
-            .tenants
-            .into_iter()
-            .map(|made| (made.key, made.suspended))
-            .collect(),
+        tenants: valid.tenants.into_iter().map(|made| (made.key, made.suspended)).collect(),
     })
 }
 
 fn refused(what: &str, errors: &[impl std::fmt::Display]) -> anyhow::Error {
-    let list: String = errors
-        .iter()
-        .map(|error| format!("\n  - {error}"))
-        .collect();
-    anyhow::anyhow!("{what}:{list}")
+    let list: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{what}:\n  - {}", list.join("\n  - "))
 }
 
 fn tls_config(cert: &PathBuf, key: &PathBuf) -> anyhow::Result<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| {
-            format!(
-                "cannot read certificates from {} (--tls-cert)",
-                cert.display()
-            )
+            format!("cannot read certificates from {} (--tls-cert)", cert.display())
         })?;
-    ensure!(
-        !chain.is_empty(),
-        "{} (--tls-cert) holds no certificate",
-        cert.display()
-    );
-    let key_der = PrivateKeyDer::from_pem_file(key).with_context(|| {
-        format!(
-            "cannot read a private key from {} (--tls-key)",
-            key.display()
-        )
-    })?;
+    ensure!(!chain.is_empty(), "{} (--tls-cert) holds no certificate", cert.display());
+    let key_der = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("cannot read a private key from {} (--tls-key)", key.display()))?;
     ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, key_der)
-        .with_context(|| {
-            format!(
-                "{} and {} do not fit each other",
-                cert.display(),
-                key.display()
-            )
-        })
+        .with_context(|| format!("{} and {} do not fit each other", cert.display(), key.display()))
 }
 
 fn start_orchestrator(
@@ -205,38 +176,38 @@ fn start_orchestrator(
     tenants: Vec<(TenantKey, bool)>,
     args: SandboxArgs,
     roots: String,
+    own_addresses: Vec<SocketAddr>,
 ) -> anyhow::Result<Arc<LocalOrchestrator>> {
     let SandboxArgs { worker, run_dir } = args;
     let worker_program = worker_program(worker)?;
     let root = run_root(run_dir)?;
     let (run_dir, swept) = RunDir::create(&root)?;
     let cgroups = Cgroups::open(&Instance::new()?);
-    let ended = cgroups
-        .sweep()
-        .context("cannot clean up after an earlier start")?;
+    let ended = cgroups.sweep().context("cannot clean up after an earlier start")?;
     if !swept.is_empty() || !ended.is_empty() {
         tracing::info!(?swept, ?ended, "cleaned up after an earlier start");
     }
-    if let Some(why) = cgroups.degraded() {
+    let launcher = Launcher::new(Tools::with_worker(&worker_program), cgroups)
+        .context("sandboxes cannot be run here; `patchbay doctor` says what to fix")?;
+    let max_starting = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    let config = LocalConfig { worker_program, roots, max_starting, own_addresses };
+    LocalOrchestrator::start(classes, tenants, launcher, config, run_dir)
+        .context("cannot make the sockets through which workers reach out")
+}
+
+/// A weaker isolation is never silent: a line in the log, and a metric to alert on.
+fn show_isolation(orchestrator: &LocalOrchestrator, registry: &mut Registry) {
+    let degraded = Gauge::<i64>::default();
+    if let Some(why) = orchestrator.isolation_degraded() {
         tracing::warn!(
             condition = "IsolationDegraded",
             why,
             "workers are bounded less than they should be"
         );
+        degraded.set(1);
     }
-    let launcher = Launcher::new(Tools::with_worker(&worker_program), cgroups)
-        .context("sandboxes cannot be run here; `patchbay doctor` says what to fix")?;
-    let max_starting = std::thread::available_parallelism()
-        .map_or(2, usize::from)
-        .max(2);
-    let config = LocalConfig {
-        worker_program,
-        roots,
-        max_starting,
-    };
-    Ok(LocalOrchestrator::start(
-        classes, tenants, launcher, config, run_dir,
-    ))
+    let help = "1 where workers are bounded less than they should be (IsolationDegraded)";
+    registry.register("patchbay_isolation_degraded", help, degraded);
 }
 
 /// The worker's program: as told, or beside this one.
@@ -245,17 +216,10 @@ pub(crate) fn worker_program(told: Option<PathBuf>) -> anyhow::Result<PathBuf> {
         Some(path) => path,
         None => std::env::current_exe()?.with_file_name("patchbay-worker"),
     };
-    let found = path.canonicalize().with_context(|| {
-        format!(
-            "there is no worker program at {} (--worker)",
-            path.display()
-        )
-    })?;
-    ensure!(
-        found.is_file(),
-        "{} (--worker) is not a file",
-        found.display()
-    );
+    let found = path
+        .canonicalize()
+        .with_context(|| format!("there is no worker program at {} (--worker)", path.display()))?;
+    ensure!(found.is_file(), "{} (--worker) is not a file", found.display());
     Ok(found)
 }
 
@@ -288,10 +252,8 @@ fn announce(
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),

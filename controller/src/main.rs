@@ -15,11 +15,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // every TLS connection and every signature check of this process uses this one backend
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("patchbay: another crypto provider is installed in this process");
+        return ExitCode::FAILURE;
+    }
+    if jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default().is_err() {
+        eprintln!("patchbay: another provider of token signatures is installed in this process");
         return ExitCode::FAILURE;
     }
     match args::Args::parse().run() {

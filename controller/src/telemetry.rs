@@ -13,9 +13,7 @@ pub(crate) fn install() -> anyhow::Result<()> {
             Ok(_) => Err(anyhow::anyhow!("PATCHBAY_LOG is not a filter: {error}")),
             Err(_) => Ok(EnvFilter::new("info")),
         })?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = if std::io::stderr().is_terminal() {
         lines.with_target(false).try_init()
     } else {

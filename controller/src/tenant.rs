@@ -10,11 +10,7 @@ use patchbay_crds::Tenant;
 
 /// Prints the manifest as YAML.
 pub(crate) fn run(args: TenantArgs) -> anyhow::Result<()> {
-    let TenantArgs {
-        issuer,
-        subject,
-        class,
-    } = args;
+    let TenantArgs { issuer, subject, class } = args;
     ensure!(!issuer.is_empty(), "--issuer must not be empty");
     ensure!(!subject.is_empty(), "--subject must not be empty");
     let key = TenantKey {

@@ -74,25 +74,16 @@ mod tests {
     #[test]
     fn a_repeated_observation_changes_nothing() {
         let mut conditions = vec![ready(ConditionStatus::True, "Bound", 1)];
-        assert!(!set_condition(
-            &mut conditions,
-            ready(ConditionStatus::True, "Bound", 9)
-        ));
+        assert!(!set_condition(&mut conditions, ready(ConditionStatus::True, "Bound", 9)));
         assert_eq!(conditions, [ready(ConditionStatus::True, "Bound", 1)]);
     }
 
     #[test]
     fn another_reason_keeps_the_time_and_another_status_moves_it() {
         let mut conditions = vec![ready(ConditionStatus::True, "Bound", 1)];
-        assert!(set_condition(
-            &mut conditions,
-            ready(ConditionStatus::True, "Warm", 5)
-        ));
+        assert!(set_condition(&mut conditions, ready(ConditionStatus::True, "Warm", 5)));
         assert_eq!(conditions, [ready(ConditionStatus::True, "Warm", 1)]);
-        assert!(set_condition(
-            &mut conditions,
-            ready(ConditionStatus::False, "Gone", 9)
-        ));
+        assert!(set_condition(&mut conditions, ready(ConditionStatus::False, "Gone", 9)));
         assert_eq!(conditions, [ready(ConditionStatus::False, "Gone", 9)]);
     }
 

@@ -152,11 +152,7 @@ impl Documents {
         let mut errors = Vec::new();
         let validated = Validated {
             classes: each(&self.classes, validate::worker_class::validate, &mut errors),
-            providers: each(
-                &self.providers,
-                validate::identity_provider::validate,
-                &mut errors,
-            ),
+            providers: each(&self.providers, validate::identity_provider::validate, &mut errors),
             tenants: each(
                 &self.tenants,
                 |tenant: &Tenant| {
@@ -167,11 +163,7 @@ impl Documents {
                 &mut errors,
             ),
         };
-        if errors.is_empty() {
-            Ok(validated)
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(validated) } else { Err(errors) }
     }
 }
 
@@ -183,9 +175,7 @@ fn each<T, V>(
     documents
         .iter()
         .filter_map(|(origin, document)| {
-            validate(document)
-                .map_err(|found| errors.extend(origin.errors(found)))
-                .ok()
+            validate(document).map_err(|found| errors.extend(origin.errors(found))).ok()
         })
         .collect()
 }
@@ -252,10 +242,7 @@ struct Reader {
 impl Reader {
     fn new() -> Self {
         Self {
-            definitions: Kind::ALL
-                .into_iter()
-                .map(|kind| (kind, kind.definition()))
-                .collect(),
+            definitions: Kind::ALL.into_iter().map(|kind| (kind, kind.definition())).collect(),
             names: BTreeMap::new(),
             documents: Documents::default(),
             errors: Vec::new(),
@@ -279,11 +266,8 @@ impl Reader {
             match yaml::read(&part) {
                 Ok(None) => {}
                 Ok(Some(tree)) => {
-                    let origin = Origin {
-                        file: file.to_owned(),
-                        document,
-                        lines: Arc::new(tree.lines),
-                    };
+                    let origin =
+                        Origin { file: file.to_owned(), document, lines: Arc::new(tree.lines) };
                     if let Err(errors) = self.add(&origin, tree.value) {
                         self.errors.extend(origin.errors(errors));
                     }
@@ -318,11 +302,8 @@ impl Reader {
         let name = name(&document, &mut errors);
         if let (Some(kind), Some(name)) = (kind, name) {
             if let Some(first) = self.names.get(&(kind, name.clone())) {
-                let problem = format!(
-                    "{} is already the name of a {} ({first})",
-                    quoted(&name),
-                    kind.name()
-                );
+                let problem =
+                    format!("{} is already the name of a {} ({first})", quoted(&name), kind.name());
                 errors.push(field_error("metadata.name", problem, "rename one of them"));
             } else {
                 self.names.insert((kind, name), origin.clone());
@@ -362,20 +343,12 @@ impl Reader {
     }
 
     fn finish(self) -> Result<Documents, Vec<DocumentError>> {
-        if self.errors.is_empty() {
-            Ok(self.documents)
-        } else {
-            Err(self.errors)
-        }
+        if self.errors.is_empty() { Ok(self.documents) } else { Err(self.errors) }
     }
 }
 
 fn field_error(field: &str, problem: impl Into<String>, fix: impl Into<String>) -> FieldError {
-    FieldError {
-        field: field.into(),
-        problem: problem.into(),
-        fix: fix.into(),
-    }
+    FieldError { field: field.into(), problem: problem.into(), fix: fix.into() }
 }
 
 fn kind(document: &Map<String, Value>) -> Result<Kind, FieldError> {
@@ -401,14 +374,11 @@ fn kind(document: &Map<String, Value>) -> Result<Kind, FieldError> {
         return Err(field_error("apiVersion", problem, fix));
     }
     let kind = text("kind")?;
-    Kind::ALL
-        .into_iter()
-        .find(|known| known.name() == kind)
-        .ok_or_else(|| {
-            let problem = format!("{} is not known here", quoted(kind));
-            let names = Kind::ALL.map(Kind::name);
-            field_error("kind", problem, structure::suggestion(kind, &names))
-        })
+    Kind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(|| {
+        let problem = format!("{} is not known here", quoted(kind));
+        let names = Kind::ALL.map(Kind::name);
+        field_error("kind", problem, structure::suggestion(kind, &names))
+    })
 }
 
 /// The fields of `metadata` that an operator writes, and those that an API server adds.

@@ -113,6 +113,9 @@ pub struct Jwks {
     /// URL of the key set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// PEM certificates to trust for it besides the public ones. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
     /// Secret in the same namespace that holds the key set or key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
@@ -172,6 +175,9 @@ pub struct CatalogOrigins {
     pub origin: String,
     /// Origin of its registry, such as `https://registry.example.com`.
     pub registry: String,
+    /// PEM certificates to trust for both besides the public ones. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
 }
 
 /// Patchbay's own API keys.
@@ -235,10 +241,7 @@ mod tests {
         .unwrap();
         assert_eq!(spec.provisioning, Provisioning::OnFirstContact);
         let jwt = spec.jwt.unwrap();
-        assert_eq!(
-            jwt.algorithms,
-            [SignatureAlgorithm::RS256, SignatureAlgorithm::ES256]
-        );
+        assert_eq!(jwt.algorithms, [SignatureAlgorithm::RS256, SignatureAlgorithm::ES256]);
         assert_eq!(jwt.subject_claim, "sub");
         assert_eq!(jwt.format, JwtFormat::Standard);
         assert!(!jwt.key_held_by_servers_only);

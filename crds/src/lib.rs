@@ -52,11 +52,7 @@ mod tests {
                 assert_eq!(crd.spec.versions[0].name, VERSION);
                 let names = crd.spec.names;
                 assert_eq!(names.categories, Some(vec!["patchbay".to_owned()]));
-                (
-                    names.kind,
-                    names.plural,
-                    names.short_names.unwrap().concat(),
-                )
+                (names.kind, names.plural, names.short_names.unwrap().concat())
             })
             .collect();
         let expected = [

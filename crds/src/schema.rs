@@ -27,11 +27,7 @@ pub fn conformed(mut crd: CustomResourceDefinition) -> CustomResourceDefinition 
 }
 
 fn conform(schema: &mut JSONSchemaProps) {
-    if schema
-        .format
-        .as_deref()
-        .is_some_and(|format| format.starts_with("uint"))
-    {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
     if let Some(description) = &mut schema.description {
@@ -141,10 +137,7 @@ mod tests {
                 let Some(format) = format.as_str() else {
                     continue;
                 };
-                assert!(
-                    ["int32", "int64", "date-time"].contains(&format),
-                    "{format}"
-                );
+                assert!(["int32", "int64", "date-time"].contains(&format), "{format}");
                 seen += 1;
             }
         }
@@ -158,11 +151,7 @@ mod tests {
             for keyword in ["oneOf", "anyOf", "allOf", "not", "$ref", "definitions"] {
                 let mut found = Vec::new();
                 every_value(keyword, &value, &mut found);
-                assert!(
-                    found.is_empty(),
-                    "{}: {keyword} {found:?}",
-                    crd.spec.names.kind
-                );
+                assert!(found.is_empty(), "{}: {keyword} {found:?}", crd.spec.names.kind);
             }
             // `false` beside `properties` is forbidden: pruning is an API server's way
             let mut additional = Vec::new();

@@ -161,10 +161,8 @@ mod tests {
 
     #[test]
     fn a_manifest_has_the_derived_name_and_leads_back_to_its_key() {
-        for authority in [
-            Authority::unrestricted(),
-            Authority::from_digest(Digest::of(b"claims")),
-        ] {
+        for authority in [Authority::unrestricted(), Authority::from_digest(Digest::of(b"claims"))]
+        {
             let key = key(authority);
             let tenant = Tenant::for_key(&key);
             assert_eq!(tenant.metadata.name.as_deref(), Some(key.name().as_str()));

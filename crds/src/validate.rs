@@ -10,6 +10,7 @@ pub mod quantity;
 pub mod tenant;
 pub mod worker_class;
 
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use std::{fmt, str::FromStr as _};
 
 /// One thing that is wrong with one field.
@@ -37,10 +38,7 @@ pub struct Problem {
 impl Problem {
     /// A problem and its fix.
     pub fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            problem: problem.into(),
-            fix: fix.into(),
-        }
+        Self { problem: problem.into(), fix: fix.into() }
     }
 
     /// A problem with `value`, which is quoted, cut to 80 characters.
@@ -51,16 +49,8 @@ impl Problem {
 
 /// A value of a document in an error message: in quotes, on one line, cut to 80 characters.
 pub(crate) fn quoted(value: &str) -> String {
-    let cut: String = value
-        .chars()
-        .take(80)
-        .flat_map(char::escape_debug)
-        .collect();
-    let ellipsis = if value.chars().nth(80).is_some() {
-        "…"
-    } else {
-        ""
-    };
+    let cut: String = value.chars().take(80).flat_map(char::escape_debug).collect();
+    let ellipsis = if value.chars().nth(80).is_some() { "…" } else { "" };
     format!("`{cut}{ellipsis}`")
 }
 
@@ -70,9 +60,7 @@ const UNSUPPORTED: &str = "is not supported in this release";
 pub(crate) fn member(field: &str, key: &str) -> String {
     let is_word = !key.is_empty()
         && key.len() <= 80
-        && key
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'));
+        && key.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'));
     match (field, is_word) {
         ("", true) => key.to_owned(),
         (_, true) => format!("{field}.{key}"),
@@ -92,11 +80,7 @@ struct Findings(Vec<FieldError>);
 impl Findings {
     fn add(&mut self, field: impl Into<String>, problem: Problem) {
         let Problem { problem, fix } = problem;
-        self.0.push(FieldError {
-            field: field.into(),
-            problem,
-            fix,
-        });
+        self.0.push(FieldError { field: field.into(), problem, fix });
     }
 
     /// The value, or none once its problem is noted.
@@ -195,6 +179,19 @@ fn cidr(text: &str) -> Result<(), Problem> {
     ))
 }
 
+/// A bundle is PEM and holds at least one certificate.
+pub(crate) fn certificates(bundle: &str) -> Result<(), Problem> {
+    let fix = "paste PEM certificates, from `-----BEGIN CERTIFICATE-----` to their end lines";
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        if certificate.is_err() {
+            return Err(Problem::new("is not PEM", fix));
+        }
+        count += 1;
+    }
+    if count == 0 { Err(Problem::new("holds no certificate", fix)) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,10 +203,7 @@ mod tests {
             problem: "`x` does not start with `/`".into(),
             fix: "write `/x`".into(),
         };
-        assert_eq!(
-            error.to_string(),
-            "spec.path: `x` does not start with `/`; write `/x`"
-        );
+        assert_eq!(error.to_string(), "spec.path: `x` does not start with `/`; write `/x`");
     }
 
     #[test]
@@ -232,16 +226,7 @@ mod tests {
         for good in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "fd00::/8", "10.1.2.3/32"] {
             assert_eq!(cidr(good), Ok(()), "{good}");
         }
-        for bad in [
-            "",
-            "10.0.0.0",
-            "10.0.0.0/33",
-            "10.0.0/8",
-            "::/129",
-            "a/8",
-            "::/",
-            "::/+8",
-        ] {
+        for bad in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0/8", "::/129", "a/8", "::/", "::/+8"] {
             assert!(cidr(bad).is_err(), "{bad}");
         }
     }
@@ -250,11 +235,7 @@ mod tests {
     fn digests_name_their_algorithm() {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert!(digest(&format!("sha256:{hex}")).is_ok());
-        for bad in [
-            hex.to_owned(),
-            format!("sha256:{}", hex.to_uppercase()),
-            "sha256:00".into(),
-        ] {
+        for bad in [hex.to_owned(), format!("sha256:{}", hex.to_uppercase()), "sha256:00".into()] {
             assert!(digest(&bad).is_err(), "{bad}");
         }
     }

@@ -190,11 +190,7 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Self {
-            port: 8000,
-            path: default_mcp_path(),
-            ready_path: None,
-        }
+        Self { port: 8000, path: default_mcp_path(), ready_path: None }
     }
 }
 
@@ -212,10 +208,7 @@ pub struct Resources {
 
 impl Default for Resources {
     fn default() -> Self {
-        Self {
-            memory: "512Mi".into(),
-            pids: 256,
-        }
+        Self { memory: "512Mi".into(), pids: 256 }
     }
 }
 
@@ -233,11 +226,7 @@ pub struct Tmpfs {
 
 impl Default for Tmpfs {
     fn default() -> Self {
-        Self {
-            home: "64Mi".into(),
-            tmp: "100Mi".into(),
-            run: "10Mi".into(),
-        }
+        Self { home: "64Mi".into(), tmp: "100Mi".into(), run: "10Mi".into() }
     }
 }
 
@@ -374,10 +363,7 @@ mod tests {
         let spec = spec(json!({"image": "i", "command": ["/c"]})).unwrap();
         assert_eq!(spec.path, "/mcp");
         assert_eq!(spec.transport, Transport::Http);
-        assert_eq!(
-            (spec.server.port, spec.server.path.as_str()),
-            (8000, "/mcp")
-        );
+        assert_eq!((spec.server.port, spec.server.path.as_str()), (8000, "/mcp"));
         assert_eq!((spec.profile, spec.start), (Profile::Generic, Start::Warm));
         assert_eq!(spec.resources.memory, "512Mi");
         assert_eq!(spec.resources.pids, 256);
@@ -428,10 +414,7 @@ mod tests {
                 runtime_class_name: Some("gvisor".into()),
                 node_selector: Some(BTreeMap::new()),
                 tolerations: Some(vec![]),
-                egress: Egress {
-                    hosts: vec![],
-                    cidrs: vec!["10.0.0.0/8".into()],
-                },
+                egress: Egress { hosts: vec![], cidrs: vec!["10.0.0.0/8".into()] },
                 ..base
             },
         );

@@ -26,9 +26,6 @@ fn the_generated_definitions_are_those_of_the_types() {
          run: make crds"
     );
     for (name, text) in &expected {
-        assert!(
-            found[name] == *text,
-            "crds/yaml/{name} is stale; run: make crds"
-        );
+        assert!(found[name] == *text, "crds/yaml/{name} is stale; run: make crds");
     }
 }

@@ -14,6 +14,10 @@ use patchbay_core::{
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
+    fs::File,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -28,13 +32,16 @@ use tokio::{
 };
 
 /// How long a controller may take to serve, and a pool to fill.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// A controller that will be started.
 #[derive(Debug, Clone)]
 pub struct ControllerConfig {
     documents: Vec<String>,
     args: Vec<String>,
+    listen: SocketAddr,
+    admin_listen: SocketAddr,
+    log_file: Option<PathBuf>,
 }
 
 /// A running controller.
@@ -64,13 +71,11 @@ pub fn fixture_documents(
          8000, path: /mcp, readyPath: /healthz }}\n  warm: {warm}\n  local: {{ readOnlyPaths: [{server}] \
          }}\n{class_fields}"
     );
-    let keys: String = users
-        .iter()
-        .map(|user| {
-            let digest = Digest::of(api_key(user).as_bytes());
-            format!("    - {{ id: {user}, subject: {user}, digest: \"sha256:{digest}\" }}\n")
-        })
-        .collect();
+    let mut keys = String::new();
+    for user in users {
+        let digest = Digest::of(api_key(user).as_bytes());
+        writeln!(keys, "    - {{ id: {user}, subject: {user}, digest: \"sha256:{digest}\" }}")?;
+    }
     let provider = format!(
         "apiVersion: patchbay.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{ name: {class}-keys \
          }}\nspec:\n  classes: [{class}]\n  apiKeys:\n    keys:\n{keys}"
@@ -97,7 +102,23 @@ pub fn tenant_name(class: &str, user: &str) -> anyhow::Result<TenantName> {
 impl ControllerConfig {
     /// With these documents.
     pub const fn new(documents: Vec<String>) -> Self {
-        Self { documents, args: Vec::new() }
+        let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        Self { documents, args: Vec::new(), listen: free, admin_listen: free, log_file: None }
+    }
+
+    /// On these addresses instead of free ports.
+    #[must_use]
+    pub const fn listen(mut self, listen: SocketAddr, admin_listen: SocketAddr) -> Self {
+        self.listen = listen;
+        self.admin_listen = admin_listen;
+        self
+    }
+
+    /// With its log in this file too.
+    #[must_use]
+    pub fn log_file(mut self, path: PathBuf) -> Self {
+        self.log_file = Some(path);
+        self
     }
 
     /// With further arguments.
@@ -112,7 +133,9 @@ impl ControllerConfig {
         std::fs::write(&documents, self.documents.join("\n---\n"))?;
         let mut command = Command::new(binaries::path("patchbay")?);
         command
-            .args(["local", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .arg("local")
+            .args(["--listen", &self.listen.to_string()])
+            .args(["--admin-listen", &self.admin_listen.to_string()])
             .arg("--file")
             .arg(documents)
             .arg("--run-dir")
@@ -121,6 +144,8 @@ impl ControllerConfig {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // a Ctrl-C at the terminal is for the one who started this, who then ends it
+            .process_group(0)
             .kill_on_drop(true);
         Ok(command)
     }
@@ -139,7 +164,8 @@ impl ControllerConfig {
         let stderr = child.stderr.take().context("no stderr")?;
         let logs = Arc::new(Mutex::new(String::new()));
         let (addresses, mut announced) = watch::channel(Announced::default());
-        tokio::spawn(read_logs(stderr, logs.clone(), addresses));
+        let file = self.log_file.as_ref().map(File::create).transpose()?;
+        tokio::spawn(read_logs(stderr, logs.clone(), addresses, file));
         let seen = timeout(START_LIMIT, announced.wait_for(|seen| seen.admin.is_some())).await;
         let Ok(Ok(seen)) = seen.map(|seen| seen.map(|seen| seen.clone())) else {
             bail!("patchbay does not serve:\n{}", logs.lock());
@@ -174,6 +200,7 @@ async fn read_logs(
     stderr: ChildStderr,
     logs: Arc<Mutex<String>>,
     announced: watch::Sender<Announced>,
+    mut file: Option<File>,
 ) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -188,6 +215,10 @@ async fn read_logs(
                 }
                 _ => {}
             }
+        }
+        if let Some(file) = &mut file {
+            // a log that cannot be written must not end the one that is being logged
+            let _ = writeln!(file, "{line}");
         }
         let mut logs = logs.lock();
         logs.push_str(&line);

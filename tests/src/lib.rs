@@ -1,8 +1,12 @@
 //! Black-box suites of Patchbay, and the doubles and fixtures that they run against.
 
-pub mod fixture;
 pub mod binaries;
+pub mod catalog;
 pub mod controller;
+pub mod fixture;
 pub mod http;
+pub mod https;
 pub mod mcp;
+pub mod moto;
 pub mod processes;
+pub mod quilt;

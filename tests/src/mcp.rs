@@ -63,7 +63,7 @@ impl McpClient {
     pub async fn modern_call(&self, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
         let headers = modern_headers("tools/call", tool);
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        self.post(&headers, &modern_message("tools/call", tool, arguments)).await
+        self.post(&headers, &modern_message("tools/call", tool, &arguments)).await
     }
 
     /// A stateless `tools/call`, and what the tool said.
@@ -130,7 +130,7 @@ pub fn modern_headers(method: &str, name: &str) -> Vec<(&'static str, String)> {
 }
 
 /// A modern `tools/call` message.
-pub fn modern_message(method: &str, name: &str, arguments: Value) -> Value {
+pub fn modern_message(method: &str, name: &str, arguments: &Value) -> Value {
     json!({
         "jsonrpc": "2.0", "id": next_id(), "method": method,
         "params": {

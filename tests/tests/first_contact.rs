@@ -75,7 +75,8 @@ async fn two_users_never_meet() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_server_sees_neither_credentials_nor_our_headers_nor_forged_ones() -> anyhow::Result<()> {
+async fn the_server_sees_neither_credentials_nor_our_headers_nor_forged_ones() -> anyhow::Result<()>
+{
     let controller = start(1, &["alice"]).await?;
     let forging = McpClient::with_headers(
         controller.url(CLASS),
@@ -99,6 +100,9 @@ async fn the_server_sees_neither_credentials_nor_our_headers_nor_forged_ones() -
     Ok(())
 }
 
+/// What follows the URL, the headers, and the reason that is given.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
+
 #[tokio::test]
 async fn without_a_valid_credential_nothing_happens() -> anyhow::Result<()> {
     let controller = start(1, &["alice"]).await?;
@@ -108,7 +112,7 @@ async fn without_a_valid_credential_nothing_happens() -> anyhow::Result<()> {
     let bearer = |token: &str| format!("Bearer {token}");
     let (good, wrong, unknown) =
         (bearer(&api_key("alice")), bearer(&wrong_secret), bearer("pb_nobody_secret"));
-    let cases: [(&str, Vec<(&str, &str)>, &str); 11] = [
+    let cases: [Case<'_>; 11] = [
         ("", vec![], "missing_credential"),
         ("", vec![("authorization", &wrong)], "invalid_credential"),
         ("", vec![("authorization", &unknown)], "invalid_credential"),
@@ -175,8 +179,9 @@ async fn a_rebound_host_or_a_foreign_page_is_refused() -> anyhow::Result<()> {
             McpClient::with_headers(controller.url(CLASS), &[("x-api-key", &key), (name, value)]);
         let answer = foreign.modern_call("echo", json!({ "text": "x" })).await?;
         ensure!(answer.status == StatusCode::FORBIDDEN, "{name}: {}", answer.status);
-        let admin = Http::default().get(&format!("{}/tenants", controller.admin), &[(name, value)]);
-        ensure!(admin.await?.status == StatusCode::FORBIDDEN, "the admin page, {name}");
+        let admin = format!("{}/tenants", controller.admin);
+        let admin = Http::default().get(&admin, &[(name, value)]).await?;
+        ensure!(admin.status == StatusCode::FORBIDDEN, "the admin page, {name}");
     }
     let page = [("x-api-key", key.as_str()), ("origin", "http://localhost:6274")];
     let local = McpClient::with_headers(controller.url(CLASS), &page);
@@ -274,9 +279,7 @@ async fn a_killed_controller_leaves_no_sandbox_and_a_terminated_one_leaves_nothi
     let pids: Vec<u32> = children.iter().map(|process| process.pid).collect();
     ensure!(pids.len() >= 8, "agent and server of at least two workers: {children:?}");
     controller.kill().await?;
-    controller
-        .eventually("no sandbox survives", async || Ok(!processes::any_alive(&pids)))
-        .await?;
+    controller.eventually("no sandbox survives", async || Ok(!processes::any_alive(&pids))).await?;
 
     let mut controller = start(1, &["alice"]).await?;
     ensure!(controller.terminate().await?, "{}", controller.logs());
@@ -307,13 +310,10 @@ async fn an_idle_worker_leaves_although_a_stream_is_open_and_the_next_request_wa
     let controller = ControllerConfig::new(documents).start().await?;
     let alice = client(&controller, "alice");
     let session = alice.initialize().await?;
-    let headers = alice.headers(&[
-        ("mcp-session-id", &session.id),
-        ("mcp-protocol-version", "2025-11-25"),
-    ]);
+    let headers =
+        alice.headers(&[("mcp-session-id", &session.id), ("mcp-protocol-version", "2025-11-25")]);
     let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    let stream =
-        Http::default().open(Method::GET, controller.url(CLASS), &headers, "").await?;
+    let stream = Http::default().open(Method::GET, controller.url(CLASS), &headers, "").await?;
     ensure!(stream.status() == StatusCode::OK, "{}", stream.status());
 
     // a call that is longer than the idle timeout is no idleness

@@ -1,5 +1,5 @@
-//! The fixture server itself: both eras on one URL, what its tools report, and that its probes can tell
-//! an open door from a closed one.
+//! The fixture server itself: both eras on one URL, what its tools report, and that its probes can
+//! tell an open door from a closed one.
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -85,20 +85,14 @@ impl Server {
 
     /// A modern request; every message of its response, the result last.
     async fn modern(&self, method: &str, params: Value) -> Result<Vec<Value>> {
-        let response = self
-            .send(Some(MODERN), None, &modern_request(method, params))
-            .await?;
+        let response = self.send(Some(MODERN), None, &modern_request(method, params)).await?;
         messages(response).await
     }
 
     /// The JSON that a tool answers with, asked in the modern era.
     async fn tool(&self, name: &str, arguments: Value) -> Result<Value> {
-        let messages = self
-            .modern(
-                "tools/call",
-                json!({ "name": name, "arguments": arguments }),
-            )
-            .await?;
+        let messages =
+            self.modern("tools/call", json!({ "name": name, "arguments": arguments })).await?;
         let answer = messages.last().context("an answer")?;
         let text = text(&answer["result"]["content"][0]["text"])
             .with_context(|| format!("no text in {answer}"))?;
@@ -173,14 +167,7 @@ async fn both_eras_list_the_same_tools_on_one_url() -> Result<()> {
     let legacy = tool_names(legacy.last().context("an answer")?)?;
 
     assert_eq!(modern, legacy);
-    for expected in [
-        "attack",
-        "connect",
-        "counters",
-        "eat_memory",
-        "recall",
-        "whoami",
-    ] {
+    for expected in ["attack", "connect", "counters", "eat_memory", "recall", "whoami"] {
         assert!(modern.iter().any(|name| name == expected), "{modern:?}");
     }
     Ok(())
@@ -201,11 +188,8 @@ async fn a_server_reports_its_own_environment_and_the_headers_it_received() -> R
     assert_eq!(me["env"]["MARK"], "seen from inside");
     let received = server.tool("request_headers", json!({})).await?;
     let received = received["headers"].as_array().context("a list")?;
-    let twice: Vec<&Value> = received
-        .iter()
-        .filter(|header| header[0] == "x-twice")
-        .map(|header| &header[1])
-        .collect();
+    let twice: Vec<&Value> =
+        received.iter().filter(|header| header[0] == "x-twice").map(|header| &header[1]).collect();
     assert_eq!(twice, ["one", "two"]);
     Ok(())
 }
@@ -213,9 +197,7 @@ async fn a_server_reports_its_own_environment_and_the_headers_it_received() -> R
 #[tokio::test]
 async fn what_one_request_remembers_another_recalls() -> Result<()> {
     let server = Server::start().await?;
-    server
-        .tool("remember", json!({ "key": "colour", "value": "green" }))
-        .await?;
+    server.tool("remember", json!({ "key": "colour", "value": "green" })).await?;
     let recalled = server.tool("recall", json!({ "key": "colour" })).await?;
     assert_eq!(recalled, json!({ "memory": "green", "file": "green" }));
     Ok(())
@@ -224,10 +206,8 @@ async fn what_one_request_remembers_another_recalls() -> Result<()> {
 #[tokio::test]
 async fn a_client_that_goes_away_cancels_its_sleep() -> Result<()> {
     let server = Server::start().await?;
-    let call = modern_request(
-        "tools/call",
-        json!({ "name": "sleep", "arguments": { "ms": 600_000 } }),
-    );
+    let call =
+        modern_request("tools/call", json!({ "name": "sleep", "arguments": { "ms": 600_000 } }));
     {
         let pending = server.send(Some(MODERN), None, &call);
         tokio::pin!(pending);
@@ -256,12 +236,8 @@ async fn a_client_that_goes_away_cancels_its_sleep() -> Result<()> {
 async fn progress_arrives_before_the_result() -> Result<()> {
     let server = Server::start().await?;
     let arguments = json!({ "n": 3, "interval_ms": 1 });
-    let stream = server
-        .modern(
-            "tools/call",
-            json!({ "name": "progress", "arguments": arguments }),
-        )
-        .await?;
+    let stream =
+        server.modern("tools/call", json!({ "name": "progress", "arguments": arguments })).await?;
     let progress: Vec<&Value> = stream
         .iter()
         .filter(|message| message["method"] == "notifications/progress")
@@ -289,14 +265,9 @@ async fn a_probe_finds_the_door_open_where_no_sandbox_is() -> Result<()> {
 #[tokio::test]
 async fn every_probe_answers_with_a_report() -> Result<()> {
     let server = Server::start().await?;
-    for what in [
-        "ptrace_parent",
-        "proc_mem_1",
-        "process_vm_readv",
-        "pidfd_getfd",
-        "mount",
-        "unshare_user",
-    ] {
+    for what in
+        ["ptrace_parent", "proc_mem_1", "process_vm_readv", "pidfd_getfd", "mount", "unshare_user"]
+    {
         let report = server.tool("attack", json!({ "what": what })).await?;
         assert_eq!(report["what"], what);
         let attempts = report["attempts"].as_array();

@@ -60,10 +60,7 @@ pub(crate) fn read<T: DeserializeOwned>(source: BootSource) -> Result<T, BootErr
 fn parse<T: DeserializeOwned>(reader: impl Read) -> Result<T, BootError> {
     let mut text = Vec::new();
     // one byte over the limit tells "too long" from "exactly as long as allowed"
-    reader
-        .take(MAX_BOOT_BYTES + 1)
-        .read_to_end(&mut text)
-        .map_err(BootError::Read)?;
+    reader.take(MAX_BOOT_BYTES + 1).read_to_end(&mut text).map_err(BootError::Read)?;
     if text.len() as u64 > MAX_BOOT_BYTES {
         return Err(BootError::TooLong);
     }
@@ -78,15 +75,9 @@ mod tests {
     #[test]
     fn a_document_over_the_limit_is_refused_before_it_is_parsed() {
         let fits = vec![b' '; usize::try_from(MAX_BOOT_BYTES).unwrap()];
-        assert!(matches!(
-            parse::<HostBoot>(&fits[..]),
-            Err(BootError::Invalid(_))
-        ));
+        assert!(matches!(parse::<HostBoot>(&fits[..]), Err(BootError::Invalid(_))));
         let endless = io::repeat(b' ');
-        assert!(matches!(
-            parse::<HostBoot>(endless),
-            Err(BootError::TooLong)
-        ));
+        assert!(matches!(parse::<HostBoot>(endless), Err(BootError::TooLong)));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! It must not know what the program or the limits are for.
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
+};
 use std::{
     ffi::OsString,
     fs::OpenOptions,
@@ -16,6 +18,10 @@ use std::{
 /// What to enter, and what to become.
 #[derive(Debug, Args)]
 pub(crate) struct Enter {
+    /// The process that starts this one: end with it, even before the program can see to that
+    /// itself.
+    #[arg(long, value_name = "PID")]
+    parent: Option<i32>,
     /// Files that take a pid (`cgroup.procs`).
     #[arg(long, value_name = "PATH", num_args = 1..)]
     cgroup_procs: Vec<PathBuf>,
@@ -49,6 +55,14 @@ pub(crate) enum EnterError {
         #[source]
         source: rustix::io::Errno,
     },
+    #[error("cannot be made to end with process {parent}")]
+    ParentDeath {
+        parent: i32,
+        #[source]
+        source: rustix::io::Errno,
+    },
+    #[error("process {0}, which this one was to end with, has ended")]
+    Orphaned(i32),
     #[error("no program was named")]
     NoProgram,
     #[error("cannot run `{}`", program.display())]
@@ -69,11 +83,11 @@ impl Enter {
     }
 
     fn prepare(&self) -> Result<(), EnterError> {
+        if let Some(parent) = self.parent {
+            end_with(parent)?;
+        }
         for path in &self.cgroup_procs {
-            join(path).map_err(|source| EnterError::ControlGroup {
-                path: path.clone(),
-                source,
-            })?;
+            join(path).map_err(|source| EnterError::ControlGroup { path: path.clone(), source })?;
         }
         for (resource, value) in [
             (Resource::Data, self.rlimit_data),
@@ -81,10 +95,7 @@ impl Enter {
             (Resource::Core, self.rlimit_core),
         ] {
             let Some(value) = value else { continue };
-            let limit = Rlimit {
-                current: Some(value),
-                maximum: Some(value),
-            };
+            let limit = Rlimit { current: Some(value), maximum: Some(value) };
             setrlimit(resource, limit).map_err(|source| EnterError::Limit {
                 resource,
                 value,
@@ -110,6 +121,15 @@ fn join(path: &Path) -> io::Result<()> {
     file.write_all(std::process::id().to_string().as_bytes())
 }
 
+/// Asks the kernel first and looks second, so that a parent that ends in between is noticed. The
+/// wish is kept over `exec`.
+fn end_with(parent: i32) -> Result<(), EnterError> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|source| EnterError::ParentDeath { parent, source })?;
+    let is_there = getppid().is_some_and(|now| now.as_raw_nonzero().get() == parent);
+    if is_there { Ok(()) } else { Err(EnterError::Orphaned(parent)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,27 +142,13 @@ mod tests {
     }
 
     fn parse(words: &[&str]) -> Enter {
-        Cli::try_parse_from([&["enter"], words].concat())
-            .unwrap()
-            .enter
+        Cli::try_parse_from([&["enter"], words].concat()).unwrap().enter
     }
 
     #[test]
     fn everything_behind_the_dashes_is_the_program() {
-        let enter = parse(&[
-            "--cgroup-procs",
-            "/a",
-            "/b",
-            "--rlimit-core",
-            "0",
-            "--",
-            "sh",
-            "--x",
-        ]);
-        assert_eq!(
-            enter.cgroup_procs,
-            [PathBuf::from("/a"), PathBuf::from("/b")]
-        );
+        let enter = parse(&["--cgroup-procs", "/a", "/b", "--rlimit-core", "0", "--", "sh", "--x"]);
+        assert_eq!(enter.cgroup_procs, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!(enter.rlimit_core, Some(0));
         assert_eq!(enter.command, ["sh", "--x"]);
         assert!(Cli::try_parse_from(["enter", "--rlimit-core", "0"]).is_err());
@@ -153,10 +159,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cgroup.procs");
         let error = parse(&["--cgroup-procs", path.to_str().unwrap(), "--", "true"]).run();
-        assert!(
-            matches!(error, EnterError::ControlGroup { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, EnterError::ControlGroup { .. }), "{error:?}");
         assert!(!path.exists());
     }
 

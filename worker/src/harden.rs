@@ -17,10 +17,7 @@ pub(crate) enum HardenError {
 /// Closes this process.
 pub(crate) fn harden() -> Result<(), HardenError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(HardenError::Dumpable)?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none).map_err(HardenError::CoreFiles)
 }
 

@@ -33,20 +33,14 @@ pub(crate) enum InheritedError {
 /// Takes a descriptor that can be read: a pipe, a file or a socket.
 pub(crate) fn reader(fd: RawFd) -> Result<File, InheritedError> {
     let owned = take(fd)?;
-    expect(
-        is_stream(&owned, OFlags::WRONLY)?,
-        "a readable pipe, file or socket",
-    )?;
+    expect(is_stream(&owned, OFlags::WRONLY)?, "a readable pipe, file or socket")?;
     Ok(File::from(owned))
 }
 
 /// Takes a descriptor that can be written: a pipe, a file or a socket.
 pub(crate) fn writer(fd: RawFd) -> Result<File, InheritedError> {
     let owned = take(fd)?;
-    expect(
-        is_stream(&owned, OFlags::RDONLY)?,
-        "a writable pipe, file or socket",
-    )?;
+    expect(is_stream(&owned, OFlags::RDONLY)?, "a writable pipe, file or socket")?;
     Ok(File::from(owned))
 }
 
@@ -81,10 +75,8 @@ fn take(fd: RawFd) -> Result<OwnedFd, InheritedError> {
 fn is_stream(fd: &OwnedFd, other_direction: OFlags) -> Result<bool, InheritedError> {
     let kind = file_type(fd)?;
     let access = fcntl_getfl(fd).map_err(InheritedError::Unknown)? & OFlags::ACCMODE;
-    Ok(matches!(
-        kind,
-        FileType::Fifo | FileType::RegularFile | FileType::Socket
-    ) && access != other_direction)
+    Ok(matches!(kind, FileType::Fifo | FileType::RegularFile | FileType::Socket)
+        && access != other_direction)
 }
 
 fn file_type(fd: &OwnedFd) -> Result<FileType, InheritedError> {
@@ -93,11 +85,7 @@ fn file_type(fd: &OwnedFd) -> Result<FileType, InheritedError> {
 }
 
 const fn expect(is_right: bool, expected: &'static str) -> Result<(), InheritedError> {
-    if is_right {
-        Ok(())
-    } else {
-        Err(InheritedError::WrongKind { expected })
-    }
+    if is_right { Ok(()) } else { Err(InheritedError::WrongKind { expected }) }
 }
 
 #[cfg(test)]
@@ -133,14 +121,8 @@ mod tests {
     #[test]
     fn the_wrong_end_of_a_pipe_is_refused() {
         let (read, write) = std::io::pipe().unwrap();
-        assert!(matches!(
-            writer(as_inherited(read)),
-            Err(InheritedError::WrongKind { .. })
-        ));
-        assert!(matches!(
-            reader(as_inherited(write)),
-            Err(InheritedError::WrongKind { .. })
-        ));
+        assert!(matches!(writer(as_inherited(read)), Err(InheritedError::WrongKind { .. })));
+        assert!(matches!(reader(as_inherited(write)), Err(InheritedError::WrongKind { .. })));
     }
 
     #[test]
@@ -166,15 +148,8 @@ mod tests {
         let (connected, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (pipe, _write) = std::io::pipe().unwrap();
-        for fd in [
-            as_inherited(connected),
-            as_inherited(tcp),
-            as_inherited(pipe),
-        ] {
-            assert!(matches!(
-                unix_listener(fd),
-                Err(InheritedError::WrongKind { .. })
-            ));
+        for fd in [as_inherited(connected), as_inherited(tcp), as_inherited(pipe)] {
+            assert!(matches!(unix_listener(fd), Err(InheritedError::WrongKind { .. })));
         }
     }
 }

@@ -60,15 +60,10 @@ impl Listener {
     /// Listens on any kind of place.
     pub(crate) async fn open(place: &Listen) -> Result<Self, ListenError> {
         match place {
-            Listen::Tcp(address) => {
-                TcpListener::bind(address)
-                    .await
-                    .map(Self::Tcp)
-                    .map_err(|source| ListenError::Tcp {
-                        address: *address,
-                        source,
-                    })
-            }
+            Listen::Tcp(address) => TcpListener::bind(address)
+                .await
+                .map(Self::Tcp)
+                .map_err(|source| ListenError::Tcp { address: *address, source }),
             Listen::Fd(_) | Listen::Path(_) => unix(place).map(Self::Unix),
         }
     }
@@ -77,10 +72,7 @@ impl Listener {
     /// listener.
     pub(crate) async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Unix(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Either::Left(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Either::Left(stream)),
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
@@ -114,10 +106,9 @@ pub(crate) fn unix(place: &Listen) -> Result<UnixListener, ListenError> {
             listener.set_nonblocking(true).map_err(ListenError::Watch)?;
             UnixListener::from_std(listener).map_err(ListenError::Watch)
         }
-        Listen::Path(path) => make(path).map_err(|source| ListenError::Path {
-            path: path.clone(),
-            source,
-        }),
+        Listen::Path(path) => {
+            make(path).map_err(|source| ListenError::Path { path: path.clone(), source })
+        }
         Listen::Tcp(address) => Err(ListenError::NotUnix { address: *address }),
     }
 }
@@ -157,10 +148,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let _listener = unix(&Listen::Path(path.clone())).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o660
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     }
 
     #[tokio::test]

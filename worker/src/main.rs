@@ -8,10 +8,12 @@
 mod agent;
 mod backoff;
 mod boot;
+mod chain;
 mod enter;
 mod harden;
 mod host;
 mod inherited;
+mod json_lines;
 mod listen;
 
 use crate::boot::BootSource;
@@ -21,11 +23,7 @@ use std::{path::PathBuf, process::ExitCode};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "patchbay-worker",
-    version,
-    about = "The worker of one tenant's MCP server"
-)]
+#[command(name = "patchbay-worker", version, about = "The worker of one tenant's MCP server")]
 struct Cli {
     #[command(subcommand)]
     part: Part,
@@ -80,11 +78,7 @@ fn run_agent(args: BootArgs) -> anyhow::Result<ExitCode> {
     let boot = boot::read(args.source()?).context("the agent's boot document")?;
     log_to_stderr();
     let left = runtime()?.block_on(agent::run(boot))?;
-    Ok(if left.is_expected() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if left.is_expected() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_host(args: BootArgs) -> anyhow::Result<ExitCode> {
@@ -110,9 +104,5 @@ fn log_to_stderr() {
         .with_default_directive(LevelFilter::INFO.into())
         .with_env_var("PATCHBAY_LOG")
         .from_env_lossy();
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -3,8 +3,9 @@
 //! This module must not know how descriptors are passed or files mounted.
 
 use crate::{
-    class::{Profile, Transport},
+    class::{HostPort, Profile, Transport},
     id::ClassName,
+    quilt::PlacedFile,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
@@ -67,6 +68,10 @@ pub struct AgentBoot {
     pub transport: Transport,
     /// What the agent knows of the MCP server beyond MCP.
     pub profile: Profile,
+    /// The MCP server's HOME, where a bind places files.
+    pub home: PathBuf,
+    /// What the MCP server may reach, and how.
+    pub relay: RelayBoot,
     /// Seconds without a call after which a bound worker leaves.
     pub idle_timeout_seconds: u64,
     /// Seconds of age after which it leaves at its next idle moment.
@@ -78,6 +83,33 @@ pub struct AgentBoot {
     pub start_seconds: u64,
 }
 
+/// What an agent's relay is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RelayBoot {
+    /// Destinations that the MCP server may reach, its catalog's origins among them.
+    pub hosts: Vec<HostPort>,
+    /// The catalog, whose requests are given the user's bearer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<RelayCatalog>,
+    /// The egress proxy's Unix socket; none = the agent dials by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<PathBuf>,
+}
+
+/// The two origins that a relay gives the user's bearer to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RelayCatalog {
+    /// The catalog's origin.
+    pub origin: String,
+    /// The registry's origin.
+    pub registry: String,
+    /// PEM certificates to trust for them, besides the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+}
+
 /// What a host is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -86,6 +118,9 @@ pub struct HostBoot {
     pub command: Vec<String>,
     /// All of the MCP server's environment.
     pub env: BTreeMap<String, String>,
+    /// Files to write before the MCP server starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PlacedFile>,
     /// The MCP server's working directory.
     pub workdir: PathBuf,
     /// Where the agent connects: each connection is piped to the MCP server.
@@ -104,4 +139,16 @@ pub struct HostBoot {
 pub enum LifelineEvent {
     /// The MCP server ended: its exit code, or the signal's negative number.
     ServerExited(i32),
+    /// The files of the last [`LifelineCommand::Place`] are in place.
+    Placed,
+    /// They are not; why, for people, without any of their text.
+    NotPlaced(String),
+}
+
+/// One line that an agent writes on the lifeline. The host answers each before the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LifelineCommand {
+    /// Write these files, each atomically, below the MCP server's HOME.
+    Place(Vec<PlacedFile>),
 }

@@ -3,7 +3,7 @@
 //! These are the words that every part shares; `patchbay-crds` makes them from documents and refuses
 //! bad ones with field and fix. This module must not know Kubernetes or YAML.
 
-use crate::{digest::Digest, id::ClassName, idle::IdlePolicy};
+use crate::{digest::Digest, id::ClassName, idle::IdlePolicy, quilt};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -154,6 +154,8 @@ pub struct CatalogSource {
     pub registry: String,
     /// The AWS region of the stack.
     pub region: String,
+    /// PEM certificates to trust for these two origins, besides the public ones.
+    pub ca_bundle: Option<String>,
 }
 
 /// What only the local orchestrator uses.
@@ -166,6 +168,19 @@ pub struct LocalOptions {
 }
 
 impl WorkerClass {
+    /// All that the MCP server may reach: what the class lists, and its catalog.
+    pub fn egress_hosts(&self) -> Vec<HostPort> {
+        let mut hosts = self.egress.hosts.clone();
+        if let CredentialSource::Catalog(catalog) = &self.credentials {
+            hosts.extend([&catalog.origin, &catalog.registry].map(|origin| HostPort {
+                host: quilt::origin_host(origin).to_owned(),
+                port: quilt::origin_port(origin),
+                plain_http: false,
+            }));
+        }
+        hosts
+    }
+
     /// The command that the local orchestrator runs.
     pub fn local_command(&self) -> &[String] {
         self.local.command.as_deref().unwrap_or(&self.command)

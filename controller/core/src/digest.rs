@@ -34,12 +34,8 @@ impl Digest {
 
     /// Reads the form that [`fmt::Display`] prints.
     pub fn parse(text: &str) -> Result<Self, InvalidDigest> {
-        let bytes = data_encoding::HEXLOWER
-            .decode(text.as_bytes())
-            .map_err(|_| InvalidDigest)?;
-        <[u8; 32]>::try_from(bytes)
-            .map(Self)
-            .map_err(|_| InvalidDigest)
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| InvalidDigest)?;
+        <[u8; 32]>::try_from(bytes).map(Self).map_err(|_| InvalidDigest)
     }
 
     /// The raw 32 bytes.
@@ -141,34 +137,22 @@ mod tests {
 
     #[test]
     fn moving_a_byte_between_fields_changes_the_digest() {
-        assert_ne!(
-            Digest::of_fields("d", &[b"ab", b"c"]),
-            Digest::of_fields("d", &[b"a", b"bc"])
-        );
+        assert_ne!(Digest::of_fields("d", &[b"ab", b"c"]), Digest::of_fields("d", &[b"a", b"bc"]));
         assert_ne!(Digest::of_fields("d", &[b""]), Digest::of_fields("d", &[]));
-        assert_ne!(
-            Digest::of_fields("d", &[b"x"]),
-            Digest::of_fields("e", &[b"x"])
-        );
+        assert_ne!(Digest::of_fields("d", &[b"x"]), Digest::of_fields("e", &[b"x"]));
     }
 
     #[test]
     fn parse_reads_what_display_prints_and_nothing_else() {
         let digest = Digest::of(b"x");
         assert_eq!(Digest::parse(&digest.to_string()), Ok(digest));
-        assert_eq!(
-            Digest::parse(&digest.to_string().to_uppercase()),
-            Err(InvalidDigest)
-        );
+        assert_eq!(Digest::parse(&digest.to_string().to_uppercase()), Err(InvalidDigest));
         assert_eq!(Digest::parse("00"), Err(InvalidDigest));
     }
 
     #[test]
     fn keyed_digests_differ_between_keys_and_domains() {
-        let (a, b) = (
-            DigestKey::generate().unwrap(),
-            DigestKey::generate().unwrap(),
-        );
+        let (a, b) = (DigestKey::generate().unwrap(), DigestKey::generate().unwrap());
         assert_eq!(a.digest("d", b"s"), a.digest("d", b"s"));
         assert_ne!(a.digest("d", b"s"), b.digest("d", b"s"));
         assert_ne!(a.digest("d", b"s"), a.digest("e", b"s"));

@@ -1,9 +1,5 @@
 //! Small valid values for tests of this crate and of those that depend on it.
-#![allow(
-    clippy::expect_used,
-    clippy::missing_panics_doc,
-    reason = "values of tests"
-)]
+#![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "values of tests")]
 
 use crate::{
     class::{
@@ -13,7 +9,10 @@ use crate::{
     digest::Digest,
     id::{ClassName, ProviderName},
     idle::IdlePolicy,
-    provider::{ApiKey, ApiKeys, IdentityProvider, Method, Provisioning},
+    provider::{
+        ApiKey, ApiKeys, IdentityProvider, Introspection, JwksUrl, Jwt, Method, Provisioning,
+        SignatureAlgorithm,
+    },
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,27 +25,13 @@ pub fn class(name: &str, path: &str) -> WorkerClass {
         image: "registry.example/server:1".into(),
         command: vec!["/usr/bin/server".into()],
         env: BTreeMap::new(),
-        transport: Transport::Http {
-            port: 8000,
-            path: "/mcp".into(),
-            ready_path: None,
-        },
+        transport: Transport::Http { port: 8000, path: "/mcp".into(), ready_path: None },
         profile: Profile::Generic,
         start: Start::Warm,
-        resources: Resources {
-            memory_bytes: 512 << 20,
-            pids: 128,
-        },
-        tmpfs: TmpfsSizes {
-            home: 16 << 20,
-            tmp: 16 << 20,
-            run: 1 << 20,
-        },
+        resources: Resources { memory_bytes: 512 << 20, pids: 128 },
+        tmpfs: TmpfsSizes { home: 16 << 20, tmp: 16 << 20, run: 1 << 20 },
         egress: Egress::default(),
-        idle: IdlePolicy {
-            idle_timeout: Duration::from_mins(15),
-            max_age: None,
-        },
+        idle: IdlePolicy { idle_timeout: Duration::from_mins(15), max_age: None },
         drain: Duration::from_secs(30),
         warm: 1,
         limits: Limits::default(),
@@ -55,26 +40,50 @@ pub fn class(name: &str, path: &str) -> WorkerClass {
     }
 }
 
-/// A provider of API keys; the key with id `k` is `pb_k_secret` and belongs to subject `user-k`.
-pub fn api_keys(name: &str, classes: &[&str], ids: &[&str]) -> IdentityProvider {
+fn provider(name: &str, classes: &[&str], method: Method) -> IdentityProvider {
     IdentityProvider {
         name: ProviderName::parse(name).expect("valid name"),
-        classes: classes
-            .iter()
-            .map(|c| ClassName::parse(*c).expect("valid name"))
-            .collect(),
+        classes: classes.iter().map(|c| ClassName::parse(*c).expect("valid name")).collect(),
         provisioning: Provisioning::OnFirstContact,
-        method: Method::ApiKeys(ApiKeys {
-            issuer: format!("urn:patchbay:api-keys:{name}"),
-            keys: ids
-                .iter()
-                .map(|id| ApiKey {
-                    id: (*id).into(),
-                    subject: format!("user-{id}"),
-                    digest: Digest::of(format!("pb_{id}_secret").as_bytes()),
-                    expires_at: None,
-                })
-                .collect(),
-        }),
+        method,
     }
+}
+
+/// A provider of JWTs of `issuer` for the audience `patchbay`.
+pub fn jwt(name: &str, classes: &[&str], issuer: &str) -> IdentityProvider {
+    let jwt = Jwt {
+        issuer: issuer.into(),
+        audiences: vec!["patchbay".into()],
+        jwks: JwksUrl { url: format!("{issuer}/jwks.json"), ca_bundle: None },
+        algorithms: vec![SignatureAlgorithm::RS256, SignatureAlgorithm::ES256],
+        subject_claim: "sub".into(),
+        required_claims: BTreeMap::new(),
+        authority_claims: Vec::new(),
+    };
+    provider(name, classes, Method::Jwt(jwt))
+}
+
+/// A provider that asks a catalog.
+pub fn introspection(name: &str, classes: &[&str]) -> IdentityProvider {
+    let introspection = Introspection {
+        origin: "https://catalog.example".into(),
+        registry: "https://registry.example".into(),
+        ca_bundle: None,
+    };
+    provider(name, classes, Method::Introspection(introspection))
+}
+
+/// A provider of API keys; the key with id `k` is `pb_k_secret` and belongs to subject `user-k`.
+pub fn api_keys(name: &str, classes: &[&str], ids: &[&str]) -> IdentityProvider {
+    let key = |id: &&str| ApiKey {
+        id: (*id).into(),
+        subject: format!("user-{id}"),
+        digest: Digest::of(format!("pb_{id}_secret").as_bytes()),
+        expires_at: None,
+    };
+    let keys = ApiKeys {
+        issuer: format!("urn:patchbay:api-keys:{name}"),
+        keys: ids.iter().map(key).collect(),
+    };
+    provider(name, classes, Method::ApiKeys(keys))
 }

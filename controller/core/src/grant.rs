@@ -118,10 +118,7 @@ mod tests {
     }
 
     fn live(end: Option<i64>) -> GrantStanding {
-        GrantStanding {
-            expires_at: end.map(at),
-            refused_upstream: false,
-        }
+        GrantStanding { expires_at: end.map(at), refused_upstream: false }
     }
 
     #[test]
@@ -134,10 +131,7 @@ mod tests {
     #[test]
     fn an_expired_or_refused_grant_yields_to_anything() {
         assert!(live(Some(100)).yields_to(Some(at(50)), at(100)));
-        let refused = GrantStanding {
-            refused_upstream: true,
-            ..live(None)
-        };
+        let refused = GrantStanding { refused_upstream: true, ..live(None) };
         assert!(refused.yields_to(Some(at(1)), at(0)));
     }
 
@@ -150,12 +144,7 @@ mod tests {
 
     #[test]
     fn two_live_grants_never_replace_each_other_in_turn() {
-        for (a, b) in [
-            (Some(1), Some(2)),
-            (Some(2), Some(2)),
-            (None, Some(2)),
-            (None, None),
-        ] {
+        for (a, b) in [(Some(1), Some(2)), (Some(2), Some(2)), (None, Some(2)), (None, None)] {
             let there = live(a).yields_to(b.map(at), at(0));
             let back = live(b).yields_to(a.map(at), at(0));
             assert!(!(there && back), "{a:?} {b:?}");

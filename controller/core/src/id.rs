@@ -17,11 +17,7 @@ pub struct InvalidName {
 }
 
 fn invalid(kind: &'static str, value: &str, rule: &'static str) -> InvalidName {
-    InvalidName {
-        kind,
-        value: value.chars().take(80).collect(),
-        rule,
-    }
+    InvalidName { kind, value: value.chars().take(80).collect(), rule }
 }
 
 const DNS_LABEL: &str =
@@ -148,17 +144,7 @@ mod tests {
         for good in ["a", "quilt", "a-b", "0x", &"a".repeat(63)] {
             assert!(ClassName::parse(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "-a",
-            "a-",
-            "A",
-            "a.b",
-            "a/b",
-            "a b",
-            "é",
-            &"a".repeat(64),
-        ] {
+        for bad in ["", "-a", "a-", "A", "a.b", "a/b", "a b", "é", &"a".repeat(64)] {
             assert!(ClassName::parse(bad).is_err(), "{bad}");
         }
     }

@@ -87,10 +87,7 @@ impl IdlePolicy {
 mod tests {
     use super::*;
 
-    const POLICY: IdlePolicy = IdlePolicy {
-        idle_timeout: Duration::from_secs(900),
-        max_age: None,
-    };
+    const POLICY: IdlePolicy = IdlePolicy { idle_timeout: Duration::from_mins(15), max_age: None };
 
     fn quiet(in_flight: u64, quiet_secs: u64, age_secs: u64) -> Activity {
         Activity {
@@ -102,10 +99,7 @@ mod tests {
 
     #[test]
     fn a_call_in_flight_keeps_a_worker_however_long_it_runs() {
-        let aged = IdlePolicy {
-            max_age: Some(Duration::from_secs(1)),
-            ..POLICY
-        };
+        let aged = IdlePolicy { max_age: Some(Duration::from_secs(1)), ..POLICY };
         for policy in [POLICY, aged] {
             assert!(matches!(
                 policy.decide(quiet(1, 100_000, 100_000)),
@@ -125,24 +119,15 @@ mod tests {
 
     #[test]
     fn an_old_worker_leaves_at_its_next_idle_moment() {
-        let aged = IdlePolicy {
-            max_age: Some(Duration::from_secs(100)),
-            ..POLICY
-        };
+        let aged = IdlePolicy { max_age: Some(Duration::from_secs(100)), ..POLICY };
         assert_eq!(aged.decide(quiet(0, 0, 100)), IdleDecision::LeaveAged);
-        assert_eq!(
-            aged.decide(quiet(0, 0, 40)),
-            IdleDecision::LookAgainIn(Duration::from_secs(60))
-        );
+        assert_eq!(aged.decide(quiet(0, 0, 40)), IdleDecision::LookAgainIn(Duration::from_mins(1)));
     }
 
     #[test]
     fn streams_and_pings_are_no_activity() {
         assert_eq!(Weight::of("GET", None), Weight::Listening);
-        assert_eq!(
-            Weight::of("POST", Some("subscriptions/listen")),
-            Weight::Listening
-        );
+        assert_eq!(Weight::of("POST", Some("subscriptions/listen")), Weight::Listening);
         assert_eq!(Weight::of("POST", Some("tools/call")), Weight::Call);
         assert_eq!(Weight::of("POST", None), Weight::Call);
         assert_eq!(Weight::of("DELETE", None), Weight::Call);

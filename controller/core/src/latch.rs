@@ -116,10 +116,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn claim(tenant: &str, epoch: u64) -> Claim {
-        Claim {
-            tenant: TenantUid::parse(tenant).unwrap(),
-            epoch: Epoch(epoch),
-        }
+        Claim { tenant: TenantUid::parse(tenant).unwrap(), epoch: Epoch(epoch) }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod class;
 pub mod digest;
+pub mod egress;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod grant;
@@ -19,5 +20,6 @@ pub mod orchestrator;
 pub mod pin;
 pub mod placement;
 pub mod provider;
+pub mod quilt;
 pub mod routing;
 pub mod tenant;

@@ -222,12 +222,7 @@ mod tests {
     #[test]
     fn the_wire_form_matches_the_golden_file() {
         let minimal = BindRequest {
-            grant: Grant {
-                expires_at: None,
-                catalog: None,
-                aws: None,
-                ..full_bind().grant
-            },
+            grant: Grant { expires_at: None, catalog: None, aws: None, ..full_bind().grant },
             ..full_bind()
         };
         let accepted = [BindOutcome::Bound, BindOutcome::Replaced, BindOutcome::Kept]

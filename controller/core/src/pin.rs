@@ -71,8 +71,6 @@ impl Role {
         if names.next().is_some() {
             return None;
         }
-        [Self::Gateway, Self::Operator]
-            .into_iter()
-            .find(|role| role.uri() == name)
+        [Self::Gateway, Self::Operator].into_iter().find(|role| role.uri() == name)
     }
 }

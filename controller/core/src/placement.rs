@@ -69,14 +69,12 @@ impl Ledger {
     /// A worker enrolled and is ready. One that is known already changes nothing: a worker never becomes
     /// anonymous again.
     pub fn worker_ready(&mut self, class: ClassName, offer: Offer) {
-        self.workers
-            .entry(offer.incarnation.clone())
-            .or_insert(Worker {
-                class,
-                offer,
-                tenant: None,
-                offered: 0,
-            });
+        self.workers.entry(offer.incarnation.clone()).or_insert(Worker {
+            class,
+            offer,
+            tenant: None,
+            offered: 0,
+        });
     }
 
     /// A worker takes no new work any more. Its tenant, which is returned, is asleep from now on.
@@ -92,10 +90,8 @@ impl Ledger {
 
     /// Keeps the last words of a worker for its tenant, which may have another worker by now.
     pub fn record_farewell(&mut self, incarnation: &Incarnation, farewell: Farewell) {
-        let tenant = self
-            .tenants
-            .values_mut()
-            .find(|t| t.last_worker.as_ref() == Some(incarnation));
+        let tenant =
+            self.tenants.values_mut().find(|t| t.last_worker.as_ref() == Some(incarnation));
         if let Some(tenant) = tenant {
             tenant.last_farewell = Some(farewell);
         }
@@ -149,10 +145,7 @@ impl Ledger {
                 **other != name && tenant.key.class == key.class && tenant.worker.is_some()
             })
             .count();
-        if limits
-            .tenants
-            .is_some_and(|limit| with_worker >= limit as usize)
-        {
+        if limits.tenants.is_some_and(|limit| with_worker >= limit as usize) {
             return Assignment::Refused(AssignRefusal::TenantLimit);
         }
         let Some(worker) = self.workers.get_mut(&offer.incarnation) else {
@@ -175,10 +168,7 @@ impl Ledger {
         tenant.worker = Some(offer.incarnation.clone());
         tenant.last_worker = Some(offer.incarnation.clone());
         Assignment::Won(Placement {
-            claim: Claim {
-                tenant: tenant.uid.clone(),
-                epoch,
-            },
+            claim: Claim { tenant: tenant.uid.clone(), epoch },
             offer: worker.offer.clone(),
         })
     }
@@ -188,16 +178,13 @@ impl Ledger {
         let Some(tenant) = self.tenants.get(name) else {
             return TenantState::Unknown;
         };
-        let placed = tenant
-            .worker
-            .as_ref()
-            .and_then(|worker| self.workers.get(worker));
+        if tenant.suspended {
+            return TenantState::Suspended;
+        }
+        let placed = tenant.worker.as_ref().and_then(|worker| self.workers.get(worker));
         placed.map_or(TenantState::Asleep { last: tenant.epoch }, |worker| {
             TenantState::Assigned(Placement {
-                claim: Claim {
-                    tenant: tenant.uid.clone(),
-                    epoch: tenant.epoch,
-                },
+                claim: Claim { tenant: tenant.uid.clone(), epoch: tenant.epoch },
                 offer: worker.offer.clone(),
             })
         })
@@ -205,10 +192,7 @@ impl Ledger {
 
     /// How many anonymous workers of a class there are.
     pub fn anonymous(&self, class: &ClassName) -> usize {
-        self.workers
-            .values()
-            .filter(|w| w.class == *class && w.tenant.is_none())
-            .count()
+        self.workers.values().filter(|w| w.class == *class && w.tenant.is_none()).count()
     }
 
     /// The worker of this incarnation, while it is known.
@@ -291,17 +275,12 @@ mod tests {
         ledger.worker_ready(class(), worker(2));
         ledger.assign(&key(1), &worker(1), Epoch(1), Limits::default(), uid(1));
         let moved = ledger.assign(&key(1), &worker(2), Epoch(2), Limits::default(), uid(2));
-        let Assignment::Won(placement) = moved else {
-            panic!("{moved:?}")
-        };
+        let Assignment::Won(placement) = moved else { panic!("{moved:?}") };
         assert_eq!(placement.offer, worker(2));
         assert_eq!(ledger.anonymous(&class()), 0);
         // the abandoned worker's end says nothing about the tenant any more
         ledger.worker_gone(&worker(1).incarnation);
-        assert!(matches!(
-            ledger.lookup(&key(1).name()),
-            TenantState::Assigned(_)
-        ));
+        assert!(matches!(ledger.lookup(&key(1).name()), TenantState::Assigned(_)));
     }
 
     #[test]
@@ -310,22 +289,11 @@ mod tests {
         ledger.worker_ready(class(), worker(1));
         ledger.assign(&key(1), &worker(1), Epoch(1), Limits::default(), uid(1));
         ledger.worker_gone(&worker(1).incarnation);
-        assert_eq!(
-            ledger.lookup(&key(1).name()),
-            TenantState::Asleep { last: Epoch(1) }
-        );
+        assert_eq!(ledger.lookup(&key(1).name()), TenantState::Asleep { last: Epoch(1) });
         ledger.worker_ready(class(), worker(2));
         let again = ledger.assign(&key(1), &worker(2), Epoch(2), Limits::default(), uid(9));
-        let Assignment::Won(placement) = again else {
-            panic!("{again:?}")
-        };
-        assert_eq!(
-            placement.claim,
-            Claim {
-                tenant: uid(1),
-                epoch: Epoch(2)
-            }
-        );
+        let Assignment::Won(placement) = again else { panic!("{again:?}") };
+        assert_eq!(placement.claim, Claim { tenant: uid(1), epoch: Epoch(2) });
     }
 
     #[test]
@@ -334,19 +302,14 @@ mod tests {
         ledger.worker_ready(class(), worker(1));
         ledger.provision(key(1), false, uid(1));
         ledger.provision(key(2), true, uid(2));
-        assert_eq!(
-            ledger.lookup(&key(1).name()),
-            TenantState::Asleep { last: Epoch(0) }
-        );
+        assert_eq!(ledger.lookup(&key(1).name()), TenantState::Asleep { last: Epoch(0) });
         assert_eq!(ledger.lookup(&key(2).name()), TenantState::Suspended);
         assert_eq!(
             ledger.assign(&key(2), &worker(1), Epoch(1), Limits::default(), uid(3)),
             Assignment::Refused(AssignRefusal::Suspended)
         );
         let won = ledger.assign(&key(1), &worker(1), Epoch(1), Limits::default(), uid(4));
-        let Assignment::Won(placement) = won else {
-            panic!("{won:?}")
-        };
+        let Assignment::Won(placement) = won else { panic!("{won:?}") };
         assert_eq!(placement.claim.tenant, uid(1));
     }
 
@@ -369,9 +332,8 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.worker_ready(class(), worker(1));
         ledger.worker_ready(class(), worker(2));
-        let offers: HashSet<_> = (0..2)
-            .map(|_| ledger.pick(&class(), &[]).unwrap().incarnation)
-            .collect();
+        let offers: HashSet<_> =
+            (0..2).map(|_| ledger.pick(&class(), &[]).unwrap().incarnation).collect();
         assert_eq!(offers.len(), 2);
     }
 
@@ -379,11 +341,7 @@ mod tests {
     enum Step {
         Ready(u32),
         Gone(u32),
-        Claim {
-            tenant: u8,
-            worker: u32,
-            epoch_error: bool,
-        },
+        Claim { tenant: u8, worker: u32, epoch_error: bool },
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -391,11 +349,7 @@ mod tests {
             (0..8u32).prop_map(Step::Ready),
             (0..8u32).prop_map(Step::Gone),
             (0..5u8, 0..8u32, any::<bool>()).prop_map(|(tenant, worker, epoch_error)| {
-                Step::Claim {
-                    tenant,
-                    worker,
-                    epoch_error,
-                }
+                Step::Claim { tenant, worker, epoch_error }
             }),
         ]
     }

@@ -8,6 +8,7 @@ use crate::{
     id::{ClassName, ProviderName},
 };
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// One way in, to the classes that it lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +35,67 @@ pub enum Provisioning {
 /// How credentials are verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
+    /// Signed tokens.
+    Jwt(Jwt),
+    /// A Quilt catalog is asked.
+    Introspection(Introspection),
     /// Patchbay's own keys.
     ApiKeys(ApiKeys),
+}
+
+/// Signed tokens of one issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jwt {
+    /// What a token says as `iss`, byte for byte.
+    pub issuer: String,
+    /// A token names at least one of these as `aud`.
+    pub audiences: Vec<String>,
+    /// Where the issuer's keys are.
+    pub jwks: JwksUrl,
+    /// Signature algorithms that are accepted, whatever a token says of itself.
+    pub algorithms: Vec<SignatureAlgorithm>,
+    /// The claim that names the user.
+    pub subject_claim: String,
+    /// Claims that a token must carry, each with exactly this value (or a list that contains it).
+    pub required_claims: BTreeMap<String, String>,
+    /// Claims that narrow what the user may do.
+    pub authority_claims: Vec<String>,
+}
+
+/// The https URL of a JSON Web Key Set (RFC 7517).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwksUrl {
+    /// The URL.
+    pub url: String,
+    /// PEM certificates to trust for it, besides the public ones.
+    pub ca_bundle: Option<String>,
+}
+
+/// An asymmetric algorithm that signs tokens, by its name in RFC 7518 and RFC 8037. Algorithms with a
+/// shared key are no part of it: whoever can check such a signature can make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are those of the registry")]
+pub enum SignatureAlgorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+/// A Quilt catalog that says whose bearer it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introspection {
+    /// The catalog's origin; the issuer of its users.
+    pub origin: String,
+    /// The registry's origin, which is asked.
+    pub registry: String,
+    /// PEM certificates to trust for it, besides the public ones.
+    pub ca_bundle: Option<String>,
 }
 
 /// Patchbay's own API keys: `pb_<id>_<secret>`, digests at rest.
@@ -61,6 +121,9 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
 }
 
+/// The prefix of a Quilt catalog's API keys.
+pub const CATALOG_KEY_PREFIX: &str = "qk_";
+
 /// The prefix of Patchbay's own API keys.
 pub const API_KEY_PREFIX: &str = "pb_";
 
@@ -68,9 +131,7 @@ pub const API_KEY_PREFIX: &str = "pb_";
 pub fn api_key_id(key: &str) -> Option<&str> {
     let (id, secret) = key.strip_prefix(API_KEY_PREFIX)?.split_once('_')?;
     let id_is_valid = matches!(id.len(), 1..=32)
-        && id
-            .bytes()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        && id.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     (id_is_valid && !secret.is_empty()).then_some(id)
 }
 
@@ -82,9 +143,7 @@ mod tests {
     fn the_id_of_an_api_key_is_its_middle_part() {
         assert_eq!(api_key_id("pb_alice1_c2VjcmV0"), Some("alice1"));
         assert_eq!(api_key_id("pb_a_with_underscores"), Some("a"));
-        for bad in [
-            "", "pb_", "pb_a", "pb_a_", "pb__x", "qk_a_b", "pb_A_x", "pb_a b_x",
-        ] {
+        for bad in ["", "pb_", "pb_a", "pb_a_", "pb__x", "qk_a_b", "pb_A_x", "pb_a b_x"] {
             assert_eq!(api_key_id(bad), None, "{bad}");
         }
     }

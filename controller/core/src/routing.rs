@@ -3,7 +3,11 @@
 //! A table is built once from all classes and providers and is then only read; it is refused as a whole
 //! if any part of it is ambiguous. This module must not know where documents come from.
 
-use crate::{class::WorkerClass, id::ClassName, provider::IdentityProvider};
+use crate::{
+    class::WorkerClass,
+    id::ClassName,
+    provider::{IdentityProvider, Method},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// One route: a class, and who may use it.
@@ -54,6 +58,21 @@ pub enum RouteError {
          `spec.classes` of an IdentityProvider"
     )]
     Unreachable(ClassName),
+    /// Two providers of one route would judge the same credentials.
+    #[error(
+        "identity providers `{first}` and `{second}` would judge the same credentials for the class \
+         `{class}`: {rule}"
+    )]
+    SameJudge {
+        /// One provider.
+        first: String,
+        /// The other.
+        second: String,
+        /// The class that both list.
+        class: ClassName,
+        /// The rule that this breaks.
+        rule: &'static str,
+    },
     /// One API key id in two providers of one route.
     #[error(
         "identity providers `{first}` and `{second}` both have an API key with the id `{id}` for the \
@@ -100,38 +119,23 @@ impl RouteTable {
                 errors.push(RouteError::Unreachable(class.name.clone()));
             }
             errors.extend(same_api_key_ids(class, &listed));
-            routes.push(Route {
-                class: class.clone(),
-                providers: listed,
-            });
+            errors.extend(same_judge(class, &listed));
+            routes.push(Route { class: class.clone(), providers: listed });
         }
         // most specific first: a host before none, then the longer path
         routes.sort_by(|a, b| {
-            let key = |route: &Route| {
-                (
-                    route.class.host.is_none(),
-                    usize::MAX - route.class.path.len(),
-                )
-            };
-            key(a)
-                .cmp(&key(b))
-                .then_with(|| a.class.name.cmp(&b.class.name))
+            let key =
+                |route: &Route| (route.class.host.is_none(), usize::MAX - route.class.path.len());
+            key(a).cmp(&key(b)).then_with(|| a.class.name.cmp(&b.class.name))
         });
-        if errors.is_empty() {
-            Ok(Self { routes })
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(Self { routes }) } else { Err(errors) }
     }
 
     /// The route for a request's host (no port) and path, and the part of the path behind the route.
     pub fn find<'a, 'p>(&'a self, host: &str, path: &'p str) -> Option<(&'a Route, &'p str)> {
         self.routes.iter().find_map(|route| {
-            let host_matches = route
-                .class
-                .host
-                .as_deref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host));
+            let host_matches =
+                route.class.host.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host));
             let rest = path.strip_prefix(route.class.path.as_str())?;
             let path_matches = rest.is_empty() || rest.starts_with('/');
             (host_matches && path_matches).then_some((route, rest))
@@ -159,11 +163,34 @@ fn same_paths(classes: &[Arc<WorkerClass>]) -> Vec<RouteError> {
     errors
 }
 
+/// A credential is judged by one provider, so of each kind there is one: one per issuer of JWTs, and one
+/// that is asked about all else.
+fn same_judge(class: &WorkerClass, providers: &[Arc<IdentityProvider>]) -> Vec<RouteError> {
+    let mut seen: BTreeMap<Option<&str>, &IdentityProvider> = BTreeMap::new();
+    let mut errors = Vec::new();
+    for provider in providers {
+        let (what, rule) = match &provider.method {
+            Method::Jwt(jwt) => (Some(jwt.issuer.as_str()), "give each issuer one jwt provider"),
+            Method::Introspection(_) => (None, "a class may have one introspection provider"),
+            Method::ApiKeys(_) => continue,
+        };
+        if let Some(first) = seen.insert(what, provider) {
+            errors.push(RouteError::SameJudge {
+                first: first.name.to_string(),
+                second: provider.name.to_string(),
+                class: class.name.clone(),
+                rule,
+            });
+        }
+    }
+    errors
+}
+
 fn same_api_key_ids(class: &WorkerClass, providers: &[Arc<IdentityProvider>]) -> Vec<RouteError> {
     let mut seen: BTreeMap<&str, &IdentityProvider> = BTreeMap::new();
     let mut errors = Vec::new();
     for provider in providers {
-        let crate::provider::Method::ApiKeys(keys) = &provider.method;
+        let Method::ApiKeys(keys) = &provider.method else { continue };
         for key in &keys.keys {
             if let Some(first) = seen.insert(&key.id, provider) {
                 errors.push(RouteError::SameApiKeyId {
@@ -181,7 +208,7 @@ fn same_api_key_ids(class: &WorkerClass, providers: &[Arc<IdentityProvider>]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{api_keys, class};
+    use crate::fixtures::{api_keys, class, introspection, jwt};
 
     fn build(
         classes: Vec<WorkerClass>,
@@ -218,13 +245,31 @@ mod tests {
     }
 
     #[test]
+    fn two_providers_that_would_judge_the_same_credential_are_refused() {
+        let same_issuer = build(
+            vec![class("a", "/mcp")],
+            vec![jwt("one", &["a"], "https://i"), jwt("two", &["a"], "https://i")],
+        );
+        let two_asked = build(
+            vec![class("a", "/mcp")],
+            vec![introspection("one", &["a"]), introspection("two", &["a"])],
+        );
+        for refused in [same_issuer, two_asked] {
+            assert!(matches!(refused.unwrap_err()[..], [RouteError::SameJudge { .. }]));
+        }
+        let apart = vec![
+            jwt("one", &["a"], "https://i"),
+            jwt("two", &["a"], "https://j"),
+            introspection("three", &["a"]),
+        ];
+        assert!(build(vec![class("a", "/mcp")], apart).is_ok());
+    }
+
+    #[test]
     fn an_ambiguous_or_useless_set_is_refused_with_every_reason() {
         let errors = build(
             vec![class("a", "/mcp"), class("b", "/mcp"), class("c", "/c")],
-            vec![
-                api_keys("p", &["a", "b", "nope"], &["k1"]),
-                api_keys("q", &["a"], &["k1"]),
-            ],
+            vec![api_keys("p", &["a", "b", "nope"], &["k1"]), api_keys("q", &["a"], &["k1"])],
         )
         .unwrap_err();
         assert_eq!(errors.len(), 4, "{errors:?}");

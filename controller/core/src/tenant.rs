@@ -29,10 +29,7 @@ impl Authority {
             return Self(None);
         }
         let canonical = canonical_json(&serde_json::Value::Object(claims.clone()));
-        Self(Some(Digest::of_fields(
-            "patchbay.dev/authority/v1",
-            &[canonical.as_bytes()],
-        )))
+        Self(Some(Digest::of_fields("patchbay.dev/authority/v1", &[canonical.as_bytes()])))
     }
 
     /// The digest, where there is one.
@@ -98,9 +95,7 @@ impl TenantKey {
                 authority.map_or(&[], <[u8; 32]>::as_slice),
             ],
         );
-        let text = data_encoding::BASE32_NOPAD
-            .encode(digest.as_bytes())
-            .to_ascii_lowercase();
+        let text = data_encoding::BASE32_NOPAD.encode(digest.as_bytes()).to_ascii_lowercase();
         let short = text.get(..NAME_CHARS).unwrap_or(&text);
         TenantName(format!("t-{short}"))
     }
@@ -120,9 +115,7 @@ impl TenantName {
         let text = text.into();
         let is_valid = text.strip_prefix("t-").is_some_and(|rest| {
             rest.len() == NAME_CHARS
-                && rest
-                    .bytes()
-                    .all(|c| c.is_ascii_lowercase() || matches!(c, b'2'..=b'7'))
+                && rest.bytes().all(|c| c.is_ascii_lowercase() || matches!(c, b'2'..=b'7'))
         });
         if is_valid {
             return Ok(Self(text));
@@ -189,10 +182,7 @@ mod tests {
     fn every_part_of_the_key_changes_the_name() {
         let base = key("i", "s");
         let mut others = vec![key("i", "t"), key("j", "s"), key("is", ""), key("", "is")];
-        others.push(TenantKey {
-            class: ClassName::parse("other").unwrap(),
-            ..base.clone()
-        });
+        others.push(TenantKey { class: ClassName::parse("other").unwrap(), ..base.clone() });
         others.push(TenantKey {
             authority: Authority::from_claims(&claims(r#"{"role":"reader"}"#)),
             ..base.clone()
@@ -209,10 +199,7 @@ mod tests {
         let three = claims(r#"{"b":true,"a":{"y":[2,1],"x":1}}"#);
         assert_eq!(Authority::from_claims(&one), Authority::from_claims(&two));
         assert_ne!(Authority::from_claims(&one), Authority::from_claims(&three));
-        assert_eq!(
-            Authority::from_claims(&claims("{}")),
-            Authority::unrestricted()
-        );
+        assert_eq!(Authority::from_claims(&claims("{}")), Authority::unrestricted());
     }
 
     proptest! {

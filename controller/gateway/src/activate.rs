@@ -123,13 +123,7 @@ impl Activator {
         grants: Arc<dyn GrantSource>,
         context: Arc<LinkContext>,
     ) -> Self {
-        Self {
-            orchestrator,
-            grants,
-            context,
-            slots: Mutex::default(),
-            links: Arc::default(),
-        }
+        Self { orchestrator, grants, context, slots: Mutex::default(), links: Arc::default() }
     }
 
     fn limits(&self) -> &Limits {
@@ -139,8 +133,7 @@ impl Activator {
     /// The tenant's worker, if it is bound and acknowledged this very credential: the common case.
     pub fn ready(&self, request: &Request<'_>) -> Option<Arc<Bound>> {
         let slot = self.slots.lock().get(request.name).cloned()?;
-        slot.last_request
-            .store(request.now.as_millisecond(), Ordering::Relaxed);
+        slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
         self.current(&slot, request)
     }
 
@@ -163,12 +156,7 @@ impl Activator {
 
     /// The tenant's worker, made ready if need be; waits at most for the hold limit.
     pub async fn activate(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
-        let slot = self
-            .slots
-            .lock()
-            .entry(request.name.clone())
-            .or_default()
-            .clone();
+        let slot = self.slots.lock().entry(request.name.clone()).or_default().clone();
         let flight = async {
             let _one_at_a_time = slot.flight.lock().await;
             if let Some(bound) = self.current(&slot, request) {
@@ -178,9 +166,8 @@ impl Activator {
             slot.bound.store(Some(bound.clone()));
             Ok(bound)
         };
-        let outcome = timeout(self.limits().hold, flight)
-            .await
-            .map_err(|_| ActivateError::HoldElapsed);
+        let outcome =
+            timeout(self.limits().hold, flight).await.map_err(|_| ActivateError::HoldElapsed);
         if !matches!(outcome, Ok(Ok(_))) {
             self.forget_if_unused(request.name, &slot);
         }
@@ -202,8 +189,7 @@ impl Activator {
     /// The worker itself said that it is leaving.
     pub fn worker_leaves(&self, name: &TenantName, bound: &Arc<Bound>) {
         self.forget(name, bound);
-        self.orchestrator
-            .report_gone(&bound.placement.offer.incarnation);
+        self.orchestrator.report_gone(&bound.placement.offer.incarnation);
     }
 
     /// A refused user leaves no trace in memory.
@@ -238,10 +224,7 @@ impl Activator {
                     None => continue,
                 },
             };
-            match self
-                .bind(request, &placement, ours, grant.get().await?)
-                .await?
-            {
+            match self.bind(request, &placement, ours, grant.get().await?).await? {
                 Attempt::Bound(bound) => return Ok(bound),
                 Attempt::MoveOn => exclude.push(placement.offer.incarnation),
             }
@@ -260,10 +243,7 @@ impl Activator {
         F: Future<Output = Result<Grant, GrantError>> + Unpin,
     {
         let offer = async {
-            self.orchestrator
-                .offer(request.tenant, exclude)
-                .await
-                .map_err(ActivateError::Offer)
+            self.orchestrator.offer(request.tenant, exclude).await.map_err(ActivateError::Offer)
         };
         let prepared = async { grant.get().await.map(drop).map_err(ActivateError::Grant) };
         let (offer, ()): (Offer, ()) = futures_util::future::try_join(offer, prepared).await?;
@@ -351,10 +331,7 @@ impl Activator {
         }
         let link = Arc::new(Link::new(offer, &self.context)?);
         let mut links = self.links.lock();
-        let link = links
-            .entry(offer.incarnation.clone())
-            .or_insert(link)
-            .clone();
+        let link = links.entry(offer.incarnation.clone()).or_insert(link).clone();
         drop(links);
         let (links, orchestrator) = (self.links.clone(), self.orchestrator.clone());
         let incarnation = offer.incarnation.clone();

@@ -41,14 +41,9 @@ const MAX_ANSWER_BYTES: usize = 4096;
 
 /// Binds, or offers a bound worker a newer grant.
 pub async fn bind(link: &Link, claim: &Claim, grant: &Grant) -> Result<BindOutcome, BindError> {
-    let bind = BindRequest {
-        tenant: claim.tenant.clone(),
-        epoch: claim.epoch,
-        grant: grant.clone(),
-    };
-    let body = serde_json::to_vec(&bind)
-        .map(Zeroizing::new)
-        .map_err(|_| BindError::TooLarge)?;
+    let bind =
+        BindRequest { tenant: claim.tenant.clone(), epoch: claim.epoch, grant: grant.clone() };
+    let body = serde_json::to_vec(&bind).map(Zeroizing::new).map_err(|_| BindError::TooLarge)?;
     if body.len() > MAX_BIND_BYTES {
         return Err(BindError::TooLarge);
     }
@@ -57,10 +52,9 @@ pub async fn bind(link: &Link, claim: &Claim, grant: &Grant) -> Result<BindOutco
     let mut request = Request::new(LinkBody::Control(Full::new(body)));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = link_uri(BIND_PATH).map_err(|_| BindError::TooLarge)?;
-    request.headers_mut().insert(
-        header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
+    request
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     let response = match link.send(request).await {
         Ok(response) => response,
         Err(SendError::Refused) => return Err(BindError::Leaving),
@@ -78,9 +72,7 @@ pub async fn bind(link: &Link, claim: &Claim, grant: &Grant) -> Result<BindOutco
             .map_err(|_| BindError::Nonsense(status)),
         StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => {
             match serde_json::from_slice::<Refused>(&answer) {
-                Ok(Refused {
-                    reason: BindRefusal::Leaving,
-                }) => Err(BindError::Leaving),
+                Ok(Refused { reason: BindRefusal::Leaving }) => Err(BindError::Leaving),
                 Ok(Refused { reason }) => Err(BindError::Refused(reason)),
                 Err(_) => Err(BindError::Nonsense(status)),
             }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod forward;
 pub mod metrics;
 pub mod origin;
+pub mod outbound;
 pub mod respond;
 pub mod server;
 pub mod service;

@@ -53,11 +53,7 @@ impl Metrics {
             waiting: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("patchbay_gateway");
-        registry.register(
-            "requests",
-            "Requests by class and outcome",
-            metrics.requests.clone(),
-        );
+        registry.register("requests", "Requests by class and outcome", metrics.requests.clone());
         registry.register(
             "authentications",
             "Authentications by mode and outcome",
@@ -68,11 +64,7 @@ impl Metrics {
             "From the first need of a worker to its acknowledged bind",
             metrics.activation.clone(),
         );
-        registry.register(
-            "connections",
-            "Open client connections",
-            metrics.connections.clone(),
-        );
+        registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
             "waiting_requests",
             "Requests that wait for a worker",
@@ -82,19 +74,12 @@ impl Metrics {
     }
 
     pub(crate) fn request(&self, class: &str, outcome: &'static str) {
-        self.requests
-            .get_or_create(&RequestLabels {
-                class: class.into(),
-                outcome,
-            })
-            .inc();
+        self.requests.get_or_create(&RequestLabels { class: class.into(), outcome }).inc();
     }
 
     pub(crate) fn authentication(&self, mode: Option<Mode>, outcome: &'static str) {
         let mode = mode.map_or("none", Mode::as_str);
-        self.authentications
-            .get_or_create(&AuthenticationLabels { mode, outcome })
-            .inc();
+        self.authentications.get_or_create(&AuthenticationLabels { mode, outcome }).inc();
     }
 
     pub(crate) fn activation(&self, took: Duration) {

@@ -40,15 +40,8 @@ impl AllowedNames {
     ) -> Self {
         let loopback = ["localhost", "127.0.0.1", "[::1]"].map(String::from);
         Self {
-            hosts: loopback
-                .into_iter()
-                .chain(hosts)
-                .map(|h| h.to_ascii_lowercase())
-                .collect(),
-            origins: origins
-                .into_iter()
-                .map(|o| o.to_ascii_lowercase())
-                .collect(),
+            hosts: loopback.into_iter().chain(hosts).map(|h| h.to_ascii_lowercase()).collect(),
+            origins: origins.into_iter().map(|o| o.to_ascii_lowercase()).collect(),
         }
     }
 
@@ -70,15 +63,8 @@ impl AllowedNames {
         match (origins.next(), origins.next()) {
             (None, _) => Ok(host),
             (Some(origin), None) => {
-                let origin = origin
-                    .to_str()
-                    .map_err(|_| NotForUs::Origin)?
-                    .to_ascii_lowercase();
-                if self.allows_origin(&origin) {
-                    Ok(host)
-                } else {
-                    Err(NotForUs::Origin)
-                }
+                let origin = origin.to_str().map_err(|_| NotForUs::Origin)?.to_ascii_lowercase();
+                if self.allows_origin(&origin) { Ok(host) } else { Err(NotForUs::Origin) }
             }
             (Some(_), Some(_)) => Err(NotForUs::Origin),
         }
@@ -90,9 +76,8 @@ impl AllowedNames {
         if self.origins.contains(origin) {
             return true;
         }
-        let Some(authority) = origin
-            .strip_prefix("http://")
-            .or_else(|| origin.strip_prefix("https://"))
+        let Some(authority) =
+            origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))
         else {
             return false;
         };
@@ -136,11 +121,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        names.check(
-            &Uri::from_static("/mcp"),
-            &map,
-            ["class.example"].into_iter(),
-        )
+        names.check(&Uri::from_static("/mcp"), &map, ["class.example"].into_iter())
     }
 
     #[test]
@@ -159,18 +140,10 @@ mod tests {
     #[test]
     fn a_rebound_or_doubtful_host_is_refused() {
         let names = AllowedNames::new([], []);
-        for host in [
-            "evil.example",
-            "localhost.evil.example",
-            "127.0.0.1@evil",
-            "user@localhost",
-            "",
-        ] {
-            assert_eq!(
-                check(&names, &[("host", host)]),
-                Err(NotForUs::Host),
-                "{host}"
-            );
+        for host in
+            ["evil.example", "localhost.evil.example", "127.0.0.1@evil", "user@localhost", ""]
+        {
+            assert_eq!(check(&names, &[("host", host)]), Err(NotForUs::Host), "{host}");
         }
         assert_eq!(check(&names, &[]), Err(NotForUs::Host));
         let two = [("host", "localhost"), ("host", "localhost")];
@@ -183,10 +156,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("localhost"));
         let target = Uri::from_static("http://127.0.0.1/mcp");
-        assert_eq!(
-            names.check(&target, &headers, [].into_iter()),
-            Err(NotForUs::Host)
-        );
+        assert_eq!(names.check(&target, &headers, [].into_iter()), Err(NotForUs::Host));
     }
 
     #[test]
@@ -195,12 +165,7 @@ mod tests {
         let with = |origin| check(&names, &[("host", "localhost:8080"), ("origin", origin)]);
         assert!(with("http://localhost:6274").is_ok());
         assert!(with("https://APP.example").is_ok());
-        for bad in [
-            "https://evil.example",
-            "null",
-            "http://localhost.evil.example",
-            "file://",
-        ] {
+        for bad in ["https://evil.example", "null", "http://localhost.evil.example", "file://"] {
             assert_eq!(with(bad), Err(NotForUs::Origin), "{bad}");
         }
     }

@@ -70,21 +70,11 @@ struct Told {
 }
 
 const fn told(status: StatusCode, code: i32, reason: &'static str) -> Told {
-    Told {
-        status,
-        code,
-        reason,
-        retry_after: None,
-    }
+    Told { status, code, reason, retry_after: None }
 }
 
 const fn told_retry(status: StatusCode, code: i32, reason: &'static str, after: u32) -> Told {
-    Told {
-        status,
-        code,
-        reason,
-        retry_after: Some(after),
-    }
+    Told { status, code, reason, retry_after: Some(after) }
 }
 
 impl Refusal {
@@ -98,13 +88,14 @@ impl Refusal {
         match self {
             Self::NotForUs(NotForUs::Host) => told(S::FORBIDDEN, -32003, "host_not_allowed"),
             Self::NotForUs(NotForUs::Origin) => told(S::FORBIDDEN, -32003, "origin_not_allowed"),
+            Self::Authn(error @ AuthnError::ProviderUnavailable(_)) => {
+                told_retry(S::SERVICE_UNAVAILABLE, -32001, error.reason(), 5)
+            }
             Self::Authn(error) => told(S::UNAUTHORIZED, -32001, error.reason()),
             Self::NoRoute => told(S::NOT_FOUND, -32004, "no_route"),
-            Self::HeadersTooLarge { .. } => told(
-                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                -32005,
-                "headers_too_large",
-            ),
+            Self::HeadersTooLarge { .. } => {
+                told(S::REQUEST_HEADER_FIELDS_TOO_LARGE, -32005, "headers_too_large")
+            }
             Self::BodyTooLarge(_) => told(S::PAYLOAD_TOO_LARGE, -32005, "body_too_large"),
             Self::BodyIncomplete => told(S::REQUEST_TIMEOUT, -32005, "body_incomplete"),
             Self::QueueFull(QueueFull::Tenant) => {
@@ -140,12 +131,9 @@ fn activate_told(error: &ActivateError) -> Told {
         ActivateError::Offer(_) => {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "workers_do_not_start", 15)
         }
-        ActivateError::ControlPlane(_) => told_retry(
-            S::SERVICE_UNAVAILABLE,
-            -32007,
-            "control_plane_unavailable",
-            5,
-        ),
+        ActivateError::ControlPlane(_) => {
+            told_retry(S::SERVICE_UNAVAILABLE, -32007, "control_plane_unavailable", 5)
+        }
         ActivateError::Grant(GrantError::Refused(_)) => told(S::FORBIDDEN, -32002, "grant_refused"),
         ActivateError::Grant(GrantError::Unavailable(_)) => {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "grant_unavailable", 5)
@@ -173,15 +161,14 @@ pub fn refuse(refusal: &Refusal, request_id: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = told.status;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(seconds) = told.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if let Refusal::Authn(error) = refusal {
+    if let Refusal::Authn(error) = refusal
+        && told.status == StatusCode::UNAUTHORIZED
+    {
         headers.insert(header::WWW_AUTHENTICATE, challenge(error));
     }
     response
@@ -193,13 +180,15 @@ fn challenge(error: &AuthnError) -> HeaderValue {
     HeaderValue::from_static(match error {
         AuthnError::Missing => "Bearer realm=\"patchbay\"",
         AuthnError::Malformed(_) => "Bearer realm=\"patchbay\", error=\"invalid_request\"",
-        AuthnError::NotAccepted | AuthnError::Invalid => {
-            "Bearer realm=\"patchbay\", error=\"invalid_token\""
+        AuthnError::WrongAudience => {
+            "Bearer realm=\"patchbay\", error=\"invalid_token\", \
+             error_description=\"the credential was issued for another audience\""
         }
         AuthnError::Expired => {
             "Bearer realm=\"patchbay\", error=\"invalid_token\", \
              error_description=\"the credential has expired\""
         }
+        _ => "Bearer realm=\"patchbay\", error=\"invalid_token\"",
     })
 }
 
@@ -219,6 +208,10 @@ mod tests {
             Refusal::Authn(AuthnError::NotAccepted),
             Refusal::Authn(AuthnError::Invalid),
             Refusal::Authn(AuthnError::Expired),
+            Refusal::Authn(AuthnError::NotYetValid),
+            Refusal::Authn(AuthnError::WrongAudience),
+            Refusal::Authn(AuthnError::MissingClaim),
+            Refusal::Authn(AuthnError::ProviderUnavailable("the catalog".into())),
             Refusal::HeadersTooLarge { count: 1, bytes: 2 },
             Refusal::BodyTooLarge(3),
             Refusal::BodyIncomplete,
@@ -229,19 +222,11 @@ mod tests {
             activate(ActivateError::Refused(AssignRefusal::Suspended)),
             activate(ActivateError::Refused(AssignRefusal::TenantLimit)),
             activate(ActivateError::Offer(OfferError::UnknownClass)),
-            activate(ActivateError::Offer(OfferError::NotStarting(
-                "/opt/secret-path".into(),
-            ))),
+            activate(ActivateError::Offer(OfferError::NotStarting("/opt/secret-path".into()))),
             activate(ActivateError::Offer(OfferError::ShuttingDown)),
-            activate(ActivateError::ControlPlane(Unavailable(
-                "10.0.0.1 refused".into(),
-            ))),
-            activate(ActivateError::Grant(GrantError::Refused(
-                "the catalog".into(),
-            ))),
-            activate(ActivateError::Grant(GrantError::Unavailable(
-                "the catalog".into(),
-            ))),
+            activate(ActivateError::ControlPlane(Unavailable("10.0.0.1 refused".into()))),
+            activate(ActivateError::Grant(GrantError::Refused("the catalog".into()))),
+            activate(ActivateError::Grant(GrantError::Unavailable("the catalog".into()))),
             activate(ActivateError::Unreachable),
             activate(ActivateError::BindFailed),
             Refusal::WorkerBroke,
@@ -261,12 +246,7 @@ mod tests {
     #[tokio::test]
     async fn every_refusal_is_a_json_rpc_error_in_the_range_left_to_us() {
         for refusal in all() {
-            let body = refuse(&refusal, "r-1")
-                .into_body()
-                .collect()
-                .await
-                .unwrap()
-                .to_bytes();
+            let body = refuse(&refusal, "r-1").into_body().collect().await.unwrap().to_bytes();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let code = body["error"]["code"].as_i64().unwrap();
             assert!((-32019..=-32000).contains(&code), "{refusal:?}");
@@ -278,12 +258,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_inside_said_is_not_told_to_clients() {
         for refusal in all() {
-            let body = refuse(&refusal, "r")
-                .into_body()
-                .collect()
-                .await
-                .unwrap()
-                .to_bytes();
+            let body = refuse(&refusal, "r").into_body().collect().await.unwrap().to_bytes();
             let text = String::from_utf8(body.to_vec()).unwrap();
             for inner in ["secret-path", "10.0.0.1"] {
                 assert!(!text.contains(inner), "{text}");
@@ -308,10 +283,7 @@ mod tests {
         for refusal in all() {
             let response = refuse(&refusal, "r");
             if [503, 429].contains(&response.status().as_u16()) {
-                assert!(
-                    response.headers().contains_key(header::RETRY_AFTER),
-                    "{refusal:?}"
-                );
+                assert!(response.headers().contains_key(header::RETRY_AFTER), "{refusal:?}");
             }
         }
     }

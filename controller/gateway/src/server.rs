@@ -125,17 +125,18 @@ async fn serve_connection(
         tracing::debug!(%error, "a connection went away at once");
         return;
     }
-    match tls {
+    let Some(acceptor) = tls else {
         // a connection that never says anything would otherwise keep its place for ever
-        None => match timeout(limits.header_read, stream.peek(&mut [0])).await {
-            Ok(Ok(1..)) => serve_stream(stream, gateway, limits, watcher).await,
-            _ => tracing::debug!("a connection said nothing"),
-        },
-        Some(acceptor) => match timeout(limits.header_read, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve_stream(stream, gateway, limits, watcher).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
-        },
+        let spoke = timeout(limits.header_read, stream.peek(&mut [0])).await;
+        if matches!(spoke, Ok(Ok(1..))) {
+            serve_stream(stream, gateway, limits, watcher).await;
+        }
+        return;
+    };
+    match timeout(limits.header_read, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => serve_stream(stream, gateway, limits, watcher).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
@@ -165,9 +166,7 @@ async fn serve_stream<S>(
         let gateway = gateway.clone();
         async move { Ok::<_, Infallible>(gateway.serve(request).await) }
     });
-    let connection = builder
-        .serve_connection(TokioIo::new(stream), service)
-        .into_owned();
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a client connection ended");
     }

@@ -20,7 +20,9 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
+};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -36,8 +38,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The gateway's data path. It is shared by all connections.
 pub struct Gateway {
@@ -72,21 +75,17 @@ pub struct Composition {
 /// worker that was alive when it was looked up and left before the request arrived.
 const MAX_ATTEMPTS: usize = 4;
 
+/// How long a refused HTTP/1.1 client may go on sending before it is answered.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What an answer's outcome is called in metrics when a worker gave it.
 const FORWARDED: &str = "forwarded";
 
 impl Gateway {
     /// A gateway.
     pub fn new(parts: Composition) -> Self {
-        let Composition {
-            routes,
-            names,
-            authenticator,
-            orchestrator,
-            grants,
-            links,
-            metrics,
-        } = parts;
+        let Composition { routes, names, authenticator, orchestrator, grants, links, metrics } =
+            parts;
         let limits = links.limits;
         Self {
             routes,
@@ -119,11 +118,14 @@ impl Gateway {
         let request_id = uuid::Uuid::new_v4().simple().to_string();
         let table = self.routes.load_full();
         let (head, body) = request.into_parts();
+        let size = body.size_hint();
+        let source = Source::new(body, self.limits.body_bytes, self.limits.replay_bytes);
+        let may_linger = head.version < Version::HTTP_2
+            && size.exact() != Some(0)
+            && !head.headers.contains_key(header::EXPECT);
         let mut class = String::new();
-        match self
-            .answer(&table, head, body, &request_id, &mut class)
-            .await
-        {
+        let outcome = self.answer(&table, head, &size, &source, &request_id, &mut class).await;
+        match outcome {
             Ok(response) => {
                 self.metrics.request(&class, FORWARDED);
                 response.map(AnswerBody::Worker)
@@ -137,6 +139,10 @@ impl Gateway {
                     error = &refusal as &dyn std::error::Error,
                     "refused"
                 );
+                if may_linger {
+                    // whether the client finishes or not, it is answered now
+                    let _ = timeout(LINGER, source.drain(self.limits.body_bytes)).await;
+                }
                 refuse(&refusal, &request_id).map(AnswerBody::Own)
             }
         }
@@ -146,15 +152,13 @@ impl Gateway {
         &self,
         table: &RouteTable,
         head: Parts,
-        body: Incoming,
+        size: &SizeHint,
+        source: &Source<Incoming>,
         request_id: &str,
         class: &mut String,
     ) -> Result<Response<Incoming>, Refusal> {
-        self.check_size(&head.headers, &body)?;
-        let class_hosts = table
-            .routes()
-            .iter()
-            .filter_map(|route| route.class.host.as_deref());
+        self.check_size(&head.headers, size)?;
+        let class_hosts = table.routes().iter().filter_map(|route| route.class.host.as_deref());
         let host = self.names.check(&head.uri, &head.headers, class_hosts)?;
         if is_well_known(head.uri.path(), table) {
             return Err(Refusal::NoRoute);
@@ -165,7 +169,7 @@ impl Gateway {
             return Err(presented.err().map_or(Refusal::NoRoute, Refusal::Authn));
         };
         *class = route.class.name.to_string();
-        let admitted = self.authenticate(presented, route)?;
+        let admitted = self.authenticate(presented, route).await?;
         let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
         let forward = Forward {
             tenant: admitted.user.identity.tenant(&route.class.name),
@@ -175,40 +179,38 @@ impl Gateway {
             uri,
             request_id: HeaderValue::from_str(request_id).map_err(|_| Refusal::NoRoute)?,
         };
-        let source = Source::new(body, self.limits.body_bytes, self.limits.replay_bytes);
-        self.forward(&forward, &source).await
+        self.forward(&forward, source).await
     }
 
-    fn check_size(&self, headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
-        let bytes: usize = headers
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len())
-            .sum();
+    fn check_size(&self, headers: &HeaderMap, body: &SizeHint) -> Result<(), Refusal> {
+        let bytes: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if headers.len() > self.limits.headers || bytes > self.limits.header_bytes {
             return Err(Refusal::HeadersTooLarge {
                 count: self.limits.headers,
                 bytes: self.limits.header_bytes,
             });
         }
-        if body.size_hint().lower() > self.limits.body_bytes {
+        if body.lower() > self.limits.body_bytes {
             return Err(Refusal::BodyTooLarge(self.limits.body_bytes));
         }
         Ok(())
     }
 
-    fn authenticate(
+    async fn authenticate(
         &self,
         presented: Result<presented::Presented, crate::authn::AuthnError>,
         route: &Route,
     ) -> Result<Admitted, Refusal> {
-        let outcome = presented.and_then(|presented| {
-            self.authenticator
-                .authenticate(presented, route, Timestamp::now())
-        });
+        let outcome = match presented {
+            Ok(presented) => {
+                self.authenticator.authenticate(presented, route, Timestamp::now()).await
+            }
+            Err(error) => Err(error),
+        };
         match &outcome {
             Ok(admitted) => {
-                self.metrics
-                    .authentication(Some(admitted.user.identity.mode), "ok");
+                self.metrics.authentication(Some(admitted.user.identity.mode), "ok");
             }
             Err(error) => self.metrics.authentication(None, error.reason()),
         }
@@ -224,11 +226,7 @@ impl Gateway {
         for _ in 0..MAX_ATTEMPTS {
             let bound = self.worker(forward, &name).await?;
             let body = source.attempt().ok_or(Refusal::WorkerReplaced)?;
-            match bound
-                .link
-                .send(forward.request(&bound, LinkBody::Forwarded(body))?)
-                .await
-            {
+            match bound.link.send(forward.request(&bound, LinkBody::Forwarded(body))?).await {
                 Ok(response) if is_refusal(&response, MISDIRECTED) => {
                     tracing::warn!(
                         tenant = %name, worker = %bound.placement.offer.worker,
@@ -303,33 +301,23 @@ impl Forward<'_> {
         let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers::to_worker(
-            self.head.headers.clone(),
-            &bound.placement.claim,
-            &self.request_id,
-        )
-        .map_err(|_| Refusal::WorkerBroke)?;
+        *request.headers_mut() =
+            headers::to_worker(self.head.headers.clone(), &bound.placement.claim, &self.request_id)
+                .map_err(|_| Refusal::WorkerBroke)?;
         Ok(request)
     }
 
     /// What this request holds while it waits: its headers, and the part of its body that flow control
     /// may have let in.
     fn held_bytes(&self, limits: &Limits) -> usize {
-        let headers: usize = self
-            .head
-            .headers
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len())
-            .sum();
+        let headers: usize =
+            self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         headers + limits.replay_bytes
     }
 }
 
 fn is_refusal(response: &Response<Incoming>, reason: &str) -> bool {
-    let is_agents_own = response
-        .headers()
-        .get(REFUSAL_HEADER)
-        .is_some_and(|value| value == reason);
+    let is_agents_own = response.headers().get(REFUSAL_HEADER).is_some_and(|value| value == reason);
     let expected = if reason == MISDIRECTED {
         StatusCode::MISDIRECTED_REQUEST
     } else {
@@ -343,10 +331,7 @@ fn broken(source: &Source<Incoming>, error: &hyper::Error, limit: u64) -> Refusa
         Some(End::TooLong) => Refusal::BodyTooLarge(limit),
         Some(End::ClientFailed) => Refusal::BodyIncomplete,
         None => {
-            tracing::warn!(
-                error = error as &dyn std::error::Error,
-                "a worker broke off"
-            );
+            tracing::warn!(error = error as &dyn std::error::Error, "a worker broke off");
             Refusal::WorkerBroke
         }
     }
@@ -370,9 +355,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Worker(body) => Pin::new(body).poll_frame(cx),
-            Self::Own(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|never| match never {}),
+            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 

@@ -44,21 +44,13 @@ pub struct Place {
 impl WaitingRoom {
     /// A room for `per_tenant` requests of each tenant, and `bytes` of all of them.
     pub fn new(per_tenant: usize, bytes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::new(State::default()),
-            per_tenant,
-            bytes,
-        })
+        Arc::new(Self { state: Mutex::new(State::default()), per_tenant, bytes })
     }
 
     /// Takes a place for a request that holds about `bytes`.
     pub fn enter(self: &Arc<Self>, tenant: &TenantName, bytes: usize) -> Result<Place, QueueFull> {
         let mut state = self.state.lock();
-        if state
-            .waiters
-            .get(tenant)
-            .is_some_and(|count| *count >= self.per_tenant)
-        {
+        if state.waiters.get(tenant).is_some_and(|count| *count >= self.per_tenant) {
             return Err(QueueFull::Tenant);
         }
         if state.bytes.saturating_add(bytes) > self.bytes {
@@ -66,11 +58,7 @@ impl WaitingRoom {
         }
         *state.waiters.entry(tenant.clone()).or_default() += 1;
         state.bytes += bytes;
-        Ok(Place {
-            room: self.clone(),
-            tenant: tenant.clone(),
-            bytes,
-        })
+        Ok(Place { room: self.clone(), tenant: tenant.clone(), bytes })
     }
 
     /// How many requests wait.
@@ -108,10 +96,7 @@ mod tests {
     #[test]
     fn a_tenant_fills_only_its_own_share() {
         let room = WaitingRoom::new(2, 100);
-        let places = [
-            room.enter(&tenant(0), 1).unwrap(),
-            room.enter(&tenant(0), 1).unwrap(),
-        ];
+        let places = [room.enter(&tenant(0), 1).unwrap(), room.enter(&tenant(0), 1).unwrap()];
         assert_eq!(room.enter(&tenant(0), 1).unwrap_err(), QueueFull::Tenant);
         assert!(room.enter(&tenant(1), 1).is_ok());
         drop(places);

@@ -26,11 +26,7 @@ fn unreadable(file: &Path, source: &io::Error) -> DocumentError {
         io::ErrorKind::PermissionDenied => "may not be read".to_owned(),
         kind => format!("cannot be read ({kind})"),
     };
-    error(
-        file,
-        problem,
-        "name a readable YAML file or a folder of such files",
-    )
+    error(file, problem, "name a readable YAML file or a folder of such files")
 }
 
 /// The text of each file that `path` stands for, in order, or why there is none.
@@ -39,10 +35,7 @@ pub(super) fn read(path: &Path) -> Vec<Result<(PathBuf, String), DocumentError>>
         Ok(files) => files,
         Err(error) => return vec![Err(error)],
     };
-    files
-        .into_iter()
-        .map(|file| text(&file).map(|text| (file, text)))
-        .collect()
+    files.into_iter().map(|file| text(&file).map(|text| (file, text))).collect()
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, DocumentError> {
@@ -53,9 +46,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, DocumentError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(|source| unreadable(path, &source))? {
         let file = entry.map_err(|source| unreadable(path, &source))?.path();
-        let is_yaml = file
-            .extension()
-            .is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let is_yaml =
+            file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
         if is_yaml && !file.is_dir() {
             files.push(file);
         }
@@ -76,9 +68,7 @@ fn text(path: &Path) -> Result<String, DocumentError> {
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let problem = format!("is larger than {MAX_FILE_BYTES} bytes");
         return Err(error(path, problem, "split it into several files"));

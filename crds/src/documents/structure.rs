@@ -36,11 +36,7 @@ pub(super) fn check(
 }
 
 fn error(field: &str, problem: impl Into<String>, fix: impl Into<String>) -> FieldError {
-    FieldError {
-        field: field.into(),
-        problem: problem.into(),
-        fix: fix.into(),
-    }
+    FieldError { field: field.into(), problem: problem.into(), fix: fix.into() }
 }
 
 fn is_of_type(value: &Value, expected: &str) -> bool {
@@ -65,10 +61,7 @@ fn wrong_type(value: &Value, expected: &str, field: &str) -> FieldError {
         _ => "a number",
     };
     let (found, fix) = match value {
-        Value::Null => (
-            "has no value",
-            format!("write {wanted}, or remove the line"),
-        ),
+        Value::Null => ("has no value", format!("write {wanted}, or remove the line")),
         Value::Bool(_) | Value::Number(_) if expected == "string" => {
             ("is not text", "put it in quotes".to_owned())
         }
@@ -116,10 +109,7 @@ fn add(schema: &JSONSchemaProps, name: &str) -> String {
         .as_ref()
         .and_then(|properties| properties.get(name)?.description.as_deref());
     let phrase = description.and_then(|text| text.split(['.', ':', ';']).next());
-    phrase.map_or_else(
-        || "add it".to_owned(),
-        |phrase| format!("add it ({phrase})"),
-    )
+    phrase.map_or_else(|| "add it".to_owned(), |phrase| format!("add it ({phrase})"))
 }
 
 /// Notes every field that is none of `known`.
@@ -229,11 +219,7 @@ fn distance(a: &str, b: &str) -> usize {
             let removed = at(&previous, j + 1) + 1;
             let inserted = at(&row, j) + 1;
             let is_swap = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            let swapped = if is_swap {
-                at(&above_previous, j - 1) + 1
-            } else {
-                usize::MAX
-            };
+            let swapped = if is_swap { at(&above_previous, j - 1) + 1 } else { usize::MAX };
             row.push(replaced.min(removed).min(inserted).min(swapped));
         }
         above_previous = std::mem::replace(&mut previous, row);
@@ -300,14 +286,8 @@ mod tests {
     #[test]
     fn a_whole_number_is_no_fraction_and_no_text() {
         let schema = json!({"type": "integer"});
-        assert_eq!(
-            found(schema.clone(), &json!(1.5)),
-            ["spec: is a number; write a whole number"]
-        );
-        assert_eq!(
-            found(schema, &json!("1")),
-            ["spec: is text; write a whole number"]
-        );
+        assert_eq!(found(schema.clone(), &json!(1.5)), ["spec: is a number; write a whole number"]);
+        assert_eq!(found(schema, &json!("1")), ["spec: is text; write a whole number"]);
     }
 
     #[test]
@@ -317,24 +297,15 @@ mod tests {
             "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
         });
         assert!(found(schema.clone(), &json!([{"key": "k", "effect": 1}])).is_empty());
-        assert_eq!(
-            found(schema, &json!(["x"])),
-            ["spec[0]: is text; write a mapping"]
-        );
+        assert_eq!(found(schema, &json!(["x"])), ["spec[0]: is text; write a mapping"]);
     }
 
     #[test]
     fn a_near_word_is_suggested_and_a_far_one_is_not() {
         let known = ["command", "env", "idleTimeout"];
-        assert_eq!(
-            suggestion("idletimeout", &known),
-            "did you mean `idleTimeout`?"
-        );
+        assert_eq!(suggestion("idletimeout", &known), "did you mean `idleTimeout`?");
         assert_eq!(suggestion("cmomand", &known), "did you mean `command`?");
-        assert_eq!(
-            suggestion("args", &known),
-            "use one of `command`, `env`, `idleTimeout`"
-        );
+        assert_eq!(suggestion("args", &known), "use one of `command`, `env`, `idleTimeout`");
     }
 
     #[test]

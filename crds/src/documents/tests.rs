@@ -42,11 +42,7 @@ fn read(text: &str) -> Result<Documents, Vec<DocumentError>> {
 }
 
 fn told(text: &str) -> Vec<String> {
-    read(text)
-        .unwrap_err()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    read(text).unwrap_err().iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -64,10 +60,8 @@ fn each_kind_is_read_and_validates() {
 
 #[test]
 fn what_an_api_server_adds_is_no_mistake() {
-    let dumped = CLASS.replace(
-        "  name: quilt\n",
-        "  name: quilt\n  uid: u\n  generation: 2\n",
-    ) + "status:\n  warm: 2\n  fieldOfAnotherRelease: true\n";
+    let dumped = CLASS.replace("  name: quilt\n", "  name: quilt\n  uid: u\n  generation: 2\n")
+        + "status:\n  warm: 2\n  fieldOfAnotherRelease: true\n";
     let documents = read(&dumped).unwrap();
     assert_eq!(documents.classes[0].1.status, None);
 }
@@ -95,9 +89,8 @@ fn an_unknown_field_is_told_with_file_line_document_and_what_was_meant() {
 
 #[test]
 fn mistakes_beside_the_spec_are_told_too() {
-    let text = CLASS
-        .replace("metadata:", "metadata:\n  lables: {}")
-        .replace("spec:", "extra: 1\nspec:");
+    let text =
+        CLASS.replace("metadata:", "metadata:\n  lables: {}").replace("spec:", "extra: 1\nspec:");
     assert_eq!(
         told(&text),
         [
@@ -113,10 +106,8 @@ fn another_api_version_is_refused() {
     let text = CLASS.replace("v1alpha1", "v1");
     assert_eq!(
         told(&text),
-        [
-            "x.yaml:1: document 1: apiVersion: `patchbay.dev/v1` is not known here; write \
-             `apiVersion: patchbay.dev/v1alpha1`"
-        ]
+        ["x.yaml:1: document 1: apiVersion: `patchbay.dev/v1` is not known here; write \
+             `apiVersion: patchbay.dev/v1alpha1`"]
     );
 }
 
@@ -152,10 +143,7 @@ fn a_name_is_needed() {
 #[test]
 fn a_spec_is_needed() {
     let text = "apiVersion: patchbay.dev/v1alpha1\nkind: Tenant\nmetadata: {name: t}\n";
-    assert_eq!(
-        told(text),
-        ["x.yaml:1: document 1: spec: is missing; add it"]
-    );
+    assert_eq!(told(text), ["x.yaml:1: document 1: spec: is missing; add it"]);
 }
 
 #[test]
@@ -172,10 +160,8 @@ fn one_name_is_one_object_of_its_kind() {
     assert!(read(&format!("{CLASS}---\n{same_name_other_kind}")).is_ok());
     assert_eq!(
         told(&format!("{CLASS}---\n{CLASS}")),
-        [
-            "x.yaml:12: document 2: metadata.name: `quilt` is already the name of a WorkerClass \
-             (x.yaml, document 1); rename one of them"
-        ]
+        ["x.yaml:12: document 2: metadata.name: `quilt` is already the name of a WorkerClass \
+             (x.yaml, document 1); rename one of them"]
     );
 }
 
@@ -185,14 +171,8 @@ fn broken_yaml_hides_no_mistake_in_other_documents() {
     let told = told(&format!("a: [1\nb: 2\n---\n{bad_class}---\n{{\n"));
     assert_eq!(told.len(), 4, "{told:?}");
     assert!(told[0].starts_with("x.yaml:2: document 1: "), "{told:?}");
-    assert!(
-        told[1].starts_with("x.yaml:8: document 2: spec.image"),
-        "{told:?}"
-    );
-    assert!(
-        told[2].starts_with("x.yaml:9: document 2: spec.imgae"),
-        "{told:?}"
-    );
+    assert!(told[1].starts_with("x.yaml:8: document 2: spec.image"), "{told:?}");
+    assert!(told[2].starts_with("x.yaml:9: document 2: spec.imgae"), "{told:?}");
     assert!(told[3].contains(": document 3: "), "{told:?}");
 }
 
@@ -201,13 +181,8 @@ fn a_value_that_makes_no_sense_is_told_with_its_line() {
     let text = format!(
         "{CLASS}  egress:\n    hosts:\n      - host: '*.example'\n  warm: 3\n  idleTimeout: soon\n"
     );
-    let told: Vec<_> = read(&text)
-        .unwrap()
-        .validate()
-        .unwrap_err()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let told: Vec<_> =
+        read(&text).unwrap().validate().unwrap_err().iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
@@ -245,15 +220,10 @@ fn all_errors_of_all_files_are_told() {
     fs::write(path("b.yml"), CLASS).unwrap();
     fs::write(path("c.yaml"), PROVIDER.replace("kind:", "kin:")).unwrap();
     let errors = load([folder.path(), &path("none")]).unwrap_err();
-    let files: Vec<_> = errors
-        .iter()
-        .map(|error| error.file.file_name().unwrap().to_str().unwrap())
-        .collect();
+    let files: Vec<_> =
+        errors.iter().map(|error| error.file.file_name().unwrap().to_str().unwrap()).collect();
     // b.yml: the name of a.yaml's class, though that one is broken
-    assert_eq!(
-        files,
-        ["a.yaml", "a.yaml", "b.yml", "c.yaml", "c.yaml", "none"]
-    );
+    assert_eq!(files, ["a.yaml", "a.yaml", "b.yml", "c.yaml", "c.yaml", "none"]);
 }
 
 #[test]

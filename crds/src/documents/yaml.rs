@@ -61,20 +61,15 @@ pub(super) fn split(text: &str) -> Vec<Part<'_>> {
     for line in text.split_inclusive('\n') {
         let is_start = is_marker(line, "---");
         if is_start && !only_prologue {
-            parts.push(Part {
-                text: text.get(start..offset).unwrap_or_default(),
-                lines_before,
-            });
+            parts.push(Part { text: text.get(start..offset).unwrap_or_default(), lines_before });
             (start, lines_before) = (offset, line_number);
         }
         offset += line.len();
         line_number += 1;
         if is_marker(line, "...") {
             if !only_prologue {
-                parts.push(Part {
-                    text: text.get(start..offset).unwrap_or_default(),
-                    lines_before,
-                });
+                parts
+                    .push(Part { text: text.get(start..offset).unwrap_or_default(), lines_before });
             }
             (start, lines_before) = (offset, line_number);
             only_prologue = true;
@@ -84,10 +79,7 @@ pub(super) fn split(text: &str) -> Vec<Part<'_>> {
         }
     }
     if !only_prologue {
-        parts.push(Part {
-            text: text.get(start..).unwrap_or_default(),
-            lines_before,
-        });
+        parts.push(Part { text: text.get(start..).unwrap_or_default(), lines_before });
     }
     parts
 }
@@ -223,10 +215,7 @@ mod tests {
     use serde_json::json;
 
     fn starts(text: &str) -> Vec<(u32, String)> {
-        split(text)
-            .into_iter()
-            .map(|part| (part.lines_before, part.text.to_owned()))
-            .collect()
+        split(text).into_iter().map(|part| (part.lines_before, part.text.to_owned())).collect()
     }
 
     fn tree(text: &str) -> Tree {
@@ -238,18 +227,11 @@ mod tests {
         assert_eq!(starts("a: 1\n"), [(0, "a: 1\n".into())]);
         assert_eq!(
             starts("a: 1\n---\nb: 2\n--- # c\nc: 3"),
-            [
-                (0, "a: 1\n".into()),
-                (1, "---\nb: 2\n".into()),
-                (3, "--- # c\nc: 3".into())
-            ]
+            [(0, "a: 1\n".into()), (1, "---\nb: 2\n".into()), (3, "--- # c\nc: 3".into())]
         );
         assert_eq!(
             starts("---\r\na: 1\r\n...\r\n# note\r\n---\r\nb: 2\r\n"),
-            [
-                (0, "---\r\na: 1\r\n...\r\n".into()),
-                (3, "# note\r\n---\r\nb: 2\r\n".into())
-            ]
+            [(0, "---\r\na: 1\r\n...\r\n".into()), (3, "# note\r\n---\r\nb: 2\r\n".into())]
         );
     }
 
@@ -326,16 +308,7 @@ mod tests {
         for n in 1..10 {
             let last = n - 1;
             let items = vec![format!("*a{last}"); 10].join(", ");
-            text += &[
-                "a",
-                &n.to_string(),
-                ": &a",
-                &n.to_string(),
-                " [",
-                &items,
-                "]\n",
-            ]
-            .concat();
+            text += &["a", &n.to_string(), ": &a", &n.to_string(), " [", &items, "]\n"].concat();
         }
         assert!(read(&split(&text)[0]).is_err());
         let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));

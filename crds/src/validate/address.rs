@@ -10,9 +10,7 @@ fn is_dns_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_edge = |c: Option<u8>| c.is_some_and(|c| c != b'-');
         matches!(label.len(), 1..=63)
-            && label
-                .bytes()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+            && label.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
             && is_edge(label.bytes().next())
             && is_edge(label.bytes().next_back())
     };
@@ -43,15 +41,9 @@ pub fn dns_name(text: &str) -> Result<(), Problem> {
 /// A DNS name, or an IP address in its canonical form.
 pub fn host(text: &str) -> Result<(), Problem> {
     if text.contains('*') {
-        return Err(Problem::with(
-            text,
-            "is a wildcard",
-            "list each host by its own name",
-        ));
+        return Err(Problem::with(text, "is a wildcard", "list each host by its own name"));
     }
-    let is_address = text
-        .parse::<IpAddr>()
-        .is_ok_and(|address| address.to_string() == text);
+    let is_address = text.parse::<IpAddr>().is_ok_and(|address| address.to_string() == text);
     if is_address || dns_name(text).is_ok() {
         return Ok(());
     }
@@ -84,15 +76,25 @@ pub fn origin(text: &str) -> Result<(), Problem> {
     Err(Problem::with(text, "is not an origin", fix))
 }
 
+/// An https URL: an origin and a path, without query or fragment.
+pub fn https_url(text: &str) -> Result<(), Problem> {
+    let rest = text.strip_prefix("https://").unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_plain = path.bytes().all(|c| c.is_ascii_graphic() && !b"?#\\\"<>".contains(&c));
+    if !path.is_empty() && is_plain && origin(&format!("https://{authority}")).is_ok() {
+        return Ok(());
+    }
+    let fix = "write an https URL with a path, without query, fragment and the default port";
+    Err(Problem::with(text, "is not an https URL", fix))
+}
+
 const DEFAULT_PORT: u16 = 443;
 
 /// Whether the host before the port is one, and the port, if any.
 fn split_port(authority: &str) -> Option<(bool, Option<&str>)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (text, rest) = rest.split_once(']')?;
-        let is_address = text
-            .parse::<Ipv6Addr>()
-            .is_ok_and(|address| address.to_string() == text);
+        let is_address = text.parse::<Ipv6Addr>().is_ok_and(|address| address.to_string() == text);
         return match rest {
             "" => Some((is_address, None)),
             port => Some((is_address, Some(port.strip_prefix(':')?))),
@@ -116,11 +118,7 @@ pub fn route_path(text: &str) -> Result<(), Problem> {
         return Err(Problem::with(text, "contains `//`", fix));
     }
     if text == "/.well-known" || text.starts_with("/.well-known/") {
-        return Err(Problem::with(
-            text,
-            "is where the gateway's own metadata is served",
-            fix,
-        ));
+        return Err(Problem::with(text, "is where the gateway's own metadata is served", fix));
     }
     Ok(())
 }
@@ -131,19 +129,14 @@ pub fn server_path(text: &str) -> Result<(), Problem> {
     if !text.starts_with('/') {
         return Err(Problem::with(text, "does not start with `/`", fix));
     }
-    if let Some(wrong) = text
-        .chars()
-        .find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '%' | '\\'))
+    if let Some(wrong) =
+        text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '%' | '\\'))
     {
         let problem = format!("contains `{}`", wrong.escape_debug());
         return Err(Problem::with(text, problem, fix));
     }
     if text.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return Err(Problem::with(
-            text,
-            "contains `.` or `..` as a segment",
-            fix,
-        ));
+        return Err(Problem::with(text, "contains `.` or `..` as a segment", fix));
     }
     Ok(())
 }
@@ -159,11 +152,7 @@ pub fn file_path(text: &str) -> Result<(), Problem> {
     }
     let mut segments = text.split('/').skip(1);
     if segments.any(|segment| matches!(segment, "." | "..")) {
-        return Err(Problem::with(
-            text,
-            "contains `.` or `..` as a segment",
-            fix,
-        ));
+        return Err(Problem::with(text, "contains `.` or `..` as a segment", fix));
     }
     Ok(())
 }
@@ -174,14 +163,7 @@ mod tests {
 
     #[test]
     fn host_names_have_one_spelling() {
-        for good in [
-            "a",
-            "localhost",
-            "mcp.example.com",
-            "x-1.y",
-            "1a.example",
-            "0a",
-        ] {
+        for good in ["a", "localhost", "mcp.example.com", "x-1.y", "1a.example", "0a"] {
             assert_eq!(dns_name(good), Ok(()), "{good}");
         }
         for bad in [
@@ -215,18 +197,31 @@ mod tests {
         for good in ["10.0.0.1", "::1", "fd00::1", "s3.example"] {
             assert_eq!(host(good), Ok(()), "{good}");
         }
-        for bad in [
-            "[::1]",
-            "0:0:0:0:0:0:0:1",
-            "FD00::1",
-            "010.0.0.1",
-            "127.1",
-            "h:443",
-        ] {
+        for bad in ["[::1]", "0:0:0:0:0:0:0:1", "FD00::1", "010.0.0.1", "127.1", "h:443"] {
             assert!(host(bad).is_err(), "{bad}");
         }
         let wildcard = host("*.example.com").unwrap_err();
         assert!(wildcard.problem.contains("wildcard"), "{wildcard}");
+    }
+
+    #[test]
+    fn key_sets_are_fetched_from_https_urls_alone() {
+        for good in ["https://i.example/jwks.json", "https://127.0.0.2:4443/.well-known/jwks.json"]
+        {
+            assert_eq!(https_url(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "https://i.example",
+            "http://i.example/jwks",
+            "https://u@i.example/jwks",
+            "https://i.example/jwks?a",
+            "https://i.example/jwks#a",
+            "https://i.example/j wks",
+            "https:///jwks",
+        ] {
+            assert!(https_url(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

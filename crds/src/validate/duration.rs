@@ -20,9 +20,7 @@ pub fn parse(text: &str) -> Result<Duration, Problem> {
     let mut seconds: u64 = 0;
     let mut units = UNITS.iter();
     while !rest.is_empty() {
-        let unit_at = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(invalid)?;
+        let unit_at = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
         let (number, tail) = rest.split_at(unit_at);
         let unit = tail.chars().next().ok_or_else(invalid)?;
         // the iterator goes on where it stopped, so a unit after a smaller or equal one is not
@@ -49,11 +47,7 @@ pub fn bounded(text: &str, most: (&str, Duration)) -> Result<Duration, Problem> 
         return Ok(duration);
     }
     let which = if duration < SECOND { "short" } else { "long" };
-    Err(Problem::with(
-        text,
-        format!("is too {which}"),
-        format!("use 1s to {}", most.0),
-    ))
+    Err(Problem::with(text, format!("is too {which}"), format!("use 1s to {}", most.0)))
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 //!
 //! This module must not know how a credential is verified.
 
-use super::{FieldError, Findings, Problem, digest, name, not_empty};
+use super::{FieldError, Findings, Problem, address, certificates, digest, name, not_empty};
 use crate::{
     IdentityProvider,
-    identity_provider::{ApiKey, ApiKeys, IdentityProviderSpec, Provisioning},
+    identity_provider::{
+        ApiKey, ApiKeys, CatalogOrigins, IdentityProviderSpec, Introspection, Jwks, Jwt, JwtFormat,
+        Provisioning, SignatureAlgorithm,
+    },
 };
 use patchbay_core::{
     id::{ClassName, ProviderName},
@@ -17,17 +20,10 @@ pub fn validate(
     provider: &IdentityProvider,
 ) -> Result<provider::IdentityProvider, Vec<FieldError>> {
     let mut findings = Findings::default();
-    let IdentityProviderSpec {
-        classes,
-        provisioning,
-        jwt,
-        introspection,
-        api_keys,
-    } = &provider.spec;
-    let name = findings.check(
-        "metadata.name",
-        name(provider.metadata.name.as_deref(), ProviderName::parse),
-    );
+    let IdentityProviderSpec { classes, provisioning, jwt, introspection, api_keys } =
+        &provider.spec;
+    let name = findings
+        .check("metadata.name", name(provider.metadata.name.as_deref(), ProviderName::parse));
     let classes = self::classes(&mut findings, classes);
     if [jwt.is_some(), introspection.is_some(), api_keys.is_some()]
         .iter()
@@ -43,27 +39,26 @@ pub fn validate(
             ),
         );
     }
-    let instead = "use `apiKeys`";
-    findings.unsupported("spec.jwt", jwt.is_some(), instead);
-    findings.unsupported("spec.introspection", introspection.is_some(), instead);
-    let default_issuer = format!(
-        "urn:patchbay:api-keys:{}",
-        name.as_ref().map_or("", ProviderName::as_str)
-    );
-    let api_keys = api_keys
-        .as_ref()
-        .and_then(|keys| self::api_keys(&mut findings, keys, default_issuer));
-    let validated = name
-        .zip(api_keys)
-        .map(|(name, keys)| provider::IdentityProvider {
-            name,
-            classes,
-            provisioning: match provisioning {
-                Provisioning::OnFirstContact => provider::Provisioning::OnFirstContact,
-                Provisioning::Preprovisioned => provider::Provisioning::Preprovisioned,
-            },
-            method: Method::ApiKeys(keys),
-        });
+    let default_issuer =
+        format!("urn:patchbay:api-keys:{}", name.as_ref().map_or("", ProviderName::as_str));
+    let api_keys =
+        api_keys.as_ref().and_then(|keys| self::api_keys(&mut findings, keys, default_issuer));
+    let jwt = jwt.as_ref().and_then(|jwt| self::jwt(&mut findings, jwt));
+    let introspection =
+        introspection.as_ref().map(|asked| self::introspection(&mut findings, asked));
+    let method = api_keys
+        .map(Method::ApiKeys)
+        .or(jwt.map(Method::Jwt))
+        .or(introspection.map(Method::Introspection));
+    let validated = name.zip(method).map(|(name, method)| provider::IdentityProvider {
+        name,
+        classes,
+        provisioning: match provisioning {
+            Provisioning::OnFirstContact => provider::Provisioning::OnFirstContact,
+            Provisioning::Preprovisioned => provider::Provisioning::Preprovisioned,
+        },
+        method,
+    });
     findings.finish(validated)
 }
 
@@ -71,10 +66,7 @@ fn classes(findings: &mut Findings, classes: &[String]) -> Vec<ClassName> {
     if classes.is_empty() {
         findings.add(
             "spec.classes",
-            Problem::new(
-                "is empty",
-                "list the WorkerClasses that its users may reach",
-            ),
+            Problem::new("is empty", "list the WorkerClasses that its users may reach"),
         );
     }
     let field = |index| format!("spec.classes[{index}]");
@@ -86,6 +78,112 @@ fn classes(findings: &mut Findings, classes: &[String]) -> Vec<ClassName> {
             findings.check(field(index), name(Some(class), ClassName::parse))
         })
         .collect()
+}
+
+fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
+    let Jwt {
+        issuer,
+        audiences,
+        jwks,
+        algorithms,
+        subject_claim,
+        required_claims,
+        authority_claims,
+        format,
+        catalog,
+        key_held_by_servers_only,
+    } = jwt;
+    let fix = "write what the tokens say as `iss`";
+    findings.check("spec.jwt.issuer", not_empty(issuer, fix));
+    if audiences.is_empty() {
+        let fix = "name this gateway as the tokens do: a token for somebody else must not be taken";
+        findings.add("spec.jwt.audiences", Problem::new("is empty", fix));
+    }
+    for (index, audience) in audiences.iter().enumerate() {
+        let fix = "write what the tokens say as `aud`";
+        findings.check(format!("spec.jwt.audiences[{index}]"), not_empty(audience, fix));
+    }
+    let fix = "name the claim, such as `sub`";
+    findings.check("spec.jwt.subjectClaim", not_empty(subject_claim, fix));
+    let is_enhanced = *format == JwtFormat::QuiltEnhanced;
+    findings.unsupported("spec.jwt.format", is_enhanced, "use `standard`");
+    let fix = "leave it out: it belongs to `format: quiltEnhanced`";
+    findings.unsupported("spec.jwt.catalog", catalog.is_some(), fix);
+    findings.unsupported("spec.jwt.keyHeldByServersOnly", *key_held_by_servers_only, fix);
+    let jwks = self::jwks(findings, jwks)?;
+    Some(provider::Jwt {
+        issuer: issuer.clone(),
+        audiences: audiences.clone(),
+        jwks,
+        algorithms: self::algorithms(findings, algorithms),
+        subject_claim: subject_claim.clone(),
+        required_claims: required_claims.clone(),
+        authority_claims: authority_claims.clone(),
+    })
+}
+
+fn jwks(findings: &mut Findings, jwks: &Jwks) -> Option<provider::JwksUrl> {
+    let Jwks { discovery, url, ca_bundle, secret_ref } = jwks;
+    let fix = "give the key set's `url`";
+    findings.unsupported("spec.jwt.jwks.discovery", *discovery, fix);
+    findings.unsupported("spec.jwt.jwks.secretRef", secret_ref.is_some(), fix);
+    if let Some(bundle) = ca_bundle {
+        findings.check("spec.jwt.jwks.caBundle", certificates(bundle));
+    }
+    let Some(url) = url else {
+        if !discovery && secret_ref.is_none() {
+            findings.add("spec.jwt.jwks", Problem::new("names no keys", fix));
+        }
+        return None;
+    };
+    findings.check("spec.jwt.jwks.url", address::https_url(url))?;
+    Some(provider::JwksUrl { url: url.clone(), ca_bundle: ca_bundle.clone() })
+}
+
+fn algorithms(
+    findings: &mut Findings,
+    algorithms: &[SignatureAlgorithm],
+) -> Vec<provider::SignatureAlgorithm> {
+    use provider::SignatureAlgorithm as Core;
+    if algorithms.is_empty() {
+        let problem = Problem::new("is empty", "name the algorithms that the issuer signs with");
+        findings.add("spec.jwt.algorithms", problem);
+    }
+    let mut known = Vec::new();
+    for algorithm in algorithms {
+        known.push(match algorithm {
+            SignatureAlgorithm::RS256 => Core::RS256,
+            SignatureAlgorithm::RS384 => Core::RS384,
+            SignatureAlgorithm::RS512 => Core::RS512,
+            SignatureAlgorithm::PS256 => Core::PS256,
+            SignatureAlgorithm::PS384 => Core::PS384,
+            SignatureAlgorithm::PS512 => Core::PS512,
+            SignatureAlgorithm::ES256 => Core::ES256,
+            SignatureAlgorithm::ES384 => Core::ES384,
+            SignatureAlgorithm::EdDSA => Core::EdDSA,
+            SignatureAlgorithm::HS256 => {
+                let fix = "use an asymmetric algorithm, such as RS256 or ES256";
+                findings.unsupported_value("spec.jwt.algorithms", "HS256", fix);
+                continue;
+            }
+        });
+    }
+    known
+}
+
+fn introspection(findings: &mut Findings, asked: &Introspection) -> provider::Introspection {
+    const FIELD: &str = "spec.introspection.catalog";
+    let Introspection { catalog: CatalogOrigins { origin, registry, ca_bundle } } = asked;
+    findings.check(format!("{FIELD}.origin"), address::origin(origin));
+    findings.check(format!("{FIELD}.registry"), address::origin(registry));
+    if let Some(bundle) = ca_bundle {
+        findings.check(format!("{FIELD}.caBundle"), certificates(bundle));
+    }
+    provider::Introspection {
+        origin: origin.clone(),
+        registry: registry.clone(),
+        ca_bundle: ca_bundle.clone(),
+    }
 }
 
 fn api_keys(
@@ -113,12 +211,7 @@ fn api_keys(
 }
 
 fn api_key(findings: &mut Findings, field: &str, key: &ApiKey) -> Option<provider::ApiKey> {
-    let ApiKey {
-        id,
-        subject,
-        digest: digest_text,
-        expires_at,
-    } = key;
+    let ApiKey { id, subject, digest: digest_text, expires_at } = key;
     // the gateway finds a key by what this function makes of it, so this function is the rule
     if api_key_id(&format!("{API_KEY_PREFIX}{id}_secret")) != Some(id.as_str()) {
         findings.add(
@@ -152,19 +245,12 @@ mod tests {
     }
 
     fn key(id: &str) -> Value {
-        let digest = format!(
-            "sha256:{}",
-            Digest::of(format!("pb_{id}_secret").as_bytes())
-        );
+        let digest = format!("sha256:{}", Digest::of(format!("pb_{id}_secret").as_bytes()));
         json!({"id": id, "subject": "alice", "digest": digest})
     }
 
     fn fields(name: &str, spec: Value) -> Vec<String> {
-        validate(&provider(name, spec))
-            .unwrap_err()
-            .into_iter()
-            .map(|error| error.field)
-            .collect()
+        validate(&provider(name, spec)).unwrap_err().into_iter().map(|error| error.field).collect()
     }
 
     #[test]
@@ -181,12 +267,9 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(validated.name.as_str(), "keys");
-        assert_eq!(
-            validated.provisioning,
-            provider::Provisioning::Preprovisioned
-        );
+        assert_eq!(validated.provisioning, provider::Provisioning::Preprovisioned);
         assert_eq!(validated.classes.len(), 2);
-        let Method::ApiKeys(keys) = validated.method;
+        let Method::ApiKeys(keys) = validated.method else { panic!() };
         assert_eq!(keys.issuer, "urn:patchbay:api-keys:keys");
         assert_eq!(keys.keys[0].digest, Digest::of(b"pb_k1_secret"));
         assert_eq!(keys.keys[0].expires_at, None);
@@ -197,7 +280,8 @@ mod tests {
     #[test]
     fn the_issuer_of_api_keys_can_be_chosen_but_not_empty() {
         let spec = |issuer| json!({"classes": ["c"], "apiKeys": {"issuer": issuer, "keys": []}});
-        let Method::ApiKeys(keys) = validate(&provider("p", spec("urn:x"))).unwrap().method;
+        let method = validate(&provider("p", spec("urn:x"))).unwrap().method;
+        let Method::ApiKeys(keys) = method else { panic!() };
         assert_eq!(keys.issuer, "urn:x");
         assert_eq!(fields("p", spec("")), ["spec.apiKeys.issuer"]);
     }
@@ -224,10 +308,7 @@ mod tests {
                 "spec.apiKeys.keys[3].digest",
             ]
         );
-        assert_eq!(
-            fields("p", json!({"classes": [], "apiKeys": {"keys": []}})),
-            ["spec.classes"]
-        );
+        assert_eq!(fields("p", json!({"classes": [], "apiKeys": {"keys": []}})), ["spec.classes"]);
     }
 
     #[test]
@@ -255,14 +336,55 @@ mod tests {
         assert_eq!(fields("p", two), ["spec", "spec.introspection"]);
     }
 
-    #[test]
-    fn ways_that_this_release_does_not_know_are_refused_by_name() {
-        let jwt = json!({"classes": ["c"], "jwt": {
-            "issuer": "https://i.example", "audiences": ["a"], "jwks": {"discovery": true}
+    fn jwt(change: impl FnOnce(&mut Value)) -> Value {
+        let mut spec = json!({"classes": ["c"], "jwt": {
+            "issuer": "https://i.example", "audiences": ["a"],
+            "jwks": {"url": "https://i.example/jwks.json"}
         }});
-        let errors = validate(&provider("p", jwt)).unwrap_err();
-        assert_eq!(errors.len(), 1);
-        assert_eq!(errors[0].field, "spec.jwt");
-        assert_eq!(errors[0].problem, "is not supported in this release");
+        change(&mut spec["jwt"]);
+        spec
+    }
+
+    #[test]
+    fn a_jwt_provider_converts_with_its_defaults() {
+        let validated = validate(&provider("p", jwt(|_| {}))).unwrap();
+        let Method::Jwt(converted) = validated.method else { panic!() };
+        assert_eq!(converted.issuer, "https://i.example");
+        assert_eq!(converted.subject_claim, "sub");
+        let defaults = [provider::SignatureAlgorithm::RS256, provider::SignatureAlgorithm::ES256];
+        assert_eq!(converted.algorithms, defaults);
+    }
+
+    #[test]
+    fn a_jwt_provider_that_would_take_any_token_is_refused() {
+        for (change, field) in [
+            (json!({"issuer": ""}), "spec.jwt.issuer"),
+            (json!({"audiences": []}), "spec.jwt.audiences"),
+            (json!({"audiences": [""]}), "spec.jwt.audiences[0]"),
+            (json!({"algorithms": []}), "spec.jwt.algorithms"),
+            (json!({"algorithms": ["HS256"]}), "spec.jwt.algorithms"),
+            (json!({"subjectClaim": ""}), "spec.jwt.subjectClaim"),
+            (json!({"jwks": {}}), "spec.jwt.jwks"),
+            (json!({"jwks": {"discovery": true}}), "spec.jwt.jwks.discovery"),
+            (json!({"jwks": {"url": "http://i.example/jwks"}}), "spec.jwt.jwks.url"),
+            (json!({"format": "quiltEnhanced"}), "spec.jwt.format"),
+        ] {
+            let spec = jwt(|jwt| {
+                jwt.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            });
+            assert_eq!(fields("p", spec), [field], "{change}");
+        }
+    }
+
+    #[test]
+    fn an_introspection_provider_names_two_origins() {
+        let asked = |registry| {
+            json!({"classes": ["c"], "introspection": {"catalog": {
+                "origin": "https://c.example", "registry": registry
+            }}})
+        };
+        let validated = validate(&provider("p", asked("https://r.example"))).unwrap();
+        assert!(matches!(validated.method, Method::Introspection(_)));
+        assert_eq!(fields("p", asked("http://r.example")), ["spec.introspection.catalog.registry"]);
     }
 }

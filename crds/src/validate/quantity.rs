@@ -29,9 +29,7 @@ pub const TIB: u64 = 1 << 40;
 
 /// The number of bytes, rounded up as Kubernetes does.
 pub fn parse(text: &str) -> Result<u64, Problem> {
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let invalid = || Problem::with(text, "is not a quantity", FIX);
     let scale = match unit {
@@ -71,11 +69,7 @@ pub fn bounded(text: &str, least: (&str, u64), most: (&str, u64)) -> Result<u64,
         return Ok(bytes);
     }
     let which = if bytes < least.1 { "small" } else { "large" };
-    Err(Problem::with(
-        text,
-        format!("is too {which}"),
-        format!("use {} to {}", least.0, most.0),
-    ))
+    Err(Problem::with(text, format!("is too {which}"), format!("use {} to {}", least.0, most.0)))
 }
 
 #[cfg(test)]

@@ -14,24 +14,16 @@ pub fn key(tenant: &Tenant) -> Result<TenantKey, Vec<FieldError>> {
     let mut findings = Findings::default();
     let identity = &tenant.spec.identity;
     let issuer_fix = "name who vouches for the user";
-    findings.check(
-        "spec.identity.issuer",
-        not_empty(&identity.issuer, issuer_fix),
-    );
+    findings.check("spec.identity.issuer", not_empty(&identity.issuer, issuer_fix));
     let subject_fix = "name the user in the issuer's words";
-    findings.check(
-        "spec.identity.subject",
-        not_empty(&identity.subject, subject_fix),
-    );
-    let class = findings.check(
-        "spec.className",
-        name(Some(&tenant.spec.class_name), ClassName::parse),
-    );
+    findings.check("spec.identity.subject", not_empty(&identity.subject, subject_fix));
+    let class =
+        findings.check("spec.className", name(Some(&tenant.spec.class_name), ClassName::parse));
     let authority = match &identity.authority {
         None => Some(Authority::unrestricted()),
-        Some(text) => findings
-            .check("spec.identity.authority", digest(text))
-            .map(Authority::from_digest),
+        Some(text) => {
+            findings.check("spec.identity.authority", digest(text)).map(Authority::from_digest)
+        }
     };
     let key = class.zip(authority).map(|(class, authority)| TenantKey {
         issuer: identity.issuer.clone(),
@@ -81,11 +73,8 @@ mod tests {
         bad.spec.identity.subject = " ".into();
         bad.spec.identity.authority = Some("x".into());
         bad.spec.class_name = "Not A Name".into();
-        let fields: Vec<_> = validate(&bad)
-            .unwrap_err()
-            .into_iter()
-            .map(|error| error.field)
-            .collect();
+        let fields: Vec<_> =
+            validate(&bad).unwrap_err().into_iter().map(|error| error.field).collect();
         assert_eq!(
             fields,
             [
@@ -105,11 +94,7 @@ mod tests {
         let errors = validate(&renamed).unwrap_err();
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].field, "metadata.name");
-        assert!(
-            errors[0]
-                .fix
-                .contains(good.metadata.name.as_deref().unwrap())
-        );
+        assert!(errors[0].fix.contains(good.metadata.name.as_deref().unwrap()));
         assert!(validate(&good).is_ok());
     }
 }

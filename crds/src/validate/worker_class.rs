@@ -3,7 +3,7 @@
 //! This module must not know how workers are made.
 
 use super::{
-    FieldError, Findings, Problem, address, cidr, duration, member, name, not_empty,
+    FieldError, Findings, Problem, address, certificates, cidr, duration, member, name, not_empty,
     quantity::{self, MIB, TIB},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         Resources, Server, Start, Tmpfs, Transport, WorkerClassSpec,
     },
 };
-use patchbay_core::{class, id::ClassName, idle::IdlePolicy};
+use patchbay_core::{class, id::ClassName, idle::IdlePolicy, quilt};
 use std::{collections::BTreeMap, time::Duration};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -23,13 +23,8 @@ const MOST_DRAIN: (&str, Duration) = ("10m", Duration::from_mins(10));
 const MOST_WARM: u32 = 1000;
 
 /// Names that Patchbay sets itself, or that would hand every user of the class one identity.
-const RESERVED_ENV: [&str; 5] = [
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "QUILT_API_KEY",
-    "HOME",
-];
+const RESERVED_ENV: [&str; 5] =
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "QUILT_API_KEY", "HOME"];
 
 /// Names that decide where the MCP server's requests go; programs read them in either case.
 const RESERVED_ENV_ANY_CASE: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -72,28 +67,18 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
     if let Some(host) = host {
         f.check("spec.host", address::dns_name(host));
     }
-    f.check(
-        "spec.image",
-        not_empty(image, "name the MCP server's image"),
-    );
+    f.check("spec.image", not_empty(image, "name the MCP server's image"));
     self::command(f, "spec.command", command);
     self::env(f, env);
     let start = self::start(f, *start);
-    let transport = self::transport(f, *transport, server);
+    let transport = self::transport(f, *transport, server, *profile);
     let resources = self::resources(f, resources);
     let tmpfs = self::tmpfs(f, tmpfs);
     let egress = self::egress(f, egress);
-    let idle_timeout = f.check(
-        "spec.idleTimeout",
-        duration::bounded(idle_timeout, MOST_IDLE),
-    );
-    let max_age = max_age
-        .as_ref()
-        .map(|age| f.check("spec.maxAge", duration::bounded(age, MOST_AGE)));
-    let drain = f.check(
-        "spec.drainTimeout",
-        duration::bounded(drain_timeout, MOST_DRAIN),
-    );
+    let idle_timeout = f.check("spec.idleTimeout", duration::bounded(idle_timeout, MOST_IDLE));
+    let max_age =
+        max_age.as_ref().map(|age| f.check("spec.maxAge", duration::bounded(age, MOST_AGE)));
+    let drain = f.check("spec.drainTimeout", duration::bounded(drain_timeout, MOST_DRAIN));
     let fix = "leave it out: no tenant is forgotten";
     f.unsupported("spec.forgetAfter", forget_after.is_some(), fix);
     let warm = f.check("spec.warm", self::warm(*warm));
@@ -102,6 +87,7 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
     let fix = "leave it out: all tools are offered";
     f.unsupported("spec.tools", tools.is_some(), fix);
     let local = self::local(f, local);
+    quilt_profile(f, &class.spec);
 
     let whole = || {
         Some(class::WorkerClass {
@@ -120,10 +106,7 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
             resources: resources?,
             tmpfs: tmpfs?,
             egress,
-            idle: IdlePolicy {
-                idle_timeout: idle_timeout?,
-                max_age: max_age.flatten(),
-            },
+            idle: IdlePolicy { idle_timeout: idle_timeout?, max_age: max_age.flatten() },
             drain: drain?,
             warm: warm?,
             limits,
@@ -156,9 +139,7 @@ fn env(findings: &mut Findings, env: &BTreeMap<String, String>) {
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
         let is_reserved = RESERVED_ENV.contains(&name.as_str())
-            || RESERVED_ENV_ANY_CASE
-                .iter()
-                .any(|reserved| reserved.eq_ignore_ascii_case(name));
+            || RESERVED_ENV_ANY_CASE.iter().any(|reserved| reserved.eq_ignore_ascii_case(name));
         if !is_name {
             let problem = "is not the name of an environment variable";
             let fix = "use letters, digits and `_`, not starting with a digit";
@@ -181,16 +162,17 @@ fn start(findings: &mut Findings, start: Start) -> class::Start {
     class::Start::Warm
 }
 
-fn transport(findings: &mut Findings, transport: Transport, server: &Server) -> class::Transport {
+fn transport(
+    findings: &mut Findings,
+    transport: Transport,
+    server: &Server,
+    profile: Profile,
+) -> class::Transport {
     let fix = "use `http`, the default";
     if transport == Transport::Stdio {
         findings.unsupported_value("spec.transport", "stdio", fix);
     }
-    let Server {
-        port,
-        path,
-        ready_path,
-    } = server;
+    let Server { port, path, ready_path } = server;
     self::port(findings, "spec.server.port", *port);
     findings.check("spec.server.path", address::server_path(path));
     if let Some(path) = ready_path {
@@ -199,7 +181,10 @@ fn transport(findings: &mut Findings, transport: Transport, server: &Server) -> 
     class::Transport::Http {
         port: *port,
         path: path.clone(),
-        ready_path: ready_path.clone(),
+        ready_path: ready_path.clone().or_else(|| match profile {
+            Profile::Generic => None,
+            Profile::Quilt => Some("/health".to_owned()),
+        }),
     }
 }
 
@@ -217,10 +202,7 @@ fn resources(findings: &mut Findings, resources: &Resources) -> Option<class::Re
     }
     let bytes = quantity::bounded(memory, ("64Mi", 64 * MIB), ("1Ti", TIB));
     let memory_bytes = findings.check("spec.resources.memory", bytes)?;
-    Some(class::Resources {
-        memory_bytes,
-        pids: *pids,
-    })
+    Some(class::Resources { memory_bytes, pids: *pids })
 }
 
 fn tmpfs(findings: &mut Findings, tmpfs: &Tmpfs) -> Option<class::TmpfsSizes> {
@@ -231,11 +213,7 @@ fn tmpfs(findings: &mut Findings, tmpfs: &Tmpfs) -> Option<class::TmpfsSizes> {
         findings.check(format!("spec.tmpfs.{field}"), bytes)
     };
     let (home, tmp, run) = (size("home", home), size("tmp", tmp), size("run", run));
-    Some(class::TmpfsSizes {
-        home: home?,
-        tmp: tmp?,
-        run: run?,
-    })
+    Some(class::TmpfsSizes { home: home?, tmp: tmp?, run: run? })
 }
 
 fn egress(findings: &mut Findings, egress: &Egress) -> class::Egress {
@@ -258,28 +236,20 @@ fn egress(findings: &mut Findings, egress: &Egress) -> class::Egress {
         })
         .collect();
     let places: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-    findings.unique(places.iter().map(String::as_str), |index| {
-        format!("spec.egress.hosts[{index}]")
-    });
+    findings
+        .unique(places.iter().map(String::as_str), |index| format!("spec.egress.hosts[{index}]"));
     class::Egress { hosts }
 }
 
 fn warm(warm: i32) -> Result<u32, Problem> {
-    u32::try_from(warm)
-        .ok()
-        .filter(|warm| *warm <= MOST_WARM)
-        .ok_or_else(|| {
-            let problem = format!("{warm} is out of range");
-            Problem::new(problem, format!("use 0 to {MOST_WARM}"))
-        })
+    u32::try_from(warm).ok().filter(|warm| *warm <= MOST_WARM).ok_or_else(|| {
+        let problem = format!("{warm} is out of range");
+        Problem::new(problem, format!("use 0 to {MOST_WARM}"))
+    })
 }
 
 fn limits(findings: &mut Findings, limits: &Limits) -> class::Limits {
-    let Limits {
-        tenants,
-        requests_per_second,
-        concurrent_calls,
-    } = limits;
+    let Limits { tenants, requests_per_second, concurrent_calls } = limits;
     let fix = "leave it out: it would not be enforced";
     let is_set = requests_per_second.is_some();
     findings.unsupported("spec.limits.requestsPerSecond", is_set, fix);
@@ -287,10 +257,7 @@ fn limits(findings: &mut Findings, limits: &Limits) -> class::Limits {
     findings.unsupported("spec.limits.concurrentCalls", is_set, fix);
     if *tenants == Some(0) {
         let fix = "use at least 1, or leave it out for no limit";
-        findings.add(
-            "spec.limits.tenants",
-            Problem::new("0 shuts everyone out", fix),
-        );
+        findings.add("spec.limits.tenants", Problem::new("0 shuts everyone out", fix));
     }
     class::Limits { tenants: *tenants }
 }
@@ -299,12 +266,7 @@ fn credentials(
     findings: &mut Findings,
     credentials: &Credentials,
 ) -> Option<class::CredentialSource> {
-    let Credentials {
-        source,
-        catalog,
-        files,
-        env,
-    } = credentials;
+    let Credentials { source, catalog, files, env } = credentials;
     let fix = "leave it out: nothing would be written";
     findings.unsupported("spec.credentials.files", files.is_some(), fix);
     let fix = "leave it out: nothing would be set";
@@ -342,18 +304,20 @@ fn unsupported_source(findings: &mut Findings, source: &str) -> Option<class::Cr
 
 fn catalog(findings: &mut Findings, catalog: &CatalogCredentials) -> class::CatalogSource {
     const FIELD: &str = "spec.credentials.catalog";
-    let CatalogCredentials {
-        origin,
-        registry,
-        region,
-        exchange,
-    } = catalog;
+    let CatalogCredentials { origin, registry, region, ca_bundle, exchange } = catalog;
     findings.check(format!("{FIELD}.origin"), address::origin(origin));
     findings.check(format!("{FIELD}.registry"), address::origin(registry));
+    if origin != registry && quilt::origin_host(origin) == quilt::origin_host(registry) {
+        // quilt3 knows both by host name alone, so the relay could not tell them apart
+        let fix = "give the registry a host name of its own, or let one origin serve both";
+        let problem = Problem::with(registry, "differs from the catalog by its port alone", fix);
+        findings.add(format!("{FIELD}.registry"), problem);
+    }
+    if let Some(bundle) = ca_bundle {
+        findings.check(format!("{FIELD}.caBundle"), certificates(bundle));
+    }
     let is_region = !region.is_empty()
-        && region
-            .bytes()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        && region.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
     if !is_region {
         let fix = "write a region such as `us-east-1`";
         let problem = Problem::with(region, "is not an AWS region", fix);
@@ -365,14 +329,35 @@ fn catalog(findings: &mut Findings, catalog: &CatalogCredentials) -> class::Cata
         origin: origin.clone(),
         registry: registry.clone(),
         region: region.clone(),
+        ca_bundle: ca_bundle.clone(),
+    }
+}
+
+/// What the quilt profile needs of the rest of a class.
+fn quilt_profile(findings: &mut Findings, spec: &WorkerClassSpec) {
+    if spec.profile != Profile::Quilt {
+        return;
+    }
+    if spec.credentials.source != CredentialSource::Catalog {
+        let fix = "use `catalog`: the profile's server acts as a catalog's user";
+        let problem = Problem::new("is not what `profile: quilt` needs", fix);
+        findings.add("spec.credentials.source", problem);
+    }
+    let commands = [
+        ("spec.command", Some(&spec.command)),
+        ("spec.local.command", spec.local.command.as_ref()),
+    ];
+    for (field, command) in commands {
+        if command.is_some_and(|command| command.len() != 1) {
+            let fix = "name the Python that has quilt-mcp, and nothing else: the profile starts the server";
+            let problem = Problem::new("is not one program, as `profile: quilt` needs", fix);
+            findings.add(field, problem);
+        }
     }
 }
 
 fn local(findings: &mut Findings, local: &Local) -> class::LocalOptions {
-    let Local {
-        read_only_paths,
-        command,
-    } = local;
+    let Local { read_only_paths, command } = local;
     for (index, path) in read_only_paths.iter().enumerate() {
         let field = format!("spec.local.readOnlyPaths[{index}]");
         if path.bytes().all(|c| c == b'/') && !path.is_empty() {

@@ -34,11 +34,7 @@ fn fields(spec: Value) -> Vec<String> {
 fn the_least_that_can_be_written_is_a_class_with_the_documented_defaults() {
     let mut expected = patchbay_core::fixtures::class("quilt", "/mcp");
     expected.resources.pids = 256;
-    expected.tmpfs = class::TmpfsSizes {
-        home: 64 * MIB,
-        tmp: 100 * MIB,
-        run: 10 * MIB,
-    };
+    expected.tmpfs = class::TmpfsSizes { home: 64 * MIB, tmp: 100 * MIB, run: 10 * MIB };
     assert_eq!(validate(&class(minimal())), Ok(expected));
 }
 
@@ -48,7 +44,7 @@ fn everything_that_can_be_written_arrives() {
         "path": "/q/mcp",
         "host": "mcp.example.com",
         "image": "registry.example/quilt:1",
-        "command": ["/opt/python", "-m", "quilt_mcp"],
+        "command": ["/opt/python"],
         "env": {"LOG_LEVEL": "debug", "_x": ""},
         "server": {"port": 9000, "path": "/mcp/", "readyPath": "/healthz"},
         "profile": "quilt",
@@ -69,43 +65,16 @@ fn everything_that_can_be_written_arrives() {
         "local": {"readOnlyPaths": ["/opt/venv"], "command": ["/opt/venv/bin/python"]},
     });
     let class = validate(&class(spec)).unwrap();
-    assert_eq!(
-        (class.path.as_str(), class.host.as_deref()),
-        ("/q/mcp", Some("mcp.example.com"))
-    );
-    assert_eq!(class.command[1..], ["-m", "quilt_mcp"]);
+    assert_eq!((class.path.as_str(), class.host.as_deref()), ("/q/mcp", Some("mcp.example.com")));
+    assert_eq!(class.command, ["/opt/python"]);
     assert_eq!(class.env["LOG_LEVEL"], "debug");
-    let class::Transport::Http {
-        port,
-        path,
-        ready_path,
-    } = &class.transport;
-    assert_eq!(
-        (*port, path.as_str(), ready_path.as_deref()),
-        (9000, "/mcp/", Some("/healthz"))
-    );
+    let class::Transport::Http { port, path, ready_path } = &class.transport;
+    assert_eq!((*port, path.as_str(), ready_path.as_deref()), (9000, "/mcp/", Some("/healthz")));
     assert_eq!(class.profile, class::Profile::Quilt);
-    assert_eq!(
-        (class.resources.memory_bytes, class.resources.pids),
-        (1 << 30, 64)
-    );
-    assert_eq!(
-        [class.tmpfs.home, class.tmpfs.tmp, class.tmpfs.run],
-        [1, 2, 3].map(|n| n * MIB)
-    );
-    let hosts: Vec<_> = class
-        .egress
-        .hosts
-        .iter()
-        .map(|h| (h.to_string(), h.plain_http))
-        .collect();
-    assert_eq!(
-        hosts,
-        [
-            ("s3.example:443".to_owned(), true),
-            ("::1:80".to_owned(), false)
-        ]
-    );
+    assert_eq!((class.resources.memory_bytes, class.resources.pids), (1 << 30, 64));
+    assert_eq!([class.tmpfs.home, class.tmpfs.tmp, class.tmpfs.run], [1, 2, 3].map(|n| n * MIB));
+    let hosts: Vec<_> = class.egress.hosts.iter().map(|h| (h.to_string(), h.plain_http)).collect();
+    assert_eq!(hosts, [("s3.example:443".to_owned(), true), ("::1:80".to_owned(), false)]);
     assert_eq!(class.idle.idle_timeout, Duration::from_mins(90));
     assert_eq!(class.idle.max_age, Some(DAY / 2));
     assert_eq!(class.drain, Duration::from_mins(10));
@@ -116,10 +85,55 @@ fn everything_that_can_be_written_arrives() {
     assert_eq!(catalog.registry, "https://r.example:8443");
     assert_eq!(catalog.region, "eu-west-1");
     assert_eq!(class.local_command(), ["/opt/venv/bin/python"]);
-    assert_eq!(
-        class.local.read_only_paths,
-        [std::path::Path::new("/opt/venv")]
-    );
+    assert_eq!(class.local.read_only_paths, [std::path::Path::new("/opt/venv")]);
+}
+
+fn quilt() -> serde_json::Value {
+    json!({
+        "image": "i", "command": ["/opt/python"], "profile": "quilt",
+        "credentials": {"source": "catalog", "catalog": {
+            "origin": "https://c.example", "registry": "https://r.example"
+        }},
+    })
+}
+
+#[test]
+fn a_quilt_class_is_probed_where_quilt_mcp_says_that_it_is_up() {
+    let class = validate(&class(quilt())).unwrap();
+    let class::Transport::Http { ready_path, .. } = &class.transport;
+    assert_eq!(ready_path.as_deref(), Some("/health"));
+}
+
+#[test]
+fn a_quilt_class_needs_a_python_a_catalog_and_two_names_that_can_be_told_apart() {
+    for (pointer, value, field) in [
+        ("/command", json!(["/opt/python", "-m", "quilt_mcp"]), "spec.command"),
+        ("/credentials", json!({"source": "none"}), "spec.credentials.source"),
+        (
+            "/credentials/catalog/registry",
+            json!("https://c.example:8443"),
+            "spec.credentials.catalog.registry",
+        ),
+    ] {
+        let mut spec = quilt();
+        *spec.pointer_mut(pointer).unwrap() = value;
+        let errors = validate(&class(spec)).unwrap_err();
+        assert!(errors.iter().any(|error| error.field == field), "{field}: {errors:?}");
+    }
+    let mut one_origin = quilt();
+    one_origin["credentials"]["catalog"]["registry"] = json!("https://c.example");
+    assert!(validate(&class(one_origin)).is_ok());
+}
+
+#[test]
+fn a_ca_bundle_is_pem_and_not_empty() {
+    for bundle in ["", "nonsense", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+        let mut spec = quilt();
+        spec["credentials"]["catalog"]["caBundle"] = json!(bundle);
+        let errors = validate(&class(spec)).unwrap_err();
+        assert_eq!(errors.len(), 1, "{bundle}: {errors:?}");
+        assert_eq!(errors[0].field, "spec.credentials.catalog.caBundle");
+    }
 }
 
 #[test]
@@ -143,21 +157,9 @@ fn each_bad_value_is_named_by_its_field() {
         ("tmpfs/home", json!("0"), "spec.tmpfs.home"),
         ("tmpfs/tmp", json!("x"), "spec.tmpfs.tmp"),
         ("tmpfs/run", json!("2Ti"), "spec.tmpfs.run"),
-        (
-            "egress/hosts",
-            json!([{"host": "*.example"}]),
-            "spec.egress.hosts[0].host",
-        ),
-        (
-            "egress/hosts",
-            json!([{"host": "a", "port": 0}]),
-            "spec.egress.hosts[0].port",
-        ),
-        (
-            "egress/hosts",
-            json!([{"host": "a"}, {"host": "a"}]),
-            "spec.egress.hosts[1]",
-        ),
+        ("egress/hosts", json!([{"host": "*.example"}]), "spec.egress.hosts[0].host"),
+        ("egress/hosts", json!([{"host": "a", "port": 0}]), "spec.egress.hosts[0].port"),
+        ("egress/hosts", json!([{"host": "a"}, {"host": "a"}]), "spec.egress.hosts[1]"),
         ("egress/cidrs", json!(["10.0.0.0"]), "spec.egress.cidrs[0]"),
         ("idleTimeout", json!("0s"), "spec.idleTimeout"),
         ("idleTimeout", json!("31d"), "spec.idleTimeout"),
@@ -166,26 +168,10 @@ fn each_bad_value_is_named_by_its_field() {
         ("warm", json!(-1), "spec.warm"),
         ("warm", json!(1001), "spec.warm"),
         ("limits/tenants", json!(0), "spec.limits.tenants"),
-        (
-            "credentials/source",
-            json!("catalog"),
-            "spec.credentials.catalog",
-        ),
-        (
-            "local/readOnlyPaths",
-            json!(["opt"]),
-            "spec.local.readOnlyPaths[0]",
-        ),
-        (
-            "local/readOnlyPaths",
-            json!(["/"]),
-            "spec.local.readOnlyPaths[0]",
-        ),
-        (
-            "local/readOnlyPaths",
-            json!(["/a/../etc"]),
-            "spec.local.readOnlyPaths[0]",
-        ),
+        ("credentials/source", json!("catalog"), "spec.credentials.catalog"),
+        ("local/readOnlyPaths", json!(["opt"]), "spec.local.readOnlyPaths[0]"),
+        ("local/readOnlyPaths", json!(["/"]), "spec.local.readOnlyPaths[0]"),
+        ("local/readOnlyPaths", json!(["/a/../etc"]), "spec.local.readOnlyPaths[0]"),
         ("local/command", json!([]), "spec.local.command"),
         ("local/command", json!(["python"]), "spec.local.command[0]"),
     ] {
@@ -197,10 +183,7 @@ fn each_bad_value_is_named_by_its_field() {
 fn origins_of_a_catalog_are_checked() {
     let catalog =
         json!({"origin": "https://C.example", "registry": "http://r", "region": "US EAST"});
-    let spec = with(
-        "credentials",
-        json!({"source": "catalog", "catalog": catalog}),
-    );
+    let spec = with("credentials", json!({"source": "catalog", "catalog": catalog}));
     assert_eq!(
         fields(spec),
         ["origin", "registry", "region"].map(|f| format!("spec.credentials.catalog.{f}"))
@@ -246,36 +229,12 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         ("forgetAfter", json!("90d"), "spec.forgetAfter"),
         ("tools", json!({"deny": ["x"]}), "spec.tools"),
         ("tools", json!({}), "spec.tools"),
-        (
-            "limits/requestsPerSecond",
-            json!(1),
-            "spec.limits.requestsPerSecond",
-        ),
-        (
-            "limits/concurrentCalls",
-            json!(1),
-            "spec.limits.concurrentCalls",
-        ),
-        (
-            "credentials/source",
-            json!("assumeRole"),
-            "spec.credentials.source",
-        ),
-        (
-            "credentials/source",
-            json!("webIdentity"),
-            "spec.credentials.source",
-        ),
-        (
-            "credentials/source",
-            json!("inlineClaims"),
-            "spec.credentials.source",
-        ),
-        (
-            "credentials/source",
-            json!("ambient"),
-            "spec.credentials.source",
-        ),
+        ("limits/requestsPerSecond", json!(1), "spec.limits.requestsPerSecond"),
+        ("limits/concurrentCalls", json!(1), "spec.limits.concurrentCalls"),
+        ("credentials/source", json!("assumeRole"), "spec.credentials.source"),
+        ("credentials/source", json!("webIdentity"), "spec.credentials.source"),
+        ("credentials/source", json!("inlineClaims"), "spec.credentials.source"),
+        ("credentials/source", json!("ambient"), "spec.credentials.source"),
         ("credentials/files", json!([]), "spec.credentials.files"),
         ("credentials/env", json!({"T": "x"}), "spec.credentials.env"),
         ("credentials", exchange, "spec.credentials.catalog.exchange"),
@@ -284,10 +243,7 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         assert_eq!(errors.len(), 1, "{at}: {errors:?}");
         assert_eq!(errors[0].field, field);
         let problem = &errors[0].problem;
-        assert!(
-            problem.ends_with("is not supported in this release"),
-            "{problem}"
-        );
+        assert!(problem.ends_with("is not supported in this release"), "{problem}");
     }
 }
 
@@ -308,18 +264,6 @@ fn all_that_is_wrong_is_said_at_once() {
     spec["idleTimeout"] = json!("x");
     let mut wrong = class(spec);
     wrong.metadata.name = Some("Bad".into());
-    let fields: Vec<_> = validate(&wrong)
-        .unwrap_err()
-        .into_iter()
-        .map(|e| e.field)
-        .collect();
-    assert_eq!(
-        fields,
-        [
-            "metadata.name",
-            "spec.path",
-            "spec.idleTimeout",
-            "spec.warm"
-        ]
-    );
+    let fields: Vec<_> = validate(&wrong).unwrap_err().into_iter().map(|e| e.field).collect();
+    assert_eq!(fields, ["metadata.name", "spec.path", "spec.idleTimeout", "spec.warm"]);
 }

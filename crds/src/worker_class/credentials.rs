@@ -57,6 +57,10 @@ pub struct CatalogCredentials {
     /// AWS region of the stack. Default: `us-east-1`.
     #[serde(default = "default_region")]
     pub region: String,
+    /// PEM certificates to trust for these two origins besides the public ones, for stacks with
+    /// certificates of their own. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
     /// How a token that is meant for Patchbay alone is exchanged for one that the catalog takes
     /// (RFC 8693). Default: no exchange; the user's token must be meant for the catalog.
     #[serde(default, skip_serializing_if = "Option::is_none")]

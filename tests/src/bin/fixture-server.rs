@@ -48,12 +48,7 @@ fn run_probe(what: probe::Probe) -> anyhow::Result<()> {
 /// The parent's pid by `/proc`; none where it lies outside the PID namespace.
 fn parent_of(pid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let parent = status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))?
-        .trim()
-        .parse()
-        .ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
     (parent != 0).then_some(parent)
 }
 
@@ -61,10 +56,8 @@ fn parent_of(pid: i32) -> Option<i32> {
 #[tokio::main(flavor = "current_thread")]
 async fn serve(port: u16) -> anyhow::Result<()> {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let state = Arc::new(State::new(
-        jiff::Timestamp::now().as_millisecond(),
-        home.join("remembered.json"),
-    ));
+    let state =
+        Arc::new(State::new(jiff::Timestamp::now().as_millisecond(), home.join("remembered.json")));
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use patchbay_core::link::{MISDIRECTED, REFUSAL_HEADER, SERVER_UNREACHABLE};
 use serde::Serialize;
 
 /// The body of every response on the link.
@@ -36,9 +37,27 @@ struct Refusal {
     reason: Reason,
 }
 
-/// An answer with a reason.
+impl Reason {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Misdirected => MISDIRECTED,
+            Self::ServerUnreachable => SERVER_UNREACHABLE,
+            Self::ServerFailed => "serverFailed",
+            Self::Leaving => "leaving",
+            Self::InvalidPath => "invalidPath",
+            Self::InvalidBind => "invalidBind",
+            Self::BindTooLong => "bindTooLong",
+            Self::BindTooSlow => "bindTooSlow",
+        }
+    }
+}
+
+/// An answer with a reason, marked as the agent's own: an MCP server may use the same statuses.
 pub(crate) fn refuse(status: StatusCode, reason: Reason) -> Response<Body> {
-    json(status, &Refusal { reason })
+    let mut response = json(status, &Refusal { reason });
+    let mark = HeaderValue::from_static(reason.as_str());
+    response.headers_mut().insert(REFUSAL_HEADER, mark);
+    response
 }
 
 /// An answer with a JSON body.
@@ -59,4 +78,25 @@ pub(crate) fn bare(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(UnsyncBoxBody::new(body));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_of_a_refusal_is_the_word_in_its_body() {
+        for reason in [
+            Reason::Misdirected,
+            Reason::ServerUnreachable,
+            Reason::ServerFailed,
+            Reason::Leaving,
+            Reason::InvalidPath,
+            Reason::InvalidBind,
+            Reason::BindTooLong,
+            Reason::BindTooSlow,
+        ] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
 }

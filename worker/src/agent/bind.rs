@@ -4,10 +4,9 @@
 use super::{
     answer::{Body, Reason, json, refuse},
     clock::Moment,
-    credentials,
     state::{BindPlan, Worker},
 };
-use bytes::Bytes;
+use crate::chain::Chain;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -15,19 +14,23 @@ use patchbay_core::{
     latch::Claim,
     link::{BindAccepted, BindOutcome, BindRefusal, BindRequest, MAX_BIND_BYTES, Refused},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// A gateway has this long to send a bind's body.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Answers a bind.
-pub(crate) async fn bind(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn bind(worker: &Arc<Worker>, request: Request<Incoming>) -> Response<Body> {
     let bind = match read(request).await {
         Ok(bind) => bind,
         Err((status, reason)) => return refuse(status, reason),
     };
-    match apply(worker, bind).await {
+    // once begun it is finished, also where the gateway goes away: what was stored must be latched
+    // on
+    let applying = tokio::spawn(apply(Arc::clone(worker), bind));
+    match applying.await.unwrap_or(Err(BindRefusal::StorageFailed)) {
         Ok(outcome) => {
             tracing::info!(?outcome, "took a bind");
             json(StatusCode::OK, &BindAccepted { outcome })
@@ -49,10 +52,12 @@ async fn read(request: Request<Incoming>) -> Result<BindRequest, (StatusCode, Re
         Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, Reason::InvalidBind)),
         Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, Reason::BindTooSlow)),
     };
+    // the frames' own buffers are the TLS library's; this copy, the only whole one, is wiped
+    let body = Zeroizing::new(Vec::from(body));
     parse(&body).ok_or((StatusCode::BAD_REQUEST, Reason::InvalidBind))
 }
 
-fn parse(body: &Bytes) -> Option<BindRequest> {
+fn parse(body: &[u8]) -> Option<BindRequest> {
     serde_json::from_slice(body)
         .inspect_err(|error| {
             // its text may quote a secret; its place cannot
@@ -62,30 +67,25 @@ fn parse(body: &Bytes) -> Option<BindRequest> {
         .ok()
 }
 
-async fn apply(worker: &Worker, bind: BindRequest) -> Result<BindOutcome, BindRefusal> {
-    let BindRequest {
-        tenant,
-        epoch,
-        grant,
-    } = bind;
+async fn apply(worker: Arc<Worker>, bind: BindRequest) -> Result<BindOutcome, BindRefusal> {
+    let BindRequest { tenant, epoch, grant } = bind;
     let claim = Claim { tenant, epoch };
     // a grant is stored between the decision and the latch: one bind at a time
-    let _serial = worker.binding.lock().await;
+    let mut credentials = worker.binding.lock().await;
     let outcome = match worker.plan_bind(&claim, grant.expires_at, Moment::now())? {
         BindPlan::Keep => return Ok(BindOutcome::Kept),
         BindPlan::Replace => BindOutcome::Replaced,
         BindPlan::Latch => BindOutcome::Bound,
     };
-    let stored = credentials::store(worker.profile, &grant);
-    let grant = stored.is_ok().then_some(grant);
-    worker.apply_bind(&claim, grant, Moment::now())?;
-    match stored {
-        Ok(()) => Ok(outcome),
+    let (grant, stored) = match credentials.store(grant).await {
+        Ok(grant) => (Some(grant), Ok(outcome)),
         Err(error) => {
-            tracing::error!(%error, "a grant could not be stored");
-            Err(BindRefusal::StorageFailed)
+            tracing::error!(error = %Chain(&error), "a grant could not be stored");
+            (None, Err(BindRefusal::StorageFailed))
         }
-    }
+    };
+    worker.apply_bind(&claim, grant, Moment::now())?;
+    stored
 }
 
 const fn status(reason: BindRefusal) -> StatusCode {
@@ -100,8 +100,11 @@ const fn status(reason: BindRefusal) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::{
+        credentials::{Credentials, QuiltSession},
+        lifeline::Placing,
+    };
     use patchbay_core::{
-        class::Profile,
         digest::Digest,
         grant::Grant,
         id::{Epoch, TenantUid},
@@ -122,45 +125,34 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_binds_at_once_exactly_one_tenant_wins() {
-        let worker = std::sync::Arc::new(Worker::new(Profile::Generic));
+        let worker = Arc::new(Worker::new(Credentials::Generic));
         worker.set_ready();
         let mut binds = tokio::task::JoinSet::new();
         for tenant in 0..20 {
-            let worker = std::sync::Arc::clone(&worker);
-            binds.spawn(async move { apply(&worker, request(&format!("t{tenant}"))).await });
+            let worker = Arc::clone(&worker);
+            binds.spawn(async move { apply(worker, request(&format!("t{tenant}"))).await });
         }
         let outcomes = binds.join_all().await;
-        let won = outcomes
-            .iter()
-            .filter(|it| **it == Ok(BindOutcome::Bound))
-            .count();
-        let lost = outcomes
-            .iter()
-            .filter(|it| **it == Err(BindRefusal::OtherTenant))
-            .count();
+        let won = outcomes.iter().filter(|it| **it == Ok(BindOutcome::Bound)).count();
+        let lost = outcomes.iter().filter(|it| **it == Err(BindRefusal::OtherTenant)).count();
         assert_eq!((won, lost), (1, 19));
     }
 
     #[tokio::test]
     async fn a_grant_that_cannot_be_stored_refuses_the_bind_and_keeps_others_out() {
-        let worker = Worker::new(Profile::Quilt);
+        let session = QuiltSession::new("/home".into(), None, Placing::new().0);
+        let worker = Arc::new(Worker::new(Credentials::Quilt(session)));
         worker.set_ready();
         assert_eq!(
-            apply(&worker, request("t1")).await,
+            apply(Arc::clone(&worker), request("t1")).await,
             Err(BindRefusal::StorageFailed)
         );
-        assert_eq!(
-            apply(&worker, request("t2")).await,
-            Err(BindRefusal::OtherTenant)
-        );
+        assert_eq!(apply(worker, request("t2")).await, Err(BindRefusal::OtherTenant));
     }
 
     #[test]
     fn a_refusal_that_may_pass_is_told_from_one_that_will_not() {
-        assert_eq!(
-            status(BindRefusal::Warming),
-            StatusCode::SERVICE_UNAVAILABLE
-        );
+        assert_eq!(status(BindRefusal::Warming), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status(BindRefusal::OtherTenant), StatusCode::CONFLICT);
         assert_eq!(status(BindRefusal::Leaving), StatusCode::CONFLICT);
     }

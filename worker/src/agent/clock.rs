@@ -17,9 +17,6 @@ pub(crate) struct Moment {
 impl Moment {
     /// Now.
     pub(crate) fn now() -> Self {
-        Self {
-            instant: Instant::now(),
-            timestamp: Timestamp::now(),
-        }
+        Self { instant: Instant::now(), timestamp: Timestamp::now() }
     }
 }

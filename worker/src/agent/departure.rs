@@ -14,10 +14,7 @@ pub(crate) struct Departure {
 
 impl Departure {
     pub(crate) fn new(reason: LeaveReason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: Some(detail.into()),
-        }
+        Self { reason, detail: Some(detail.into()) }
     }
 
     /// Whether the MCP server is gone, so that nothing in flight can come to its end.
@@ -28,9 +25,6 @@ impl Departure {
 
 impl From<LeaveReason> for Departure {
     fn from(reason: LeaveReason) -> Self {
-        Self {
-            reason,
-            detail: None,
-        }
+        Self { reason, detail: None }
     }
 }

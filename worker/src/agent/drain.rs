@@ -12,19 +12,11 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Returns when the worker, which is leaving already, may exit; calls may take up to `limit`.
 pub(crate) async fn drain(worker: &Worker, link: &Link, limit: Duration) {
-    let limit = if worker.is_without_server() {
-        limit.min(SERVERLESS_LIMIT)
-    } else {
-        limit
-    };
+    let limit = if worker.is_without_server() { limit.min(SERVERLESS_LIMIT) } else { limit };
     if timeout(limit, calls_end(worker)).await.is_err() {
-        tracing::warn!(
-            ?limit,
-            in_flight = worker.status().in_flight,
-            "calls did not end in time"
-        );
+        tracing::warn!(?limit, in_flight = worker.status().in_flight, "calls did not end in time");
     }
-
+    worker.close();
     link.finish(FLUSH_LIMIT).await;
 }
 

@@ -13,6 +13,7 @@ use super::{
     state::{Entry, Worker},
     upstream::{RequestBody, Upstream},
 };
+use crate::chain::Chain;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::{Either, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -35,11 +36,7 @@ pub(crate) async fn forward(
         Entry::Admitted(in_flight) => Ok(relay(upstream, request, in_flight).await),
         Entry::Misdirected => {
             let request_id = request_id(request.headers());
-            tracing::warn!(
-                request_id,
-                ?claim,
-                "refused a request for another tenant or epoch"
-            );
+            tracing::warn!(request_id, ?claim, "refused a request for another tenant or epoch");
             Ok(refuse(StatusCode::MISDIRECTED_REQUEST, Reason::Misdirected))
         }
         Entry::Leaving => Err(h2::Reason::REFUSED_STREAM.into()),
@@ -92,28 +89,9 @@ fn from_server(response: Response<Incoming>, in_flight: InFlight) -> Response<Bo
 }
 
 fn reason(error: &Error) -> Reason {
-    if error.is_connect() {
-        Reason::ServerUnreachable
-    } else {
-        Reason::ServerFailed
-    }
+    if error.is_connect() { Reason::ServerUnreachable } else { Reason::ServerFailed }
 }
 
 fn request_id(headers: &HeaderMap) -> Option<&str> {
     headers.get(REQUEST_ID_HEADER)?.to_str().ok()
-}
-
-/// An error and its causes on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

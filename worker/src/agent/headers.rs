@@ -46,10 +46,7 @@ pub(crate) fn claim(headers: &HeaderMap) -> Option<Claim> {
     // `parse` alone would take a sign
     let is_decimal = epoch.bytes().all(|byte| byte.is_ascii_digit());
     let epoch = is_decimal.then(|| epoch.parse().ok())??;
-    Some(Claim {
-        tenant,
-        epoch: Epoch(epoch),
-    })
+    Some(Claim { tenant, epoch: Epoch(epoch) })
 }
 
 /// Whether a request is a call or waits for events.
@@ -69,14 +66,35 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     for name in &NEVER_TO_SERVER {
         headers.remove(name);
     }
-    remove_where(headers, |name| {
-        name.starts_with(HEADER_PREFIX) || name.starts_with(PROXY_PREFIX)
-    });
+    remove_where(headers, |name| name.starts_with(HEADER_PREFIX) || name.starts_with(PROXY_PREFIX));
 }
 
-/// Removes what belongs to the connection to the MCP server.
+/// Removes what belongs to the connection to the MCP server, and what only the agent may say.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    remove_where(headers, |name| name.starts_with(HEADER_PREFIX));
+}
+
+/// Removes what belongs to a connection or its proxy: for messages that the relay passes on as they
+/// are.
+pub(crate) fn strip_through_proxy(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    remove_where(headers, |name| name.starts_with(PROXY_PREFIX));
+}
+
+/// Removes what one of the catalog's origins must not see of the MCP server: what it says of
+/// itself, credentials above all. The user's is put in afterwards.
+pub(crate) fn strip_to_origin(headers: &mut HeaderMap) {
+    strip_through_proxy(headers);
+    headers.remove(header::AUTHORIZATION);
+    headers.remove(header::COOKIE);
+}
+
+/// Removes what the MCP server must not see of an origin's answer: a cookie could be worth as much
+/// as the bearer that it was set for.
+pub(crate) fn strip_from_origin(headers: &mut HeaderMap) {
+    strip_through_proxy(headers);
+    headers.remove(header::SET_COOKIE);
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -93,11 +111,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_removed(name.as_str()))
-        .cloned()
-        .collect();
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
     for name in names {
         headers.remove(name);
     }
@@ -129,12 +144,16 @@ mod tests {
     }
 
     #[test]
+    fn a_server_cannot_speak_for_the_agent() {
+        let mut response = headers(&[("patchbay-refusal", "misdirected"), ("x-end", "1")]);
+        strip_response(&mut response);
+        assert_eq!(names(&response), ["x-end"]);
+    }
+
+    #[test]
     fn a_claim_needs_both_headers_once_and_well_formed() {
         let good = [("patchbay-tenant", "t1"), ("patchbay-epoch", "7")];
-        let expected = Claim {
-            tenant: TenantUid::parse("t1").unwrap(),
-            epoch: Epoch(7),
-        };
+        let expected = Claim { tenant: TenantUid::parse("t1").unwrap(), epoch: Epoch(7) };
         assert_eq!(claim(&headers(&good)), Some(expected));
         for bad in [
             &[][..],
@@ -209,10 +228,28 @@ mod tests {
             ("transfer-encoding", "chunked"),
         ]);
         strip_response(&mut map);
-        assert_eq!(
-            names(&map),
-            ["content-type", "x-accel-buffering", "set-cookie"]
-        );
+        assert_eq!(names(&map), ["content-type", "x-accel-buffering", "set-cookie"]);
+    }
+
+    #[test]
+    fn the_catalog_sees_no_credential_of_the_server_and_gives_it_none() {
+        let all = headers(&[
+            ("accept", "a"),
+            ("authorization", "secret"),
+            ("cookie", "secret"),
+            ("set-cookie", "secret"),
+            ("proxy-authorization", "secret"),
+            ("connection", "x-listed"),
+            ("x-listed", "1"),
+        ]);
+        let left = |strip: fn(&mut HeaderMap)| {
+            let mut map = all.clone();
+            strip(&mut map);
+            names(&map).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(left(strip_to_origin), ["accept", "set-cookie"]);
+        assert_eq!(left(strip_from_origin), ["accept", "authorization", "cookie"]);
+        assert_eq!(left(strip_through_proxy), ["accept", "authorization", "cookie", "set-cookie"]);
     }
 
     #[test]

@@ -1,24 +1,47 @@
-//! The grant that a worker holds, and whether another would be better: the decision is the core's,
-//! the moment is now. It must not know where grants are stored or used.
+//! The grant that a worker holds: whether another would be better, and what of it the relay
+//! presents. The decision is the core's, the moment is now. It must not know where grants are
+//! stored or used.
 
 use super::clock::Moment;
+use http::{HeaderValue, header::InvalidHeaderValue};
 use jiff::Timestamp;
-use patchbay_core::grant::{Grant, GrantStanding};
+use patchbay_core::{
+    digest::{Digest, NoRandomness},
+    grant::{Grant, GrantStanding},
+    quilt,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::{fmt, sync::Arc};
+use zeroize::Zeroizing;
 
 /// The tenant's grant and how it fares.
 #[derive(Debug)]
 pub(crate) struct HeldGrant {
     grant: Grant,
+    session: Option<Arc<Session>>,
     refused_upstream: bool,
 }
 
+/// What the MCP server presents, and what is put in its place: fixed for the life of one grant.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// What the MCP server holds.
+    pub(crate) stand_in: StandIn,
+    /// The value of `Authorization` that the origins are shown; marked as sensitive.
+    pub(crate) authorization: HeaderValue,
+}
+
+/// The bearer that the MCP server holds instead of the user's.
+#[derive(Clone)]
+pub(crate) struct StandIn {
+    text: Arc<str>,
+    digest: Digest,
+}
+
 impl HeldGrant {
-    /// A grant that has not been used yet.
-    pub(crate) const fn new(grant: Grant) -> Self {
-        Self {
-            grant,
-            refused_upstream: false,
-        }
+    /// A grant that has not been used yet, and what the relay presents of it.
+    pub(crate) fn new(grant: Grant, session: Option<Session>) -> Self {
+        Self { grant, session: session.map(Arc::new), refused_upstream: false }
     }
 
     /// Whether one that ends at `offered_expiry` should take its place.
@@ -28,5 +51,109 @@ impl HeldGrant {
             refused_upstream: self.refused_upstream,
         };
         standing.yields_to(offered_expiry, now.timestamp)
+    }
+
+    /// What the relay presents of it.
+    pub(crate) const fn session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref()
+    }
+
+    /// An origin refused `session`. That is news of this grant only if it is still this one's.
+    pub(crate) fn refuse(&mut self, session: &Arc<Session>) {
+        if self.session.as_ref().is_some_and(|own| Arc::ptr_eq(own, session)) {
+            self.refused_upstream = true;
+        }
+    }
+}
+
+impl Session {
+    /// Presents `bearer` wherever the server presents `stand_in`.
+    pub(crate) fn new(
+        stand_in: StandIn,
+        bearer: &SecretString,
+    ) -> Result<Self, InvalidHeaderValue> {
+        let value = Zeroizing::new(format!("Bearer {}", bearer.expose_secret()));
+        let mut authorization = HeaderValue::from_str(&value)?;
+        authorization.set_sensitive(true);
+        Ok(Self { stand_in, authorization })
+    }
+}
+
+impl StandIn {
+    /// A fresh one.
+    pub(crate) fn generate() -> Result<Self, NoRandomness> {
+        quilt::stand_in_bearer().map(|text| Self::new(&text))
+    }
+
+    pub(crate) fn new(text: &str) -> Self {
+        Self { text: text.into(), digest: Digest::of(text.as_bytes()) }
+    }
+
+    /// The text itself, for the file that it is placed in.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether this is the stand-in; how long that takes says nothing about where it differs.
+    pub(crate) fn is(&self, presented: &[u8]) -> bool {
+        self.digest.constant_time_eq(&Digest::of(presented))
+    }
+
+    /// Whether a text has the stand-in in it.
+    pub(crate) fn is_in(&self, text: &[u8]) -> bool {
+        // it is never empty; the library would panic if it were
+        text.windows(self.text.len().max(1)).any(|part| part == self.text.as_bytes())
+    }
+}
+
+impl fmt::Debug for StandIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StandIn(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held() -> HeldGrant {
+        let grant = Grant {
+            credential: Digest::of(b"credential"),
+            expires_at: None,
+            catalog: None,
+            aws: None,
+        };
+        let session = Session::new(StandIn::new("pod-x"), &"the-bearer".into()).unwrap();
+        HeldGrant::new(grant, Some(session))
+    }
+
+    #[test]
+    fn a_refusal_of_a_former_grant_says_nothing_of_the_present_one() {
+        let (former, mut present) = (held(), held());
+        present.refuse(former.session().unwrap());
+        assert!(!present.yields_to(None, Moment::now()));
+        let own = Arc::clone(present.session().unwrap());
+        present.refuse(&own);
+        assert!(present.yields_to(None, Moment::now()));
+    }
+
+    #[test]
+    fn neither_bearer_nor_stand_in_is_printed() {
+        let printed = format!("{:?}", held());
+        assert!(!printed.contains("the-bearer") && !printed.contains("pod-x"), "{printed}");
+    }
+
+    #[test]
+    fn the_stand_in_is_known_whole_and_found_inside_others() {
+        let stand_in = StandIn::new("pod-x");
+        assert!(stand_in.is(b"pod-x") && !stand_in.is(b"pod-") && !stand_in.is(b"pod-xy"));
+        assert!(
+            stand_in.is_in(b"Bearer pod-x;") && !stand_in.is_in(b"pod") && !stand_in.is_in(b"")
+        );
+    }
+
+    #[test]
+    fn a_bearer_that_is_no_header_is_refused() {
+        assert!(Session::new(StandIn::new("pod-x"), &"a\r\nb: c".into()).is_err());
     }
 }

@@ -29,9 +29,8 @@ pub(crate) async fn watch(worker: Arc<Worker>, policy: IdlePolicy) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::state::Entry;
+    use crate::agent::{credentials::Credentials, state::Entry};
     use patchbay_core::{
-        class::Profile,
         id::{Epoch, TenantUid},
         idle::Weight,
         latch::Claim,
@@ -41,23 +40,17 @@ mod tests {
     use tokio::time::{Instant, advance};
 
     fn claim() -> Claim {
-        Claim {
-            tenant: TenantUid::parse("t1").unwrap(),
-            epoch: Epoch(1),
-        }
+        Claim { tenant: TenantUid::parse("t1").unwrap(), epoch: Epoch(1) }
     }
 
     fn watched(policy: IdlePolicy) -> Arc<Worker> {
-        let worker = Arc::new(Worker::new(Profile::Generic));
+        let worker = Arc::new(Worker::new(Credentials::Generic));
         worker.set_ready();
         tokio::spawn(watch(Arc::clone(&worker), policy));
         worker
     }
 
-    const MINUTE: IdlePolicy = IdlePolicy {
-        idle_timeout: Duration::from_mins(1),
-        max_age: None,
-    };
+    const MINUTE: IdlePolicy = IdlePolicy { idle_timeout: Duration::from_mins(1), max_age: None };
 
     #[tokio::test(start_paused = true)]
     async fn the_time_runs_from_the_bind_and_from_the_last_calls_end() {
@@ -83,10 +76,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_old_worker_leaves_when_its_call_ends() {
-        let policy = IdlePolicy {
-            max_age: Some(Duration::from_secs(100)),
-            ..MINUTE
-        };
+        let policy = IdlePolicy { max_age: Some(Duration::from_secs(100)), ..MINUTE };
         let worker = watched(policy);
         worker.apply_bind(&claim(), None, Moment::now()).unwrap();
         let call = worker.enter(Some(&claim()), Weight::Call, Moment::now());

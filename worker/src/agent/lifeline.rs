@@ -1,46 +1,136 @@
 //! The agent's end of the lifeline: turns what the host says on it, and its end, into a reason to
-//! leave. It must not know what leaving means.
+//! leave, and passes on files that the host is to place. One command is under way at a time, so
+//! that each answer is the answer to the last. It must not know what leaving means, or what files
+//! say.
 
 use super::departure::Departure;
-use crate::listen::accepted;
-use patchbay_core::{boot::LifelineEvent, link::LeaveReason};
+use crate::{
+    json_lines::{JsonLines, LineError, line},
+    listen::accepted,
+};
+use patchbay_core::{
+    boot::{LifelineCommand, LifelineEvent},
+    link::LeaveReason,
+    quilt::PlacedFile,
+};
+use std::{io, time::Duration};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+    time::timeout,
 };
 
-/// An event is one line of at most this many bytes.
-const MAX_EVENT_BYTES: u64 = 4096;
+/// The host writes into memory: what takes longer has failed.
+const PLACE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Files that are not in place, as far as the agent knows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error("the host could not write them: {0}")]
+    Refused(String),
+    #[error("they cannot be sent to the host")]
+    Unsendable(#[source] LineError),
+    #[error("the lifeline broke")]
+    Broken(#[source] io::Error),
+    #[error("the host is gone")]
+    HostGone,
+    #[error("the host did not answer within {PLACE_LIMIT:?}")]
+    TimedOut,
+}
+
+type Outcome = Result<(), PlaceError>;
+
+/// Files to place, and who waits for that.
+#[derive(Debug)]
+pub(crate) struct Order {
+    files: Vec<PlacedFile>,
+    placed: oneshot::Sender<Outcome>,
+}
+
+/// The way to have files placed.
+#[derive(Debug, Clone)]
+pub(crate) struct Placing(mpsc::Sender<Order>);
+
+impl Placing {
+    /// A way, and its other end for [`Lifeline::serve`].
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Order>) {
+        let (orders, other_end) = mpsc::channel(1);
+        (Self(orders), other_end)
+    }
+
+    /// Has the host write these files below the MCP server's HOME.
+    pub(crate) async fn place(&self, files: Vec<PlacedFile>) -> Outcome {
+        let (placed, outcome) = oneshot::channel();
+        let placing = async {
+            self.0.send(Order { files, placed }).await.map_err(|_| PlaceError::HostGone)?;
+            outcome.await.map_err(|_| PlaceError::HostGone)?
+        };
+        timeout(PLACE_LIMIT, placing).await.map_err(|_| PlaceError::TimedOut)?
+    }
+}
 
 /// An open lifeline.
 #[derive(Debug)]
-pub(crate) struct Lifeline<S = UnixStream>(S);
+pub(crate) struct Lifeline<S = UnixStream> {
+    events: JsonLines<ReadHalf<S>, LifelineEvent>,
+    commands: WriteHalf<S>,
+}
 
 /// Takes the first connection on the control socket. The host makes it before the MCP server runs,
 /// so nothing of the server can be first.
 pub(crate) async fn accept(control_side: &UnixListener) -> Lifeline {
     loop {
         if let Some((stream, _)) = accepted(control_side.accept().await).await {
-            return Lifeline(stream);
+            return Lifeline::new(stream);
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> Lifeline<S> {
-    /// Waits for the end of the MCP server or of the host.
-    pub(crate) async fn ended(self) -> Departure {
-        let mut line = Vec::new();
-        let mut bounded = BufReader::new(self.0).take(MAX_EVENT_BYTES);
-        let detail = match bounded.read_until(b'\n', &mut line).await {
-            Ok(0) => "the host is gone".to_owned(),
-            Ok(_) => match serde_json::from_slice(&line) {
-                Ok(LifelineEvent::ServerExited(code)) => describe(code),
-                Err(_) => "the host said something unknown".to_owned(),
-            },
-            Err(error) => format!("the lifeline broke: {error}"),
+impl<S: AsyncRead + AsyncWrite> Lifeline<S> {
+    fn new(stream: S) -> Self {
+        let (events, commands) = split(stream);
+        Self { events: JsonLines::new(events), commands }
+    }
+
+    /// Carries out orders until the end of the MCP server or of the host, which it returns.
+    pub(crate) async fn serve(mut self, mut orders: mpsc::Receiver<Order>) -> Departure {
+        let mut waiting = None;
+        let detail = loop {
+            tokio::select! {
+                event = self.events.next() => match event {
+                    Ok(Some(LifelineEvent::ServerExited(code))) => break describe(code),
+                    Ok(Some(event)) => match (waiting.take(), event) {
+                        (Some(placed), LifelineEvent::Placed) => answer(placed, Ok(())),
+                        (Some(placed), LifelineEvent::NotPlaced(why)) => {
+                            answer(placed, Err(PlaceError::Refused(why)));
+                        }
+                        _ => break "the host answered what nobody asked".to_owned(),
+                    },
+                    Ok(None) => break "the host is gone".to_owned(),
+                    Err(LineError::Broken(error)) => break format!("the lifeline broke: {error}"),
+                    Err(_) => break "the host said something unknown".to_owned(),
+                },
+                Some(Order { files, placed }) = orders.recv(), if waiting.is_none() => {
+                    match self.command(files).await {
+                        Ok(()) => waiting = Some(placed),
+                        Err(error) => answer(placed, Err(error)),
+                    }
+                }
+            }
         };
         Departure::new(LeaveReason::ServerExited, detail)
     }
+
+    async fn command(&mut self, files: Vec<PlacedFile>) -> Outcome {
+        let line = line(&LifelineCommand::Place(files)).map_err(PlaceError::Unsendable)?;
+        self.commands.write_all(&line).await.map_err(PlaceError::Broken)
+    }
+}
+
+/// Who waited may have given up, and has then told its own caller.
+fn answer(placed: oneshot::Sender<Outcome>, outcome: Outcome) {
+    let _ = placed.send(outcome);
 }
 
 fn describe(code: i32) -> String {
@@ -54,34 +144,74 @@ fn describe(code: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncBufReadExt as _, BufReader, DuplexStream};
+
+    fn lifeline() -> (Lifeline<DuplexStream>, BufReader<DuplexStream>) {
+        let (agent, host) = tokio::io::duplex(64 * 1024);
+        (Lifeline::new(agent), BufReader::new(host))
+    }
 
     async fn departure(said: &[u8]) -> Departure {
-        Lifeline(said).ended().await
+        let (lifeline, mut host) = lifeline();
+        host.write_all(said).await.unwrap();
+        drop(host);
+        lifeline.serve(Placing::new().1).await
     }
 
     #[tokio::test]
     async fn every_end_of_a_lifeline_is_the_servers_end_and_says_how() {
         for (said, detail) in [
-            (
-                &b"{\"serverExited\":7}\n"[..],
-                "the MCP server ended with exit code 7",
-            ),
-            (
-                b"{\"serverExited\":-9}\n",
-                "the MCP server was ended by signal 9",
-            ),
+            (&b"{\"serverExited\":7}\n"[..], "the MCP server ended with exit code 7"),
+            (b"{\"serverExited\":-9}\n", "the MCP server was ended by signal 9"),
             (b"", "the host is gone"),
             (b"{}\n", "the host said something unknown"),
+            (b"\"placed\"\n", "the host answered what nobody asked"),
         ] {
             let expected = Departure::new(LeaveReason::ServerExited, detail);
             assert_eq!(departure(said).await, expected);
         }
     }
 
+    fn file() -> PlacedFile {
+        PlacedFile { path: "/home/x".into(), text: "text".into(), mode: 0o600 }
+    }
+
     #[tokio::test]
-    async fn an_endless_line_is_not_read_for_ever() {
-        let endless = Lifeline(tokio::io::repeat(b'x'));
-        let expected = Departure::new(LeaveReason::ServerExited, "the host said something unknown");
-        assert_eq!(endless.ended().await, expected);
+    async fn each_order_gets_the_answer_that_follows_it() {
+        let (lifeline, mut host) = lifeline();
+        let (placing, orders) = Placing::new();
+        let serving = tokio::spawn(lifeline.serve(orders));
+        for (said, is_placed) in [("\"placed\"\n", true), ("{\"notPlaced\":\"full\"}\n", false)] {
+            let asked = tokio::spawn({
+                let placing = placing.clone();
+                async move { placing.place(vec![file()]).await }
+            });
+            let mut line = String::new();
+            host.read_line(&mut line).await.unwrap();
+            let command: LifelineCommand = serde_json::from_str(&line).unwrap();
+            assert_eq!(command, LifelineCommand::Place(vec![file()]));
+            host.write_all(said.as_bytes()).await.unwrap();
+            assert_eq!(asked.await.unwrap().is_ok(), is_placed);
+        }
+        drop(host);
+        serving.await.unwrap();
+        assert!(matches!(placing.place(vec![file()]).await, Err(PlaceError::HostGone)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_does_not_answer_is_not_waited_for() {
+        let (lifeline, _host) = lifeline();
+        let (placing, orders) = Placing::new();
+        tokio::spawn(lifeline.serve(orders));
+        assert!(matches!(placing.place(vec![file()]).await, Err(PlaceError::TimedOut)));
+    }
+
+    #[tokio::test]
+    async fn files_too_long_for_a_line_are_not_sent() {
+        let (lifeline, _host) = lifeline();
+        let (placing, orders) = Placing::new();
+        tokio::spawn(lifeline.serve(orders));
+        let long = PlacedFile { text: "x".repeat(300_000), ..file() };
+        assert!(matches!(placing.place(vec![long]).await, Err(PlaceError::Unsendable(_))));
     }
 }

@@ -53,12 +53,7 @@ impl Link {
         upstream: Arc<Upstream>,
         tls: Arc<ServerConfig>,
     ) -> Self {
-        Self {
-            worker,
-            upstream,
-            tls: tls.into(),
-            connections: TaskTracker::new(),
-        }
+        Self { worker, upstream, tls: tls.into(), connections: TaskTracker::new() }
     }
 
     /// Accepts connections until the worker closes. While it only leaves, it still accepts: a
@@ -112,16 +107,11 @@ impl Link {
     }
 
     async fn http2(self, tls: TlsStream<Stream>, role: Option<Role>) -> hyper::Result<()> {
-        let Self {
-            worker, upstream, ..
-        } = self;
+        let Self { worker, upstream, .. } = self;
         // a connection that is open when the worker begins to leave is told at once to move its
         // next requests elsewhere; one that is opened after that gets its refusals first
-        let last_call = if worker.is_leaving() {
-            worker.closing().clone()
-        } else {
-            worker.leaving_token()
-        };
+        let last_call =
+            if worker.is_leaving() { worker.closing().clone() } else { worker.leaving_token() };
         let service = service_fn(move |request| {
             respond(Arc::clone(&worker), Arc::clone(&upstream), role, request)
         });
@@ -147,11 +137,7 @@ impl Link {
 
 /// The role that a verified certificate names.
 fn role(tls: &TlsStream<Stream>) -> Option<Role> {
-    tls.get_ref()
-        .1
-        .peer_certificates()?
-        .first()
-        .and_then(Role::of_certificate)
+    tls.get_ref().1.peer_certificates()?.first().and_then(Role::of_certificate)
 }
 
 async fn respond(
@@ -165,12 +151,7 @@ async fn respond(
         Route::Bind => bind::bind(&worker, request).await,
         Route::Status => json(StatusCode::OK, &worker.status()),
         Route::Retire if worker.retire() => bare(StatusCode::ACCEPTED),
-        Route::Retire => json(
-            StatusCode::CONFLICT,
-            &Refused {
-                reason: BindRefusal::OtherTenant,
-            },
-        ),
+        Route::Retire => json(StatusCode::CONFLICT, &Refused { reason: BindRefusal::OtherTenant }),
         Route::Drain => {
             worker.leave(LeaveReason::Drained.into());
             bare(StatusCode::ACCEPTED)

@@ -28,8 +28,11 @@ mod tls;
 mod upstream;
 
 use self::{
+    credentials::{Credentials, QuiltSession},
     departure::Departure,
+    lifeline::{Order, Placing},
     link::Link,
+    relay::{Relay, RelayError},
     report::{ReportError, Reporter},
     state::Worker,
     tls::TlsError,
@@ -38,11 +41,16 @@ use self::{
 use crate::listen::{self, ListenError, Listener};
 use patchbay_core::{
     boot::{AgentBoot, ReportLine},
+    class::Profile,
     idle::IdlePolicy,
     link::LeaveReason,
 };
 use std::{io, sync::Arc, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 /// Why an agent could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +63,8 @@ pub(crate) enum AgentError {
     Tls(#[from] TlsError),
     #[error("no way in")]
     Listen(#[from] ListenError),
+    #[error("no way out for the MCP server")]
+    Relay(#[from] RelayError),
 }
 
 /// How an agent ended.
@@ -64,10 +74,7 @@ pub(crate) struct Left(LeaveReason);
 impl Left {
     /// Whether it left as workers do, and not for want of its MCP server.
     pub(crate) const fn is_expected(self) -> bool {
-        !matches!(
-            self.0,
-            LeaveReason::ServerExited | LeaveReason::ServerNotReady
-        )
+        !matches!(self.0, LeaveReason::ServerExited | LeaveReason::ServerNotReady)
     }
 }
 
@@ -82,6 +89,8 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
         roots,
         transport,
         profile,
+        home,
+        relay,
         idle_timeout_seconds,
         max_age_seconds,
         drain_seconds,
@@ -94,7 +103,16 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let link_side = Listener::open(&link).await?;
     let control_side = listen::unix(&control)?;
 
-    let worker = Arc::new(Worker::new(profile));
+    let (placing, orders) = Placing::new();
+    let credentials = match profile {
+        Profile::Generic => Credentials::Generic,
+        Profile::Quilt => {
+            let home = home.display().to_string();
+            Credentials::Quilt(QuiltSession::new(home, relay.catalog.clone(), placing))
+        }
+    };
+    let worker = Arc::new(Worker::new(credentials));
+    let relay = Arc::new(Relay::new(relay, Arc::clone(&worker))?);
     let upstream = Arc::new(Upstream::new(server, transport));
     let link = Link::new(Arc::clone(&worker), Arc::clone(&upstream), tls);
     tokio::spawn(link.clone().serve(link_side));
@@ -102,13 +120,8 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     tracing::info!(%class, fingerprint = %identity.fingerprint, "listening");
 
     let start_limit = Duration::from_secs(start_seconds);
-    tokio::spawn(start(
-        Arc::clone(&worker),
-        control_side,
-        upstream,
-        start_limit,
-        reporter.clone(),
-    ));
+    let host = HostSide { listener: control_side, orders, relay };
+    tokio::spawn(start(Arc::clone(&worker), host, upstream, start_limit, reporter.clone()));
     let policy = IdlePolicy {
         idle_timeout: Duration::from_secs(idle_timeout_seconds),
         max_age: max_age_seconds.map(Duration::from_secs),
@@ -131,22 +144,29 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     Ok(left)
 }
 
+/// What the host connects to, and what it is to do.
+struct HostSide {
+    listener: UnixListener,
+    orders: mpsc::Receiver<Order>,
+    relay: Arc<Relay>,
+}
+
 /// Sees the MCP server come and, later, go.
 async fn start(
     worker: Arc<Worker>,
-    control_side: tokio::net::UnixListener,
+    host: HostSide,
     upstream: Arc<Upstream>,
     limit: Duration,
     reporter: Reporter,
 ) {
     let deadline = tokio::time::Instant::now() + limit;
     let not_ready = |detail: &str| Departure::new(LeaveReason::ServerNotReady, detail);
-    let Ok(lifeline) = tokio::time::timeout_at(deadline, lifeline::accept(&control_side)).await
+    let Ok(lifeline) = tokio::time::timeout_at(deadline, lifeline::accept(&host.listener)).await
     else {
         return worker.leave(not_ready("the host did not connect in time"));
     };
-    tokio::spawn(control_socket::serve(control_side));
-    let mut ended = std::pin::pin!(lifeline.ended());
+    tokio::spawn(control_socket::serve(host.listener, host.relay));
+    let mut ended = std::pin::pin!(lifeline.serve(host.orders));
     tokio::select! {
         answers = readiness::wait(&upstream, deadline) => {
             if !answers {

@@ -25,16 +25,8 @@ struct Open<B> {
 
 impl<B> Relayed<B> {
     pub(crate) fn new(body: B, in_flight: InFlight) -> Self {
-        let cut = in_flight
-            .cut_by()
-            .map(|token| Box::pin(token.cancelled_owned()));
-        Self {
-            open: Some(Open {
-                body,
-                cut,
-                _in_flight: in_flight,
-            }),
-        }
+        let cut = in_flight.cut_by().map(|token| Box::pin(token.cancelled_owned()));
+        Self { open: Some(Open { body, cut, _in_flight: in_flight }) }
     }
 }
 
@@ -49,15 +41,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Relayed<B> {
         let Some(open) = &mut self.open else {
             return Poll::Ready(None);
         };
-        let is_cut = open
-            .cut
-            .as_mut()
-            .is_some_and(|cut| cut.as_mut().poll(context).is_ready());
-        let frame = if is_cut {
-            None
-        } else {
-            ready!(Pin::new(&mut open.body).poll_frame(context))
-        };
+        let is_cut = open.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(context).is_ready());
+        let frame =
+            if is_cut { None } else { ready!(Pin::new(&mut open.body).poll_frame(context)) };
         if !matches!(frame, Some(Ok(_))) {
             self.open = None;
         }
@@ -65,15 +51,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Relayed<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.open
-            .as_ref()
-            .is_none_or(|open| open.body.is_end_stream())
+        self.open.as_ref().is_none_or(|open| open.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.open
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |open| open.body.size_hint())
+        self.open.as_ref().map_or_else(|| SizeHint::with_exact(0), |open| open.body.size_hint())
     }
 }
 
@@ -82,12 +64,12 @@ mod tests {
     use super::*;
     use crate::agent::{
         clock::Moment,
+        credentials::Credentials,
         state::{Entry, Worker},
     };
     use http::HeaderMap;
     use http_body_util::{BodyExt as _, channel::Channel};
     use patchbay_core::{
-        class::Profile,
         id::{Epoch, TenantUid},
         idle::Weight,
         latch::Claim,
@@ -95,11 +77,8 @@ mod tests {
     use std::{convert::Infallible, sync::Arc};
 
     fn admitted(weight: Weight) -> (Arc<Worker>, InFlight) {
-        let claim = Claim {
-            tenant: TenantUid::parse("t1").unwrap(),
-            epoch: Epoch(1),
-        };
-        let worker = Arc::new(Worker::new(Profile::Generic));
+        let claim = Claim { tenant: TenantUid::parse("t1").unwrap(), epoch: Epoch(1) };
+        let worker = Arc::new(Worker::new(Credentials::Generic));
         worker.apply_bind(&claim, None, Moment::now()).unwrap();
         let Entry::Admitted(in_flight) = worker.enter(Some(&claim), weight, Moment::now()) else {
             panic!("not admitted");
@@ -113,10 +92,7 @@ mod tests {
         let (mut server, body) = Channel::<Bytes, Infallible>::new(4);
         let mut relayed = Relayed::new(body, in_flight);
         server.send_data("event".into()).await.unwrap();
-        assert_eq!(
-            relayed.frame().await.unwrap().unwrap().into_data().unwrap(),
-            "event"
-        );
+        assert_eq!(relayed.frame().await.unwrap().unwrap().into_data().unwrap(), "event");
         server.send_trailers(HeaderMap::new()).await.unwrap();
         drop(server);
         assert!(relayed.frame().await.unwrap().unwrap().is_trailers());

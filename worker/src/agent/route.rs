@@ -79,20 +79,12 @@ mod tests {
         let refused = Route::Refuse(StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(route(&Method::GET, BIND_PATH, GATEWAY), refused);
         assert_eq!(route(&Method::GET, DRAIN_PATH, OPERATOR), refused);
-        assert_eq!(
-            route(&Method::DELETE, FORWARD_PREFIX, GATEWAY),
-            Route::Forward("")
-        );
+        assert_eq!(route(&Method::DELETE, FORWARD_PREFIX, GATEWAY), Route::Forward(""));
     }
 
     #[test]
     fn no_forwarded_path_reaches_a_control_path() {
-        for rest in [
-            "/../v1/bind",
-            "/%2e%2e/v1/bind",
-            "//v1/bind",
-            "/./../v1/drain",
-        ] {
+        for rest in ["/../v1/bind", "/%2e%2e/v1/bind", "//v1/bind", "/./../v1/drain"] {
             let path = format!("{FORWARD_PREFIX}{rest}");
             assert_eq!(route(&Method::POST, &path, GATEWAY), Route::Forward(rest));
         }
@@ -101,16 +93,7 @@ mod tests {
     #[test]
     fn what_only_looks_like_a_known_path_is_unknown() {
         let unknown = Route::Refuse(StatusCode::NOT_FOUND);
-        for path in [
-            "/",
-            "",
-            "/v1/bind/",
-            "/v1/",
-            "/V1/bind",
-            "/mcp-serverx",
-            "/mcp",
-            "*",
-        ] {
+        for path in ["/", "", "/v1/bind/", "/v1/", "/V1/bind", "/mcp-serverx", "/mcp", "*"] {
             assert_eq!(route(&Method::POST, path, GATEWAY), unknown, "{path}");
         }
     }

@@ -5,12 +5,16 @@
 //! after the worker began to leave, and an admitted call is counted from that moment. It must not
 //! know HTTP, TLS or sockets.
 
-use super::{clock::Moment, departure::Departure, held_grant::HeldGrant, in_flight::InFlight};
+use super::{
+    clock::Moment,
+    credentials::Credentials,
+    departure::Departure,
+    held_grant::{HeldGrant, Session},
+    in_flight::InFlight,
+};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use patchbay_core::{
-    class::Profile,
-    grant::Grant,
     idle::{Activity, IdleDecision, IdlePolicy, Weight},
     latch::{Admission, BindDecision, Claim, Latch},
     link::{BindRefusal, Farewell, LeaveReason, WorkerPhase, WorkerStatus},
@@ -22,10 +26,8 @@ use tokio_util::sync::CancellationToken;
 /// The state of this worker, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    /// What the worker knows of its MCP server beyond MCP.
-    pub(crate) profile: Profile,
     /// Serialises binds: between the decision and the latch a grant is stored.
-    pub(crate) binding: tokio::sync::Mutex<()>,
+    pub(crate) binding: tokio::sync::Mutex<Credentials>,
     state: Mutex<State>,
     /// Changes when the worker is bound and when the last call ends.
     changed: watch::Sender<()>,
@@ -79,11 +81,10 @@ pub(crate) enum IdleCheck {
 }
 
 impl Worker {
-    /// A worker that serves nobody yet.
-    pub(crate) fn new(profile: Profile) -> Self {
+    /// A worker that serves nobody yet and stores its grants by `credentials`.
+    pub(crate) fn new(credentials: Credentials) -> Self {
         Self {
-            profile,
-            binding: tokio::sync::Mutex::new(()),
+            binding: tokio::sync::Mutex::new(credentials),
             state: Mutex::new(State {
                 latch: Latch::default(),
                 grant: None,
@@ -129,19 +130,32 @@ impl Worker {
     pub(crate) fn apply_bind(
         &self,
         claim: &Claim,
-        grant: Option<Grant>,
+        grant: Option<HeldGrant>,
         now: Moment,
     ) -> Result<(), BindRefusal> {
         let mut state = self.state.lock();
         if state.latch.bind(claim)? == BindDecision::Latch {
             state.bound = Some(now);
         }
-        if let Some(grant) = grant {
-            state.grant = Some(HeldGrant::new(grant));
+        if grant.is_some() {
+            state.grant = grant;
         }
         drop(state);
         self.changed.send_replace(());
         Ok(())
+    }
+
+    /// What the relay presents of the present grant; none before a bind, and where the MCP server
+    /// was given no session.
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
+        self.state.lock().grant.as_ref()?.session().cloned()
+    }
+
+    /// An origin refused this session: the next bind's grant takes the place of the present one.
+    pub(crate) fn session_refused(&self, session: &Arc<Session>) {
+        if let Some(grant) = &mut self.state.lock().grant {
+            grant.refuse(session);
+        }
     }
 
     /// Admits a request that names `claim`, or not. An admitted call is in flight from here on.
@@ -253,11 +267,7 @@ impl Worker {
 
     /// Whether the worker leaves because its MCP server is gone.
     pub(crate) fn is_without_server(&self) -> bool {
-        self.state
-            .lock()
-            .departure
-            .as_ref()
-            .is_some_and(Departure::is_without_server)
+        self.state.lock().departure.as_ref().is_some_and(Departure::is_without_server)
     }
 
     /// What an operator may see.
@@ -279,10 +289,7 @@ impl Worker {
     /// The last words.
     pub(crate) fn farewell(&self) -> Farewell {
         let state = self.state.lock();
-        let departure = state
-            .departure
-            .clone()
-            .unwrap_or(LeaveReason::Drained.into());
+        let departure = state.departure.clone().unwrap_or(LeaveReason::Drained.into());
         Farewell {
             reason: departure.reason,
             last_activity: state.last_activity.map(|moment| moment.timestamp),
@@ -313,58 +320,46 @@ mod tests {
     use super::*;
     use patchbay_core::{
         digest::Digest,
+        grant::Grant,
         id::{Epoch, TenantUid},
     };
 
-    const POLICY: IdlePolicy = IdlePolicy {
-        idle_timeout: Duration::from_mins(1),
-        max_age: None,
-    };
+    const POLICY: IdlePolicy = IdlePolicy { idle_timeout: Duration::from_mins(1), max_age: None };
 
     fn claim(tenant: &str) -> Claim {
-        Claim {
-            tenant: TenantUid::parse(tenant).unwrap(),
-            epoch: Epoch(1),
-        }
+        Claim { tenant: TenantUid::parse(tenant).unwrap(), epoch: Epoch(1) }
     }
 
-    fn grant(expires_at: Option<&str>) -> Grant {
-        Grant {
+    fn grant(expires_at: Option<&str>) -> HeldGrant {
+        let grant = Grant {
             credential: Digest::of(b"credential"),
             expires_at: expires_at.map(|text| text.parse().unwrap()),
             catalog: None,
             aws: None,
-        }
+        };
+        HeldGrant::new(grant, None)
     }
 
     fn after(seconds: u64) -> Moment {
         let now = Moment::now();
-        Moment {
-            instant: now.instant + Duration::from_secs(seconds),
-            ..now
-        }
+        Moment { instant: now.instant + Duration::from_secs(seconds), ..now }
     }
 
     fn bound() -> Arc<Worker> {
-        let worker = Arc::new(Worker::new(Profile::Generic));
+        let worker = Arc::new(Worker::new(Credentials::Generic));
         worker.set_ready();
-        worker
-            .apply_bind(&claim("t1"), Some(grant(None)), Moment::now())
-            .unwrap();
+        worker.apply_bind(&claim("t1"), Some(grant(None)), Moment::now()).unwrap();
         worker
     }
 
     #[tokio::test]
     async fn a_worker_whose_server_does_not_answer_yet_is_bound_by_nobody() {
-        let worker = Worker::new(Profile::Generic);
+        let worker = Worker::new(Credentials::Generic);
         let plan = worker.plan_bind(&claim("t1"), None, Moment::now());
         assert_eq!(plan, Err(BindRefusal::Warming));
         assert_eq!(worker.status().phase, WorkerPhase::Warming);
         worker.set_ready();
-        assert_eq!(
-            worker.plan_bind(&claim("t1"), None, Moment::now()),
-            Ok(BindPlan::Latch)
-        );
+        assert_eq!(worker.plan_bind(&claim("t1"), None, Moment::now()), Ok(BindPlan::Latch));
         assert_eq!(worker.status().phase, WorkerPhase::Anonymous);
     }
 
@@ -372,36 +367,20 @@ mod tests {
     async fn a_bind_again_replaces_only_a_worse_grant() {
         let worker = bound();
         let later = Some("2100-01-01T00:00:00Z".parse().unwrap());
-        assert_eq!(
-            worker.plan_bind(&claim("t1"), later, Moment::now()),
-            Ok(BindPlan::Keep)
-        );
+        assert_eq!(worker.plan_bind(&claim("t1"), later, Moment::now()), Ok(BindPlan::Keep));
         let short = grant(Some("2090-01-01T00:00:00Z"));
-        worker
-            .apply_bind(&claim("t1"), Some(short), Moment::now())
-            .unwrap();
-        assert_eq!(
-            worker.plan_bind(&claim("t1"), later, Moment::now()),
-            Ok(BindPlan::Replace)
-        );
+        worker.apply_bind(&claim("t1"), Some(short), Moment::now()).unwrap();
+        assert_eq!(worker.plan_bind(&claim("t1"), later, Moment::now()), Ok(BindPlan::Replace));
     }
 
     #[tokio::test]
     async fn a_worker_that_could_not_store_its_grant_is_that_tenants_all_the_same() {
-        let worker = Worker::new(Profile::Generic);
+        let worker = Worker::new(Credentials::Generic);
         worker.set_ready();
-        worker
-            .apply_bind(&claim("t1"), None, Moment::now())
-            .unwrap();
+        worker.apply_bind(&claim("t1"), None, Moment::now()).unwrap();
         let now = Moment::now();
-        assert_eq!(
-            worker.plan_bind(&claim("t2"), None, now),
-            Err(BindRefusal::OtherTenant)
-        );
-        assert_eq!(
-            worker.plan_bind(&claim("t1"), None, now),
-            Ok(BindPlan::Replace)
-        );
+        assert_eq!(worker.plan_bind(&claim("t2"), None, now), Err(BindRefusal::OtherTenant));
+        assert_eq!(worker.plan_bind(&claim("t1"), None, now), Ok(BindPlan::Replace));
     }
 
     #[tokio::test]
@@ -419,15 +398,9 @@ mod tests {
     #[tokio::test]
     async fn idleness_and_leaving_are_one_step() {
         let worker = bound();
-        assert!(matches!(
-            worker.leave_if_idle(&POLICY, Moment::now()),
-            IdleCheck::In(_)
-        ));
+        assert!(matches!(worker.leave_if_idle(&POLICY, Moment::now()), IdleCheck::In(_)));
         let call = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
-        assert!(matches!(
-            worker.leave_if_idle(&POLICY, after(1000)),
-            IdleCheck::In(_)
-        ));
+        assert!(matches!(worker.leave_if_idle(&POLICY, after(1000)), IdleCheck::In(_)));
         drop(call);
         assert_eq!(worker.leave_if_idle(&POLICY, after(1000)), IdleCheck::Left);
         let refused = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
@@ -437,17 +410,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_anonymous_worker_is_never_idle() {
-        let worker = Worker::new(Profile::Generic);
-        assert_eq!(
-            worker.leave_if_idle(&POLICY, after(100_000)),
-            IdleCheck::AtChange
-        );
+        let worker = Worker::new(Credentials::Generic);
+        assert_eq!(worker.leave_if_idle(&POLICY, after(100_000)), IdleCheck::AtChange);
     }
 
     #[tokio::test]
     async fn a_bound_worker_is_not_retired_and_an_anonymous_one_is_never_bound_again() {
         assert!(!bound().retire());
-        let worker = Worker::new(Profile::Generic);
+        let worker = Worker::new(Credentials::Generic);
         worker.set_ready();
         assert!(worker.retire());
         let bind = worker.apply_bind(&claim("t1"), None, Moment::now());

@@ -68,9 +68,7 @@ impl Identity {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut trusted = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(roots.as_bytes()) {
-            trusted
-                .add(root.map_err(TlsError::RootsNotPem)?)
-                .map_err(TlsError::Roots)?;
+            trusted.add(root.map_err(TlsError::RootsNotPem)?).map_err(TlsError::Roots)?;
         }
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), Arc::clone(&provider))
@@ -98,23 +96,14 @@ mod tests {
     fn every_identity_has_a_key_of_its_own() {
         let (a, b) = (Identity::generate().unwrap(), Identity::generate().unwrap());
         assert_ne!(a.fingerprint, b.fingerprint);
-        assert_eq!(
-            Fingerprint::of_certificate(&a.certificate).unwrap(),
-            a.fingerprint
-        );
+        assert_eq!(Fingerprint::of_certificate(&a.certificate).unwrap(), a.fingerprint);
     }
 
     #[test]
     fn a_link_without_a_ca_is_refused() {
         let identity = Identity::generate().unwrap();
-        assert!(matches!(
-            identity.server_config(""),
-            Err(TlsError::Verifier(_))
-        ));
+        assert!(matches!(identity.server_config(""), Err(TlsError::Verifier(_))));
         let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
-        assert!(matches!(
-            identity.server_config(broken),
-            Err(TlsError::RootsNotPem(_))
-        ));
+        assert!(matches!(identity.server_config(broken), Err(TlsError::RootsNotPem(_))));
     }
 }

@@ -44,35 +44,19 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// A client of the server behind the host's `socket`.
     pub(crate) fn new(socket: PathBuf, transport: Transport) -> Self {
-        let Transport::Http {
-            port,
-            path,
-            ready_path,
-        } = transport;
+        let Transport::Http { port, path, ready_path } = transport;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_FOR)
             .pool_max_idle_per_host(KEEP_AT_MOST)
             .set_host(false)
-            .build(Connector {
-                socket: socket.into(),
-            });
-        Self {
-            client,
-            port,
-            path,
-            ready_path,
-            host: host(port),
-        }
+            .build(Connector { socket: socket.into() });
+        Self { client, port, path, ready_path, host: host(port) }
     }
 
     /// The server's URL for a forwarded path: `rest` is empty or starts with `/`.
     pub(crate) fn url(&self, rest: &str, query: Option<&str>) -> Result<Uri, InvalidUri> {
-        let path = if rest.is_empty() {
-            &self.path
-        } else {
-            self.path.trim_end_matches('/')
-        };
+        let path = if rest.is_empty() { &self.path } else { self.path.trim_end_matches('/') };
         let (mark, query) = query.map_or(("", ""), |query| ("?", query));
         format!("http://127.0.0.1:{}{path}{rest}{mark}{query}", self.port).parse()
     }
@@ -83,9 +67,7 @@ impl Upstream {
         &self,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Error> {
-        request
-            .headers_mut()
-            .insert(header::HOST, self.host.clone());
+        request.headers_mut().insert(header::HOST, self.host.clone());
         self.client.request(request).await
     }
 
@@ -141,11 +123,7 @@ mod tests {
     use super::*;
 
     fn upstream(path: &str) -> Upstream {
-        let transport = Transport::Http {
-            port: 8000,
-            path: path.into(),
-            ready_path: None,
-        };
+        let transport = Transport::Http { port: 8000, path: path.into(), ready_path: None };
         Upstream::new("/nowhere".into(), transport)
     }
 
@@ -153,30 +131,10 @@ mod tests {
     async fn a_forwarded_path_is_appended_as_it_is() {
         for (server, rest, query, expected) in [
             ("/mcp", "", None, "http://127.0.0.1:8000/mcp"),
-            (
-                "/mcp",
-                "/x",
-                Some("a=b?c"),
-                "http://127.0.0.1:8000/mcp/x?a=b?c",
-            ),
-            (
-                "/mcp",
-                "/../v1/bind",
-                None,
-                "http://127.0.0.1:8000/mcp/../v1/bind",
-            ),
-            (
-                "/mcp",
-                "//evil.example/",
-                None,
-                "http://127.0.0.1:8000/mcp//evil.example/",
-            ),
-            (
-                "/mcp",
-                "/@evil.example",
-                None,
-                "http://127.0.0.1:8000/mcp/@evil.example",
-            ),
+            ("/mcp", "/x", Some("a=b?c"), "http://127.0.0.1:8000/mcp/x?a=b?c"),
+            ("/mcp", "/../v1/bind", None, "http://127.0.0.1:8000/mcp/../v1/bind"),
+            ("/mcp", "//evil.example/", None, "http://127.0.0.1:8000/mcp//evil.example/"),
+            ("/mcp", "/@evil.example", None, "http://127.0.0.1:8000/mcp/@evil.example"),
             ("/", "/x", None, "http://127.0.0.1:8000/x"),
             ("/", "", None, "http://127.0.0.1:8000/"),
         ] {

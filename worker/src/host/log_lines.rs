@@ -36,9 +36,7 @@ async fn next_line(output: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Optio
         }
         is_empty = false;
         let end = available.iter().position(|&byte| byte == b'\n');
-        let text = available
-            .get(..end.unwrap_or(available.len()))
-            .unwrap_or_default();
+        let text = available.get(..end.unwrap_or(available.len())).unwrap_or_default();
         let room = MAX_LINE_BYTES.saturating_sub(line.len());
         line.extend_from_slice(text.get(..room).unwrap_or(text));
         let used = text.len() + usize::from(end.is_some());
@@ -64,10 +62,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_split_and_an_unfinished_last_one_is_kept() {
-        assert_eq!(
-            lines(b"a\n\nb").await,
-            [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]
-        );
+        assert_eq!(lines(b"a\n\nb").await, [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
         assert_eq!(lines(b"a\n").await, [b"a".to_vec()]);
         assert!(lines(b"").await.is_empty());
     }

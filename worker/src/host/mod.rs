@@ -8,18 +8,24 @@
 mod lifeline;
 mod log_lines;
 mod pipe;
+mod place;
 mod reap;
 mod server_process;
 
 use self::{
     lifeline::{Lifeline, LifelineError},
     pipe::Piping,
+    place::{Home, PlaceError},
     server_process::{ServerProcess, SpawnError},
 };
-use crate::listen::{self, ListenError};
+use crate::{
+    chain::Chain,
+    listen::{self, ListenError},
+};
 use patchbay_core::{
-    boot::{HostBoot, LifelineEvent},
+    boot::{HostBoot, LifelineCommand, LifelineEvent},
     class::Transport,
+    quilt::PlacedFile,
 };
 use std::{io, net::Ipv4Addr, time::Duration};
 use tokio::{
@@ -49,6 +55,8 @@ pub(crate) enum HostError {
         #[source]
         source: io::Error,
     },
+    #[error("the MCP server's files are not in place")]
+    Place(#[from] PlaceError),
     #[error("the MCP server did not start")]
     Spawn(#[from] SpawnError),
 }
@@ -62,18 +70,8 @@ enum End {
 
 /// Runs the host until its server, its agent or its supervisor ends it.
 pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
-    let HostBoot {
-        command,
-        env,
-        workdir,
-        server,
-        control,
-        transport,
-        proxy_port,
-    } = boot;
-    let Transport::Http {
-        port: server_port, ..
-    } = transport;
+    let HostBoot { command, env, files, workdir, server, control, transport, proxy_port } = boot;
+    let Transport::Http { port: server_port, .. } = transport;
 
     let mut terminate = signal(SignalKind::terminate()).map_err(HostError::Signals)?;
     // the agent takes the first connection for the lifeline, so nothing of the server may run
@@ -85,19 +83,29 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
     let agent_side = listen::unix(&server)?;
     let proxy_side = TcpListener::bind((Ipv4Addr::LOCALHOST, proxy_port))
         .await
-        .map_err(|source| HostError::ProxyPort {
-            port: proxy_port,
-            source,
-        })?;
+        .map_err(|source| HostError::ProxyPort { port: proxy_port, source })?;
+    place::before_start(&files)?;
+    let home = env.get("HOME").and_then(|home| {
+        Home::open(home.as_ref())
+            .inspect_err(|error| tracing::warn!(error = %Chain(error), "no file can be placed"))
+            .ok()
+    });
     let mut process = ServerProcess::spawn(&command, &env, &workdir)?;
     let piping = Piping::new();
     tokio::spawn(piping.clone().serve_agent(agent_side, server_port));
     tokio::spawn(piping.clone().serve_proxy(proxy_side, control));
 
-    let end = tokio::select! {
-        code = process.exited() => End::ServerExited(code),
-        () = lifeline.closed() => End::AgentGone,
-        _ = terminate.recv() => End::Terminated,
+    let end = loop {
+        tokio::select! {
+            code = process.exited() => break End::ServerExited(code),
+            command = lifeline.next() => match command {
+                Some(LifelineCommand::Place(files)) => {
+                    lifeline.report(&place_in(home.as_ref(), &files)).await;
+                }
+                None => break End::AgentGone,
+            },
+            _ = terminate.recv() => break End::Terminated,
+        }
     };
     match end {
         End::ServerExited(code) => {
@@ -118,4 +126,17 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
     }
     process.finish_logs(FLUSH_LIMIT).await;
     Ok(())
+}
+
+/// Places files in HOME, if the MCP server has one, and says how that went.
+fn place_in(home: Option<&Home>, files: &[PlacedFile]) -> LifelineEvent {
+    let placed = home.ok_or(PlaceError::NoHome).and_then(|home| home.place(files));
+    match placed {
+        Ok(()) => LifelineEvent::Placed,
+        Err(error) => {
+            let why = Chain(&error).to_string();
+            tracing::warn!(why, "files of the agent are not in place");
+            LifelineEvent::NotPlaced(why)
+        }
+    }
 }

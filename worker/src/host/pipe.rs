@@ -24,10 +24,7 @@ pub(crate) struct Piping {
 
 impl Piping {
     pub(crate) fn new() -> Self {
-        Self {
-            pipes: TaskTracker::new(),
-            closing: CancellationToken::new(),
-        }
+        Self { pipes: TaskTracker::new(), closing: CancellationToken::new() }
     }
 
     /// Joins each connection of the agent to a new one to the MCP server on `port`. One that the

@@ -82,11 +82,7 @@ impl ServerProcess {
             logs.spawn(log_lines::log(receiver(output.into())?, "stderr"));
         }
         // the handle is dropped unwaited: `reap` collects the child, the only one who may
-        Ok(Self {
-            pid: Pid::from_child(&child),
-            child_ended,
-            logs,
-        })
+        Ok(Self { pid: Pid::from_child(&child), child_ended, logs })
     }
 
     /// Waits for the server's end: its exit code, or the negative number of the signal that ended
@@ -157,9 +153,8 @@ mod tests {
         // the orphan outlives its parent, becomes a child of this process, and is collected too
         let pid_file = tempfile::NamedTempFile::new().unwrap();
         let path = pid_file.path().display();
-        let mut server = shell(&format!(
-            "(sh -c 'echo $$ > {path}; exec sleep 1000' &) ; sleep 1000"
-        ));
+        let mut server =
+            shell(&format!("(sh -c 'echo $$ > {path}; exec sleep 1000' &) ; sleep 1000"));
         let orphan = loop {
             let text = std::fs::read_to_string(pid_file.path()).unwrap();
             if let Some(pid) = text.strip_suffix('\n').and_then(|pid| pid.parse().ok()) {

@@ -53,10 +53,7 @@ impl Authority {
         params.subject_alt_names = vec![SanType::URI(role.uri().try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        Credential {
-            certificate: certificate.der().clone(),
-            key: key.serialize_der(),
-        }
+        Credential { certificate: certificate.der().clone(), key: key.serialize_der() }
     }
 }
 
@@ -85,10 +82,7 @@ pub(crate) async fn tls(
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned {
-            fingerprint,
-            provider,
-        }));
+        .with_custom_certificate_verifier(Arc::new(Pinned { fingerprint, provider }));
     let mut config = match credential {
         Some(Credential { certificate, key }) => config
             .with_client_auth_cert(vec![certificate], PrivatePkcs8KeyDer::from(key).into())
@@ -98,10 +92,7 @@ pub(crate) async fn tls(
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = UnixStream::connect(link).await.unwrap();
     let name = ServerName::try_from("patchbay-worker").unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap()
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
 impl Client {
@@ -125,12 +116,7 @@ impl Client {
         &self,
         request: Request<impl Into<Bytes>>,
     ) -> hyper::Result<Response<Incoming>> {
-        within(
-            self.sender
-                .clone()
-                .send_request(request.map(|body| Full::new(body.into()))),
-        )
-        .await
+        within(self.sender.clone().send_request(request.map(|body| Full::new(body.into())))).await
     }
 
     /// Returns once the worker has closed this connection.
@@ -145,11 +131,8 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> (StatusCode, serde_json::Value) {
-        let request = Request::builder()
-            .method(method)
-            .uri(url(path))
-            .body(Bytes::from(body))
-            .unwrap();
+        let request =
+            Request::builder().method(method).uri(url(path)).body(Bytes::from(body)).unwrap();
         let response = self.send(request).await.unwrap();
         let status = response.status();
         let body = body_of(response).await;
@@ -158,22 +141,19 @@ impl Client {
 
     /// Binds a tenant.
     pub(crate) async fn bind(&self, tenant: &str, epoch: u64) -> (StatusCode, serde_json::Value) {
-        let bind = BindRequest {
-            tenant: TenantUid::parse(tenant).unwrap(),
-            epoch: Epoch(epoch),
-            grant: Grant {
-                credential: Digest::of(b"credential"),
-                expires_at: None,
-                catalog: Some(CatalogGrant {
-                    origin: "https://catalog.example".into(),
-                    registry: "https://registry.example".into(),
-                    bearer: BEARER.into(),
-                }),
-                aws: None,
-            },
-        };
-        self.control(Method::POST, "/v1/bind", serde_json::to_vec(&bind).unwrap())
-            .await
+        self.bind_with(tenant, epoch, grant()).await
+    }
+
+    /// Binds a tenant with this grant.
+    pub(crate) async fn bind_with(
+        &self,
+        tenant: &str,
+        epoch: u64,
+        grant: Grant,
+    ) -> (StatusCode, serde_json::Value) {
+        let bind =
+            BindRequest { tenant: TenantUid::parse(tenant).unwrap(), epoch: Epoch(epoch), grant };
+        self.control(Method::POST, "/v1/bind", serde_json::to_vec(&bind).unwrap()).await
     }
 
     /// Sends a request for tenant `t1` and epoch 1 to the MCP server's `path`.
@@ -183,8 +163,21 @@ impl Client {
         path: &str,
         body: &str,
     ) -> hyper::Result<Response<Incoming>> {
-        self.send(forwarded(method, path).body(body.to_owned()).unwrap())
-            .await
+        self.send(forwarded(method, path).body(body.to_owned()).unwrap()).await
+    }
+}
+
+/// A grant for a catalog that is nowhere.
+pub(crate) fn grant() -> Grant {
+    Grant {
+        credential: Digest::of(b"credential"),
+        expires_at: None,
+        catalog: Some(CatalogGrant {
+            origin: "https://catalog.example".into(),
+            registry: "https://registry.example".into(),
+            bearer: BEARER.into(),
+        }),
+        aws: None,
     }
 }
 
@@ -202,10 +195,7 @@ pub(crate) fn url(path: &str) -> String {
 }
 
 pub(crate) async fn body_of(response: Response<Incoming>) -> Bytes {
-    within(response.into_body().collect())
-        .await
-        .unwrap()
-        .to_bytes()
+    within(response.into_body().collect()).await.unwrap().to_bytes()
 }
 
 /// Accepts exactly one key, whatever its certificate says.
@@ -253,8 +243,6 @@ impl ServerCertVerifier for Pinned {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -25,15 +25,9 @@ fn signal(child: &Child, signal: Signal) {
 /// Sends a request that a leaving worker must refuse in a way that allows a replay.
 async fn is_refused_unread(client: &Client) {
     // more than a stream's window: the rest of it can only be sent if the worker reads
-    let request = forwarded(Method::POST, "/echo")
-        .body("x".repeat(200_000))
-        .unwrap();
+    let request = forwarded(Method::POST, "/echo").body("x".repeat(200_000)).unwrap();
     let error = client.send(request).await.unwrap_err();
-    let reason = error
-        .source()
-        .and_then(|it| it.downcast_ref::<h2::Error>())
-        .unwrap()
-        .reason();
+    let reason = error.source().and_then(|it| it.downcast_ref::<h2::Error>()).unwrap().reason();
     assert_eq!(reason, Some(h2::Reason::REFUSED_STREAM));
 }
 
@@ -55,17 +49,9 @@ async fn leaves_in_order(leave: impl AsyncFnOnce(&Worker)) -> Farewell {
     operator.closed().await;
     is_refused_unread(&worker.connect(Role::Gateway).await).await;
     let operator = worker.connect(Role::Operator).await;
-    let (_, status) = operator
-        .control(Method::GET, "/v1/status", Vec::new())
-        .await;
-    assert_eq!(
-        (&status["phase"], &status["inFlight"]),
-        (&json!("leaving"), &json!(1))
-    );
-    assert_eq!(
-        worker.witness.seen().await,
-        ["GET /mcp/stream", "POST /mcp/slow"]
-    );
+    let (_, status) = operator.control(Method::GET, "/v1/status", Vec::new()).await;
+    assert_eq!((&status["phase"], &status["inFlight"]), (&json!("leaving"), &json!(1)));
+    assert_eq!(worker.witness.seen().await, ["GET /mcp/stream", "POST /mcp/slow"]);
 
     worker.witness.release().await;
     let response = call.await.unwrap().unwrap();
@@ -80,9 +66,7 @@ async fn leaves_in_order(leave: impl AsyncFnOnce(&Worker)) -> Farewell {
 async fn a_drained_worker_finishes_its_call_and_refuses_new_ones_unread() {
     let farewell = leaves_in_order(async |worker| {
         let operator = worker.connect(Role::Operator).await;
-        let (status, _) = operator
-            .control(Method::POST, "/v1/drain", Vec::new())
-            .await;
+        let (status, _) = operator.control(Method::POST, "/v1/drain", Vec::new()).await;
         assert_eq!(status, StatusCode::ACCEPTED);
     })
     .await;
@@ -98,10 +82,7 @@ async fn sigterm_drains_too() {
 
 #[tokio::test]
 async fn an_idle_worker_leaves_although_a_stream_is_open() {
-    let options = Options {
-        idle_timeout_seconds: 1,
-        ..Options::default()
-    };
+    let options = Options { idle_timeout_seconds: 3, ..Options::default() };
     let worker = Worker::ready(options).await;
     let gateway = worker.bound().await;
     let mut stream = gateway.call(Method::GET, "/stream", "").await.unwrap();
@@ -114,24 +95,16 @@ async fn an_idle_worker_leaves_although_a_stream_is_open() {
 
 #[tokio::test]
 async fn a_call_that_runs_longer_than_the_idle_timeout_keeps_the_worker() {
-    let options = Options {
-        idle_timeout_seconds: 1,
-        ..Options::default()
-    };
+    let options = Options { idle_timeout_seconds: 3, ..Options::default() };
     let worker = Worker::ready(options).await;
     let gateway = worker.bound().await;
     let call = tokio::spawn(async move { gateway.call(Method::POST, "/slow", "").await });
     worker.witness.saw("POST /mcp/slow").await;
     // the passing of time is what is tested here
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(Duration::from_millis(4500)).await;
     let operator = worker.connect(Role::Operator).await;
-    let (_, status) = operator
-        .control(Method::GET, "/v1/status", Vec::new())
-        .await;
-    assert_eq!(
-        (&status["phase"], &status["inFlight"]),
-        (&json!("bound"), &json!(1))
-    );
+    let (_, status) = operator.control(Method::GET, "/v1/status", Vec::new()).await;
+    assert_eq!((&status["phase"], &status["inFlight"]), (&json!("bound"), &json!(1)));
     worker.witness.release().await;
     assert_eq!(body_of(call.await.unwrap().unwrap()).await, "done");
     assert_eq!(worker.ended().await.0.reason, LeaveReason::Idle);
@@ -139,10 +112,7 @@ async fn a_call_that_runs_longer_than_the_idle_timeout_keeps_the_worker() {
 
 #[tokio::test]
 async fn a_call_that_does_not_end_is_cut_when_the_drain_time_is_over() {
-    let options = Options {
-        drain_seconds: 1,
-        ..Options::default()
-    };
+    let options = Options { drain_seconds: 1, ..Options::default() };
     let worker = Worker::ready(options).await;
     let gateway = worker.bound().await;
     let call = tokio::spawn(async move { gateway.call(Method::POST, "/hang", "").await });
@@ -159,16 +129,12 @@ async fn only_an_anonymous_worker_is_retired() {
     let worker = Worker::ready(Options::default()).await;
     let operator = worker.connect(Role::Operator).await;
     let _gateway = worker.bound().await;
-    let (status, _) = operator
-        .control(Method::POST, "/v1/retire", Vec::new())
-        .await;
+    let (status, _) = operator.control(Method::POST, "/v1/retire", Vec::new()).await;
     assert_eq!(status, StatusCode::CONFLICT);
 
     let worker = Worker::ready(Options::default()).await;
     let operator = worker.connect(Role::Operator).await;
-    let (status, _) = operator
-        .control(Method::POST, "/v1/retire", Vec::new())
-        .await;
+    let (status, _) = operator.control(Method::POST, "/v1/retire", Vec::new()).await;
     assert_eq!(status, StatusCode::ACCEPTED);
     let (farewell, agent, _) = worker.ended().await;
     assert_eq!(farewell.reason, LeaveReason::Retired);
@@ -183,10 +149,7 @@ async fn the_end_of_the_server_is_told_with_its_exit_code() {
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     let (farewell, agent, host) = worker.ended().await;
     assert_eq!(farewell.reason, LeaveReason::ServerExited);
-    assert_eq!(
-        farewell.detail.unwrap(),
-        "the MCP server ended with exit code 7"
-    );
+    assert_eq!(farewell.detail.unwrap(), "the MCP server ended with exit code 7");
     assert!(!agent.success() && host.success());
 }
 
@@ -211,17 +174,10 @@ async fn the_end_of_the_agent_is_the_end_of_the_server() {
 #[tokio::test]
 async fn a_server_that_never_answers_is_bound_to_nobody_and_given_up() {
     let command = ["/bin/sleep", "1000"].map(str::to_owned).to_vec();
-    let mut worker = Worker::start(Options {
-        command,
-        start_seconds: 1,
-        ..Options::default()
-    })
-    .await;
+    let mut worker =
+        Worker::start(Options { command, start_seconds: 1, ..Options::default() }).await;
     let gateway = worker.connect(Role::Gateway).await;
-    let warming = (
-        StatusCode::SERVICE_UNAVAILABLE,
-        json!({"reason": "warming"}),
-    );
+    let warming = (StatusCode::SERVICE_UNAVAILABLE, json!({"reason": "warming"}));
     assert_eq!(gateway.bind("t1", 1).await, warming);
     let ReportLine::Farewell(farewell) = worker.report().await else {
         panic!("a worker without server is not ready");

@@ -13,8 +13,10 @@
 )]
 
 mod client;
+mod doubles;
 mod leaving;
 mod mcp_server;
+mod relaying;
 mod serving;
 mod standalone;
 mod worker;
@@ -24,7 +26,5 @@ use std::time::Duration;
 /// Bounds a step that waits for an event, so that a missing event fails the test instead of hanging
 /// it.
 async fn within<T>(step: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), step)
-        .await
-        .expect("the awaited event came")
+    tokio::time::timeout(Duration::from_secs(30), step).await.expect("the awaited event came")
 }

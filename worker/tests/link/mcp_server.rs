@@ -31,14 +31,8 @@ struct Seen {
 #[test]
 #[ignore = "the MCP server of the other tests, which the host runs"]
 fn mcp_server() {
-    let port = std::env::var(PORT)
-        .expect("the host sets the port")
-        .parse()
-        .unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let port = std::env::var(PORT).expect("the host sets the port").parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(serve(port));
 }
 
@@ -62,10 +56,7 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     if let Some(event) = path.strip_prefix("/test/wait-for/") {
         let event = event.replacen('/', " /", 1);
         let mut events = seen.events.subscribe();
-        events
-            .wait_for(|events| events.contains(&event))
-            .await
-            .unwrap();
+        events.wait_for(|events| events.contains(&event)).await.unwrap();
         return Ok(text(""));
     }
     match path.as_str() {
@@ -82,11 +73,7 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
         "/mcp/hang" => std::future::pending().await,
         "/mcp/exit" => std::process::exit(7),
         "/mcp/slow" => {
-            seen.is_released
-                .subscribe()
-                .wait_for(|is_released| *is_released)
-                .await
-                .unwrap();
+            seen.is_released.subscribe().wait_for(|is_released| *is_released).await.unwrap();
             text("done")
         }
         "/mcp/stream" => return Ok(stream(closed)),
@@ -113,12 +100,8 @@ async fn echo(request: Request<Incoming>) -> Response<Body> {
         "length": body.len(),
     });
     let mut response = text(seen.to_string());
-    response
-        .headers_mut()
-        .insert("mcp-session-id", "session".parse().unwrap());
-    response
-        .headers_mut()
-        .insert("keep-alive", "timeout=5".parse().unwrap());
+    response.headers_mut().insert("mcp-session-id", "session".parse().unwrap());
+    response.headers_mut().insert("keep-alive", "timeout=5".parse().unwrap());
     response
 }
 
@@ -134,9 +117,7 @@ fn stream(closed: NoteClosed) -> Response<Body> {
         frame
     });
     let mut response = Response::new(UnsyncBoxBody::new(body));
-    response
-        .headers_mut()
-        .insert("content-type", "text/event-stream".parse().unwrap());
+    response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
     response
 }
 
@@ -147,9 +128,7 @@ async fn trailers() -> Response<Body> {
     trailers.insert("x-checksum", "1".parse().unwrap());
     sender.send_trailers(trailers).await.unwrap();
     let mut response = Response::new(UnsyncBoxBody::new(body));
-    response
-        .headers_mut()
-        .insert("trailer", "x-checksum".parse().unwrap());
+    response.headers_mut().insert("trailer", "x-checksum".parse().unwrap());
     response
 }
 
@@ -157,7 +136,7 @@ async fn ask_proxy() -> String {
     let port: u16 = std::env::var(PROXY_PORT).unwrap().parse().unwrap();
     let mut proxy = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     proxy
-        .write_all(b"CONNECT example.com:443 HTTP/1.1\r\n\r\n")
+        .write_all(b"CONNECT example.com:443 HTTP/1.1\r\nconnection: close\r\n\r\n")
         .await
         .unwrap();
     let mut answer = String::new();
@@ -205,11 +184,7 @@ impl Witness {
 
     /// Returns once the server saw this.
     pub(crate) async fn saw(self, event: &str) {
-        self.ask(
-            Method::GET,
-            &format!("/test/wait-for/{}", event.replacen(" /", "/", 1)),
-        )
-        .await;
+        self.ask(Method::GET, &format!("/test/wait-for/{}", event.replacen(" /", "/", 1))).await;
     }
 
     /// Lets slow calls end.
@@ -221,9 +196,7 @@ impl Witness {
         within(async {
             let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
             let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                    .await
-                    .unwrap();
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
             let mut request = Request::new(Full::<Bytes>::default());
             *request.method_mut() = method;

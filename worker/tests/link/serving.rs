@@ -50,10 +50,7 @@ async fn a_bound_tenant_is_served_and_its_message_passes_whole() {
 async fn trailers_and_the_first_event_of_an_open_stream_pass_at_once() {
     let worker = Worker::ready(Options::default()).await;
     let gateway = worker.bound().await;
-    let request = forwarded(Method::POST, "/trailers")
-        .header("te", "trailers")
-        .body("")
-        .unwrap();
+    let request = forwarded(Method::POST, "/trailers").header("te", "trailers").body("").unwrap();
     let response = gateway.send(request).await.unwrap();
     let body = within(response.into_body().collect()).await.unwrap();
     assert_eq!(body.trailers().unwrap()["x-checksum"], "1");
@@ -88,10 +85,7 @@ async fn another_tenant_or_epoch_is_refused_and_the_server_sees_no_byte_of_it() 
     misdirected("t2", "1").await;
     misdirected("t1", "2").await;
     let nobody = Request::post(url("/mcp-server/echo")).body("").unwrap();
-    assert_eq!(
-        gateway.send(nobody).await.unwrap().status(),
-        StatusCode::MISDIRECTED_REQUEST
-    );
+    assert_eq!(gateway.send(nobody).await.unwrap().status(), StatusCode::MISDIRECTED_REQUEST);
     assert_eq!(worker.witness.seen().await, [""; 0]);
 
     let response = gateway.call(Method::POST, "/echo", "").await.unwrap();
@@ -104,11 +98,9 @@ async fn a_role_opens_its_own_paths_alone() {
     let worker = Worker::ready(Options::default()).await;
     let gateway = worker.connect(Role::Gateway).await;
     let operator = worker.connect(Role::Operator).await;
-    for (method, path) in [
-        (Method::GET, "/v1/status"),
-        (Method::POST, "/v1/drain"),
-        (Method::POST, "/v1/retire"),
-    ] {
+    for (method, path) in
+        [(Method::GET, "/v1/status"), (Method::POST, "/v1/drain"), (Method::POST, "/v1/retire")]
+    {
         let (status, _) = gateway.control(method, path, Vec::new()).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
     }
@@ -118,9 +110,7 @@ async fn a_role_opens_its_own_paths_alone() {
     let (status, _) = gateway.control(Method::POST, "/v1/other", Vec::new()).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 
-    let (status, body) = operator
-        .control(Method::GET, "/v1/status", Vec::new())
-        .await;
+    let (status, body) = operator.control(Method::GET, "/v1/status", Vec::new()).await;
     let anonymous = json!({"phase": "anonymous", "inFlight": 0});
     assert_eq!((status, body), (StatusCode::OK, anonymous));
 }
@@ -132,11 +122,7 @@ async fn a_forwarded_path_never_becomes_a_control_path() {
     for rest in ["/../v1/bind", "/%2e%2e/v1/bind", "//v1/bind"] {
         let response = gateway.call(Method::POST, rest, "{}").await.unwrap();
         let seen: serde_json::Value = serde_json::from_slice(&body_of(response).await).unwrap();
-        assert_eq!(
-            seen["url"],
-            format!("/mcp{rest}"),
-            "the MCP server answered it"
-        );
+        assert_eq!(seen["url"], format!("/mcp{rest}"), "the MCP server answered it");
     }
 }
 
@@ -147,10 +133,7 @@ async fn both_processes_closed_themselves_before_they_began() {
         // non-dumpable cannot be seen by a privileged test; the core limit is set in the same step
         let pid = process.id().unwrap();
         let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-        let core = limits
-            .lines()
-            .find(|line| line.starts_with("Max core file size"))
-            .unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
         let words: Vec<_> = core.split_whitespace().collect();
         assert_eq!(words[4..6], ["0", "0"], "{core}");
     }
@@ -163,9 +146,7 @@ async fn a_bind_that_is_too_long_or_no_bind_changes_nothing() {
     let long = vec![b' '; MAX_BIND_BYTES + 1];
     let (status, _) = gateway.control(Method::POST, "/v1/bind", long).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-    let (status, _) = gateway
-        .control(Method::POST, "/v1/bind", b"{}".to_vec())
-        .await;
+    let (status, _) = gateway.control(Method::POST, "/v1/bind", b"{}".to_vec()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(gateway.bind("t2", 1).await.0, StatusCode::OK);
 }
@@ -208,8 +189,5 @@ async fn the_servers_way_out_is_answered_by_the_agent() {
     let gateway = worker.bound().await;
     let response = gateway.call(Method::POST, "/proxy", "").await.unwrap();
     let answer = body_of(response).await;
-    assert!(
-        answer.starts_with(b"HTTP/1.1 403 Forbidden\r\n"),
-        "{answer:?}"
-    );
+    assert!(answer.starts_with(b"HTTP/1.1 403 Forbidden\r\n"), "{answer:?}");
 }

@@ -18,10 +18,7 @@ fn a_boot_document_that_cannot_be_used_is_refused_in_words() {
         assert!(words.contains("unknown field `comand`"), "{words}");
         let output = run(&[part, "--boot-fd", "77"]);
         let words = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            words.contains("descriptor 77 cannot be read: it is not open"),
-            "{words}"
-        );
+        assert!(words.contains("descriptor 77 cannot be read: it is not open"), "{words}");
         assert!(!run(&[part]).status.success());
     }
 }
@@ -43,9 +40,6 @@ fn a_program_is_entered_with_its_limits_in_its_control_group() {
         "echo $$ $(ulimit -n) $(ulimit -c); exit 3",
     ]);
     let pid = std::fs::read_to_string(group.path()).unwrap();
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        format!("{pid} 77 0\n")
-    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{pid} 77 0\n"));
     assert_eq!(output.status.code(), Some(3));
 }

@@ -7,17 +7,18 @@ use crate::{
     within,
 };
 use patchbay_core::{
-    boot::{AgentBoot, HostBoot, Listen, Report, ReportLine},
+    boot::{AgentBoot, HostBoot, Listen, RelayBoot, Report, ReportLine},
     class::{Profile, Transport},
     id::ClassName,
     link::Farewell,
     pin::{Fingerprint, Role},
+    quilt::PlacedFile,
 };
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     os::{fd::OwnedFd, unix::net::UnixListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
 use tokio::{
@@ -36,17 +37,15 @@ pub(crate) struct Options {
     pub(crate) idle_timeout_seconds: u64,
     pub(crate) drain_seconds: u64,
     pub(crate) start_seconds: u64,
+    pub(crate) profile: Profile,
+    pub(crate) relay: RelayBoot,
+    pub(crate) files: Vec<PlacedFile>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let this = std::env::current_exe().unwrap();
-        let arguments = [
-            "--exact",
-            "mcp_server::mcp_server",
-            "--ignored",
-            "--nocapture",
-        ];
+        let arguments = ["--exact", "mcp_server::mcp_server", "--ignored", "--nocapture"];
         Self {
             command: std::iter::once(this.to_str().unwrap())
                 .chain(arguments)
@@ -55,6 +54,9 @@ impl Default for Options {
             idle_timeout_seconds: 600,
             drain_seconds: 20,
             start_seconds: 30,
+            profile: Profile::Generic,
+            relay: RelayBoot::default(),
+            files: Vec::new(),
         }
     }
 }
@@ -65,6 +67,8 @@ pub(crate) struct Worker {
     pub(crate) host: Child,
     pub(crate) authority: Authority,
     pub(crate) witness: Witness,
+    pub(crate) proxy_port: u16,
+    home: PathBuf,
     fingerprint: Fingerprint,
     reports: Lines<BufReader<ChildStdout>>,
     directory: tempfile::TempDir,
@@ -74,12 +78,7 @@ impl Worker {
     /// A worker that waits for its first bind.
     pub(crate) async fn ready(options: Options) -> Self {
         let mut worker = Self::start(options).await;
-        assert_eq!(
-            worker.report().await,
-            ReportLine::Ready,
-            "{}",
-            worker.logs()
-        );
+        assert_eq!(worker.report().await, ReportLine::Ready, "{}", worker.logs());
         worker
     }
 
@@ -87,19 +86,20 @@ impl Worker {
     pub(crate) async fn start(options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
+        let home = path("home");
+        fs::create_dir(&home).unwrap();
         let authority = Authority::new();
         let (port, proxy_port) = (free_port(), free_port());
-        let transport = Transport::Http {
-            port,
-            path: "/mcp".into(),
-            ready_path: Some("/test/ready".into()),
-        };
+        let transport =
+            Transport::Http { port, path: "/mcp".into(), ready_path: Some("/test/ready".into()) };
         let host = HostBoot {
             command: options.command,
             env: BTreeMap::from([
                 (PORT.into(), port.to_string()),
                 (PROXY_PORT.into(), proxy_port.to_string()),
+                ("HOME".into(), home.to_str().unwrap().into()),
             ]),
+            files: options.files,
             workdir: "/".into(),
             server: Listen::Path(path("server")),
             control: path("control"),
@@ -114,7 +114,9 @@ impl Worker {
             report: Report::Fd(1),
             roots: authority.pem(),
             transport,
-            profile: Profile::Generic,
+            profile: options.profile,
+            home: home.clone(),
+            relay: options.relay,
             idle_timeout_seconds: options.idle_timeout_seconds,
             max_age_seconds: None,
             drain_seconds: options.drain_seconds,
@@ -127,15 +129,12 @@ impl Worker {
             panic!("an agent's first words are its key");
         };
         let witness = Witness { port };
-        Self {
-            agent,
-            host,
-            authority,
-            witness,
-            fingerprint,
-            reports,
-            directory,
-        }
+        Self { agent, host, authority, witness, proxy_port, home, fingerprint, reports, directory }
+    }
+
+    /// The MCP server's HOME.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
     }
 
     /// A connection with this role.
@@ -171,10 +170,7 @@ impl Worker {
         let agent = within(self.agent.wait()).await.unwrap();
         let host = within(self.host.wait()).await.unwrap();
         let logs = self.logs();
-        assert!(
-            logs.contains("serving on port") || !agent.success(),
-            "{logs}"
-        );
+        assert!(logs.contains("serving on port") || !agent.success(), "{logs}");
         assert!(!logs.contains(BEARER), "{logs}");
         (farewell, agent, host)
     }
@@ -186,10 +182,7 @@ impl Worker {
 }
 
 async fn next_report(reports: &mut Lines<BufReader<ChildStdout>>) -> ReportLine {
-    let line = within(reports.next_line())
-        .await
-        .unwrap()
-        .expect("the agent said something");
+    let line = within(reports.next_line()).await.unwrap().expect("the agent said something");
     serde_json::from_str(&line).unwrap()
 }
 
@@ -201,10 +194,7 @@ async fn spawn_host(boot: &HostBoot, directory: &Path) -> Child {
         .spawn()
         .unwrap();
     let mut stdin = host.stdin.take().unwrap();
-    stdin
-        .write_all(&serde_json::to_vec(boot).unwrap())
-        .await
-        .unwrap();
+    stdin.write_all(&serde_json::to_vec(boot).unwrap()).await.unwrap();
     host
 }
 
@@ -213,11 +203,7 @@ fn spawn_agent(boot: &AgentBoot, directory: &Path) -> Child {
     fs::write(&boot_file, serde_json::to_vec(boot).unwrap()).unwrap();
     let link = UnixListener::bind(directory.join("link")).unwrap();
     Command::new(PROGRAM)
-        .args([
-            "agent".as_ref(),
-            "--boot-file".as_ref(),
-            boot_file.as_os_str(),
-        ])
+        .args(["agent".as_ref(), "--boot-file".as_ref(), boot_file.as_os_str()])
         .stdin(OwnedFd::from(link))
         .stdout(Stdio::piped())
         .stderr(File::create(directory.join("agent.log")).unwrap())

@@ -46,14 +46,9 @@ mod tests {
 
     fn judge(key: &str, expires_at: Option<i64>, now: i64) -> Result<Identity, AuthnError> {
         let provider = api_keys("p", &["c"], &["k1", "k2"]);
-        let Method::ApiKeys(mut keys) = provider.method;
+        let Method::ApiKeys(mut keys) = provider.method else { panic!() };
         keys.keys[0].expires_at = expires_at.map(|s| Timestamp::from_second(s).unwrap());
-        verify(
-            key,
-            &provider.name,
-            &keys,
-            Timestamp::from_second(now).unwrap(),
-        )
+        verify(key, &provider.name, &keys, Timestamp::from_second(now).unwrap())
     }
 
     #[test]
@@ -66,28 +61,15 @@ mod tests {
 
     #[test]
     fn a_key_with_another_secret_or_id_is_invalid() {
-        for bad in [
-            "pb_k1_Secret",
-            "pb_k1_",
-            "pb_k3_secret",
-            "pb_k2_secre",
-            "pb_",
-            "",
-        ] {
+        for bad in ["pb_k1_Secret", "pb_k1_", "pb_k3_secret", "pb_k2_secre", "pb_", ""] {
             assert_eq!(judge(bad, None, 0), Err(AuthnError::Invalid), "{bad}");
         }
     }
 
     #[test]
     fn an_expired_key_says_so_only_to_its_holder() {
-        assert_eq!(
-            judge("pb_k1_secret", Some(100), 100),
-            Err(AuthnError::Expired)
-        );
+        assert_eq!(judge("pb_k1_secret", Some(100), 100), Err(AuthnError::Expired));
         assert!(judge("pb_k1_secret", Some(100), 99).is_ok());
-        assert_eq!(
-            judge("pb_k1_wrong", Some(100), 100),
-            Err(AuthnError::Invalid)
-        );
+        assert_eq!(judge("pb_k1_wrong", Some(100), 100), Err(AuthnError::Invalid));
     }
 }

@@ -6,17 +6,26 @@
 
 mod api_keys;
 pub mod choose;
+mod introspection;
+mod jwks;
+mod jwt;
 pub mod presented;
 
+use crate::outbound::{Outbound, OutboundError};
+use introspection::Introspector;
 use jiff::Timestamp;
+use jwks::Jwks;
+use jwt::JwtVerifier;
 use patchbay_core::{
     digest::DigestKey,
+    id::ProviderName,
     identity::{Authenticated, Identity},
-    provider::{IdentityProvider, Method, Provisioning},
+    provider::{ApiKeys, IdentityProvider, Method, Provisioning},
     routing::Route,
 };
 use presented::Presented;
-use secrecy::ExposeSecret;
+use rustls::crypto::CryptoProvider;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Why nobody is authenticated. The texts are shown to the client: they say what to do, and nothing of
 /// the credential.
@@ -37,6 +46,20 @@ pub enum AuthnError {
     /// The credential has ended.
     #[error("the credential has expired; get a new one")]
     Expired,
+    /// The credential's time has not come.
+    #[error("the credential is not valid yet; check the clocks of its issuer and of this gateway")]
+    NotYetValid,
+    /// The credential was issued for somebody else.
+    #[error(
+        "the credential was issued for another audience; ask its issuer for one for this gateway"
+    )]
+    WrongAudience,
+    /// The credential does not say what this gateway needs to know.
+    #[error("the credential lacks a claim that is required here; ask your platform operator")]
+    MissingClaim,
+    /// The credential's provider gave no verdict: nobody can be authenticated by it now.
+    #[error("{0} cannot be reached to check the credential; try again")]
+    ProviderUnavailable(String),
 }
 
 impl AuthnError {
@@ -48,14 +71,34 @@ impl AuthnError {
             Self::NotAccepted => "credential_not_accepted",
             Self::Invalid => "invalid_credential",
             Self::Expired => "expired_credential",
+            Self::NotYetValid => "credential_not_yet_valid",
+            Self::WrongAudience => "wrong_audience",
+            Self::MissingClaim => "missing_claim",
+            Self::ProviderUnavailable(_) => "provider_unavailable",
         }
     }
 }
 
-/// Judges credentials. Holds only the key under which they are remembered.
-#[derive(Debug)]
+/// Judges credentials. Holds only the key under which they are remembered, and a verifier per provider.
 pub struct Authenticator {
     key: DigestKey,
+    verifiers: BTreeMap<ProviderName, Verifier>,
+}
+
+enum Verifier {
+    ApiKeys(ApiKeys),
+    Jwt(Box<JwtVerifier>),
+    Introspection(Box<Introspector>),
+}
+
+/// A provider whose verifier cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("identity provider `{provider}` cannot be used")]
+pub struct UnusableProvider {
+    /// The provider.
+    pub provider: ProviderName,
+    /// Why not.
+    pub source: OutboundError,
 }
 
 /// An authenticated user, and whether the provider lets a first contact make a tenant.
@@ -68,41 +111,59 @@ pub struct Admitted {
 }
 
 impl Authenticator {
-    /// An authenticator that remembers credentials under `key`.
-    pub const fn new(key: DigestKey) -> Self {
-        Self { key }
+    /// An authenticator for these providers that remembers credentials under `key`.
+    pub fn new(
+        key: DigestKey,
+        providers: &[Arc<IdentityProvider>],
+        crypto: &Arc<CryptoProvider>,
+    ) -> Result<Self, UnusableProvider> {
+        let mut verifiers = BTreeMap::new();
+        for provider in providers {
+            let verifier = verifier(provider, crypto)
+                .map_err(|source| UnusableProvider { provider: provider.name.clone(), source })?;
+            verifiers.insert(provider.name.clone(), verifier);
+        }
+        Ok(Self { key, verifiers })
     }
 
     /// Judges what was presented on a route.
-    pub fn authenticate(
+    pub async fn authenticate(
         &self,
         presented: Presented,
         route: &Route,
         now: Timestamp,
     ) -> Result<Admitted, AuthnError> {
         let provider = choose::choose(&presented, &route.providers)?;
-        let identity = verify(&presented, provider, now)?;
-        let credential = presented.into_secret();
-        let digest = self
-            .key
-            .digest("credential", credential.expose_secret().as_bytes());
-        Ok(Admitted {
-            user: Authenticated {
-                identity,
-                credential,
-                digest,
-            },
-            provisioning: provider.provisioning,
-        })
+        let digest = self.key.digest("credential", presented.secret().as_bytes());
+        let verifier = self.verifiers.get(&provider.name).ok_or(AuthnError::NotAccepted)?;
+        let identity: Identity = match verifier {
+            Verifier::ApiKeys(keys) => {
+                api_keys::verify(presented.secret(), &provider.name, keys, now)?
+            }
+            Verifier::Jwt(jwt) => jwt.verify(presented.secret(), digest, now).await?,
+            Verifier::Introspection(asked) => asked.verify(presented.secret(), digest).await?,
+        };
+        let user = Authenticated { identity, credential: presented.into_secret(), digest };
+        Ok(Admitted { user, provisioning: provider.provisioning })
     }
 }
 
-fn verify(
-    presented: &Presented,
+fn verifier(
     provider: &IdentityProvider,
-    now: Timestamp,
-) -> Result<Identity, AuthnError> {
-    match &provider.method {
-        Method::ApiKeys(keys) => api_keys::verify(presented.secret(), &provider.name, keys, now),
-    }
+    crypto: &Arc<CryptoProvider>,
+) -> Result<Verifier, OutboundError> {
+    let outbound = |ca_bundle: &Option<String>| Outbound::new(crypto.clone(), ca_bundle.as_deref());
+    Ok(match &provider.method {
+        Method::ApiKeys(keys) => Verifier::ApiKeys(keys.clone()),
+        Method::Jwt(rules) => {
+            let jwks = Jwks::new(rules.jwks.url.clone(), outbound(&rules.jwks.ca_bundle)?);
+            let verifier = JwtVerifier::new(provider.name.clone(), rules.clone(), jwks);
+            Verifier::Jwt(Box::new(verifier))
+        }
+        Method::Introspection(catalog) => {
+            let outbound = outbound(&catalog.ca_bundle)?;
+            let asked = Introspector::new(provider.name.clone(), catalog.clone(), outbound);
+            Verifier::Introspection(Box::new(asked))
+        }
+    })
 }

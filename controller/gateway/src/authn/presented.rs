@@ -16,14 +16,8 @@ pub const MAX_CREDENTIAL_BYTES: usize = 16 * 1024;
 
 /// Query parameters that carry credentials in some products; MCP forbids the first (authorization, access
 /// token usage), and the others would end up in access logs just the same.
-const QUERY_CREDENTIALS: [&str; 6] = [
-    "access_token",
-    "token",
-    "api_key",
-    "apikey",
-    "x-api-key",
-    "authorization",
-];
+const QUERY_CREDENTIALS: [&str; 6] =
+    ["access_token", "token", "api_key", "apikey", "x-api-key", "authorization"];
 
 /// The one credential of a request.
 #[derive(Debug, Clone)]
@@ -67,17 +61,11 @@ pub fn read(headers: &HeaderMap, query: Option<&str>) -> Result<Presented, Authn
         .to_str()
         .ok()
         .and_then(|text| text.split_once(' '))
-        .ok_or(AuthnError::Malformed(
-            "the Authorization header must be `Bearer TOKEN`",
-        ))?;
+        .ok_or(AuthnError::Malformed("the Authorization header must be `Bearer TOKEN`"))?;
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(AuthnError::Malformed(
-            "the Authorization scheme must be Bearer",
-        ));
+        return Err(AuthnError::Malformed("the Authorization scheme must be Bearer"));
     }
-    Ok(Presented::Bearer(token(
-        rest.trim_start_matches(' ').as_bytes(),
-    )?))
+    Ok(Presented::Bearer(token(rest.trim_start_matches(' ').as_bytes())?))
 }
 
 fn single<'a>(
@@ -109,9 +97,7 @@ fn token(bytes: &[u8]) -> Result<SecretString, AuthnError> {
 fn has_credential(query: &str) -> bool {
     query.split('&').any(|pair| {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-        QUERY_CREDENTIALS
-            .iter()
-            .any(|credential| name.eq_ignore_ascii_case(credential))
+        QUERY_CREDENTIALS.iter().any(|credential| name.eq_ignore_ascii_case(credential))
     })
 }
 
@@ -133,19 +119,14 @@ mod tests {
     #[test]
     fn an_api_key_decides_alone() {
         let both = [("authorization", "Bearer aaa"), ("x-api-key", "pb_k_bbb")];
-        let Ok(Presented::ApiKey(key)) = read_from(&both, None) else {
-            panic!()
-        };
+        let Ok(Presented::ApiKey(key)) = read_from(&both, None) else { panic!() };
         assert_eq!(key.expose_secret(), "pb_k_bbb");
     }
 
     #[test]
     fn an_invalid_api_key_header_is_not_made_good_by_a_bearer() {
         let both = [("authorization", "Bearer aaa"), ("x-api-key", "not a key")];
-        assert!(matches!(
-            read_from(&both, None),
-            Err(AuthnError::Malformed(_))
-        ));
+        assert!(matches!(read_from(&both, None), Err(AuthnError::Malformed(_))));
     }
 
     #[test]
@@ -156,14 +137,8 @@ mod tests {
             };
             assert_eq!(token.expose_secret(), "a.b.c");
         }
-        for value in [
-            "Basic YTpi",
-            "Bearer",
-            "Bearer ",
-            "Bearera.b.c",
-            "Bearer a b",
-            "Bearer a,b",
-        ] {
+        for value in ["Basic YTpi", "Bearer", "Bearer ", "Bearera.b.c", "Bearer a b", "Bearer a,b"]
+        {
             let refused = read_from(&[("authorization", value)], None);
             assert!(matches!(refused, Err(AuthnError::Malformed(_))), "{value}");
         }
@@ -173,10 +148,7 @@ mod tests {
     fn two_headers_of_one_name_are_refused_even_if_equal() {
         for name in ["authorization", "x-api-key"] {
             let twice = [(name, "Bearer a"), (name, "Bearer a")];
-            assert!(
-                matches!(read_from(&twice, None), Err(AuthnError::Malformed(_))),
-                "{name}"
-            );
+            assert!(matches!(read_from(&twice, None), Err(AuthnError::Malformed(_))), "{name}");
         }
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -72,10 +73,26 @@ where
     pub fn attempt(&self) -> Option<Attempt<B>> {
         let inner = self.0.lock();
         let whole = inner.complete && inner.end.is_none();
-        whole.then(|| Attempt {
-            source: self.0.clone(),
-            position: 0,
-        })
+        whole.then(|| Attempt { source: self.0.clone(), position: 0 })
+    }
+
+    /// Takes and drops what the client still sends, up to `max_bytes`.
+    ///
+    /// An HTTP/1.1 client that is answered while it sends finds its connection broken before it has read
+    /// the answer; one that may finish reads why it was refused.
+    pub async fn drain(&self, max_bytes: u64) {
+        let mut drained = 0;
+        while drained < max_bytes {
+            let frame = poll_fn(|cx| {
+                let mut inner = self.0.lock();
+                inner.complete = false;
+                Pin::new(&mut inner.body).poll_frame(cx)
+            });
+            match frame.await {
+                Some(Ok(frame)) => drained += frame.data_ref().map_or(0, |data| data.len() as u64),
+                Some(Err(_)) | None => return,
+            }
+        }
     }
 
     /// How the body ended early, if it did.
@@ -147,12 +164,8 @@ where
 
     fn size_hint(&self) -> SizeHint {
         let inner = self.source.lock();
-        let pending: u64 = inner
-            .prefix
-            .iter()
-            .skip(self.position)
-            .map(|chunk| chunk.len() as u64)
-            .sum();
+        let pending: u64 =
+            inner.prefix.iter().skip(self.position).map(|chunk| chunk.len() as u64).sum();
         let rest = inner.body.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(pending + rest.lower());
@@ -172,10 +185,8 @@ mod tests {
     type Chunks = Vec<Result<Frame<Bytes>, Infallible>>;
 
     fn chunks(sizes: &[usize]) -> impl Body<Data = Bytes, Error = hyper::Error> + Unpin {
-        let frames: Chunks = sizes
-            .iter()
-            .map(|size| Ok(Frame::data(Bytes::from(vec![b'x'; *size]))))
-            .collect();
+        let frames: Chunks =
+            sizes.iter().map(|size| Ok(Frame::data(Bytes::from(vec![b'x'; *size])))).collect();
         StreamBody::new(futures_util::stream::iter(frames)).map_err(|never| match never {})
     }
 
@@ -185,14 +196,7 @@ mod tests {
     {
         let mut bytes = 0;
         for _ in 0..frames {
-            bytes += attempt
-                .frame()
-                .await
-                .unwrap()
-                .unwrap()
-                .into_data()
-                .unwrap()
-                .len();
+            bytes += attempt.frame().await.unwrap().unwrap().into_data().unwrap().len();
         }
         bytes
     }
@@ -203,13 +207,7 @@ mod tests {
         let mut first = source.attempt().unwrap();
         assert_eq!(take(&mut first, 2).await, 30);
         drop(first);
-        let second = source
-            .attempt()
-            .unwrap()
-            .collect()
-            .await
-            .unwrap()
-            .to_bytes();
+        let second = source.attempt().unwrap().collect().await.unwrap().to_bytes();
         assert_eq!(second.len(), 60);
     }
 
@@ -221,6 +219,16 @@ mod tests {
         assert!(source.attempt().is_none());
         assert_eq!(take(&mut first, 1).await, 40);
         assert!(first.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn draining_is_bounded_and_leaves_nothing_to_send_again() {
+        let source = Source::new(chunks(&[40, 40, 40]), 1000, 64);
+        source.drain(50).await;
+        assert!(source.attempt().is_none());
+        let mut body = Arc::into_inner(source.0).unwrap().into_inner().body;
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), 40);
+        assert!(body.frame().await.is_none());
     }
 
     #[tokio::test]

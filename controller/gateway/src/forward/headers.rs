@@ -37,9 +37,7 @@ const FROM_THE_GATEWAY: [HeaderName; 2] = [header::WWW_AUTHENTICATE, header::SET
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with(HEADER_PREFIX)
-        || name
-            .strip_prefix("x-")
-            .is_some_and(|n| n.starts_with(HEADER_PREFIX))
+        || name.strip_prefix("x-").is_some_and(|n| n.starts_with(HEADER_PREFIX))
 }
 
 fn connection_listed(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -54,11 +52,7 @@ fn connection_listed(headers: &HeaderMap) -> Vec<HeaderName> {
 
 fn strip(headers: &mut HeaderMap, further: &[HeaderName]) {
     let listed = connection_listed(headers);
-    let ours: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_ours(name))
-        .cloned()
-        .collect();
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in HOP_BY_HOP.iter().chain(further).chain(&listed).chain(&ours) {
         headers.remove(name);
     }
@@ -89,19 +83,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn claim() -> Claim {
-        Claim {
-            tenant: TenantUid::parse("uid-1").unwrap(),
-            epoch: Epoch(7),
-        }
+        Claim { tenant: TenantUid::parse("uid-1").unwrap(), epoch: Epoch(7) }
     }
 
     fn forwarded(headers: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(
-                HeaderName::try_from(*name).unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            );
+            map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
         to_worker(map, &claim(), &HeaderValue::from_static("req")).unwrap()
     }

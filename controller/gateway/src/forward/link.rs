@@ -54,9 +54,7 @@ impl Body for LinkBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Forwarded(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Control(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|never| match never {}),
+            Self::Control(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
@@ -138,11 +136,7 @@ const AUTHORITY: &str = "worker.patchbay.invalid";
 
 /// The URI of a path (and query) on a link.
 pub fn link_uri(path_and_query: &str) -> Result<http::Uri, http::Error> {
-    http::Uri::builder()
-        .scheme("https")
-        .authority(AUTHORITY)
-        .path_and_query(path_and_query)
-        .build()
+    http::Uri::builder().scheme("https").authority(AUTHORITY).path_and_query(path_and_query).build()
 }
 
 /// Flow-control windows for what comes from workers: the stream's is large enough for a response at
@@ -153,12 +147,8 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 impl Link {
     /// A link that dials at its first request.
     pub fn new(offer: &Offer, context: &LinkContext) -> Result<Self, DialError> {
-        let config = client_config(
-            context.crypto.clone(),
-            &context.certificate,
-            offer.fingerprint,
-        )
-        .map_err(DialError::Config)?;
+        let config = client_config(context.crypto.clone(), &context.certificate, offer.fingerprint)
+            .map_err(DialError::Config)?;
         Ok(Self {
             endpoint: offer.endpoint.clone(),
             tls: TlsConnector::from(Arc::new(config)),
@@ -191,25 +181,17 @@ impl Link {
     }
 
     fn live_sender(&self) -> Option<SendRequest<LinkBody>> {
-        self.sender
-            .lock()
-            .as_ref()
-            .filter(|sender| !sender.is_closed())
-            .cloned()
+        self.sender.lock().as_ref().filter(|sender| !sender.is_closed()).cloned()
     }
 
     async fn dial(&self) -> Result<SendRequest<LinkBody>, DialError> {
         match &self.endpoint {
             Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path)
-                    .await
-                    .map_err(DialError::Connect)?;
+                let stream = UnixStream::connect(path).await.map_err(DialError::Connect)?;
                 self.handshake(stream).await
             }
             Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address)
-                    .await
-                    .map_err(DialError::Connect)?;
+                let stream = TcpStream::connect(address).await.map_err(DialError::Connect)?;
                 stream.set_nodelay(true).map_err(DialError::Connect)?;
                 self.handshake(stream).await
             }
@@ -222,11 +204,7 @@ impl Link {
     {
         let name = ServerName::try_from(AUTHORITY)
             .map_err(|_| DialError::Config(rustls::Error::General("server name".into())))?;
-        let stream = self
-            .tls
-            .connect(name, stream)
-            .await
-            .map_err(DialError::Tls)?;
+        let stream = self.tls.connect(name, stream).await.map_err(DialError::Tls)?;
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)

@@ -33,10 +33,7 @@ pub fn client_config(
     certificate: &GatewayCertificate,
     fingerprint: Fingerprint,
 ) -> Result<ClientConfig, Error> {
-    let verifier = PinnedKey {
-        fingerprint,
-        provider: provider.clone(),
-    };
+    let verifier = PinnedKey { fingerprint, provider: provider.clone() };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -68,9 +65,7 @@ impl ServerCertVerifier for PinnedKey {
         if presented == self.fingerprint {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(Error::InvalidCertificate(
-                CertificateError::ApplicationVerificationFailure,
-            ))
+            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
         }
     }
 
@@ -80,9 +75,7 @@ impl ServerCertVerifier for PinnedKey {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General(
-            "TLS 1.2 is not spoken on the worker link".into(),
-        ))
+        Err(Error::General("TLS 1.2 is not spoken on the worker link".into()))
     }
 
     fn verify_tls13_signature(
@@ -91,17 +84,10 @@ impl ServerCertVerifier for PinnedKey {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

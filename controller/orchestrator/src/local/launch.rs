@@ -6,8 +6,9 @@
 
 use super::sandbox::{Limits, SandboxSpec, Tmpfs};
 use patchbay_core::{
-    boot::{AgentBoot, HostBoot, Listen, Report},
-    class::{Transport, WorkerClass},
+    boot::{AgentBoot, HostBoot, Listen, RelayBoot, RelayCatalog, Report},
+    class::{CredentialSource, Profile, Transport, WorkerClass},
+    quilt,
 };
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,8 @@ const AGENT_UID: u32 = 10_002;
 /// Where the sandboxes find each other's sockets.
 const CONTROL_SOCKET: &str = "/run/patchbay/control";
 const SERVER_SOCKET: &str = "/run/patchbay/server";
+/// Where the agent finds the controller's egress proxy.
+const EGRESS_SOCKET: &str = "/run/patchbay/egress";
 
 /// The MCP server's writable home.
 const HOME: &str = "/home/worker";
@@ -75,6 +78,19 @@ pub(super) fn agent_boot(
         roots: roots.into(),
         transport: class.transport.clone(),
         profile: class.profile,
+        home: HOME.into(),
+        relay: RelayBoot {
+            hosts: class.egress_hosts(),
+            catalog: match &class.credentials {
+                CredentialSource::None => None,
+                CredentialSource::Catalog(catalog) => Some(RelayCatalog {
+                    origin: catalog.origin.clone(),
+                    registry: catalog.registry.clone(),
+                    ca_bundle: catalog.ca_bundle.clone(),
+                }),
+            },
+            via: Some(EGRESS_SOCKET.into()),
+        },
         idle_timeout_seconds: class.idle.idle_timeout.as_secs(),
         max_age_seconds: class.idle.max_age.map(|age| age.as_secs()),
         drain_seconds: class.drain.as_secs(),
@@ -84,8 +100,10 @@ pub(super) fn agent_boot(
 
 /// What the host of a worker of `class` is told.
 pub(super) fn host_boot(class: &WorkerClass, server: &OwnedFd) -> HostBoot {
+    let (command, files) = quilt::start(class, class.local_command());
     HostBoot {
-        command: class.local_command().to_vec(),
+        command,
+        files,
         env: server_env(class),
         workdir: HOME.into(),
         server: Listen::Fd(server.as_raw_fd()),
@@ -115,15 +133,20 @@ fn server_env(class: &WorkerClass) -> BTreeMap<String, String> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    if class.profile == Profile::Quilt {
+        env.extend(quilt::environment(class));
+    }
     env.extend(class.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env
 }
 
-/// The agent's sandbox: it sees the worker's program and its host's socket, and writes nowhere.
+/// The agent's sandbox: it sees the worker's program, its host's socket and the egress proxy's, and
+/// writes nowhere.
 pub(super) fn agent_sandbox(
     worker: &str,
     program: &Path,
     sockets: &Sockets,
+    egress: &Path,
     descriptors: AgentDescriptors,
 ) -> SandboxSpec {
     let AgentDescriptors { boot, link, control, report } = descriptors;
@@ -136,22 +159,30 @@ pub(super) fn agent_sandbox(
         uid: AGENT_UID,
         hostname: "agent".into(),
         read_only: Vec::new(),
-        binds: vec![(sockets.server.clone(), SERVER_SOCKET.into())],
+        binds: vec![
+            (sockets.server.clone(), SERVER_SOCKET.into()),
+            (egress.to_owned(), EGRESS_SOCKET.into()),
+        ],
         tmpfs: Vec::new(),
         descriptors: vec![boot, link, control, report],
         limits: AGENT_LIMITS,
     }
 }
 
-/// The MCP server's sandbox, in which the host is the first process.
+/// The MCP server's sandbox, in which the host is the first process. `configuration` is the profile's
+/// file of the class, where it has one.
 pub(super) fn host_sandbox(
     worker: &str,
     program: &Path,
     sockets: &Sockets,
     class: &WorkerClass,
+    configuration: Option<&Path>,
     descriptors: HostDescriptors,
 ) -> SandboxSpec {
     let HostDescriptors { boot, server } = descriptors;
+    let mut binds = vec![(sockets.control.clone(), PathBuf::from(CONTROL_SOCKET))];
+    // a mount of its own, so that the server can neither replace nor rename it
+    binds.extend(configuration.map(|file| (file.to_owned(), quilt_configuration_path())));
     let tmpfs = |path: &str, bytes, mode| Tmpfs { path: path.into(), bytes, mode };
     SandboxSpec {
         name: format!("{worker}-server"),
@@ -162,7 +193,7 @@ pub(super) fn host_sandbox(
         uid: SERVER_UID,
         hostname: "worker".into(),
         read_only: class.local.read_only_paths.clone(),
-        binds: vec![(sockets.control.clone(), CONTROL_SOCKET.into())],
+        binds,
         tmpfs: vec![
             tmpfs(HOME, class.tmpfs.home, 0o700),
             tmpfs("/tmp", class.tmpfs.tmp, 0o1777),
@@ -174,6 +205,18 @@ pub(super) fn host_sandbox(
             pids: class.resources.pids,
             files: SERVER_FILES,
         },
+    }
+}
+
+fn quilt_configuration_path() -> PathBuf {
+    PathBuf::from(format!("{HOME}/{}/config.yml", quilt::DATA_DIR))
+}
+
+/// The text of the profile's configuration file for a class, where it has one.
+pub(super) fn configuration(class: &WorkerClass) -> Option<String> {
+    match (&class.profile, &class.credentials) {
+        (Profile::Quilt, CredentialSource::Catalog(catalog)) => Some(quilt::config_yml(catalog)),
+        _ => None,
     }
 }
 
@@ -208,6 +251,8 @@ mod tests {
     use super::*;
     use patchbay_core::fixtures::class;
 
+    const EGRESS: &str = "/run/patchbay/0badcafe/e-c";
+
     fn descriptor() -> OwnedFd {
         std::fs::File::open("/dev/null").unwrap().into()
     }
@@ -226,8 +271,8 @@ mod tests {
         };
         let host = HostDescriptors { boot: descriptor(), server: descriptor() };
         [
-            agent_sandbox("w-1", program, &sockets(), agent),
-            host_sandbox("w-1", program, &sockets(), &class("c", "/mcp"), host),
+            agent_sandbox("w-1", program, &sockets(), Path::new(EGRESS), agent),
+            host_sandbox("w-1", program, &sockets(), &class("c", "/mcp"), None, host),
         ]
     }
 
@@ -245,8 +290,30 @@ mod tests {
         let seen = |spec: &SandboxSpec| {
             spec.binds.iter().map(|(outside, _)| outside.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(seen(&agent), [sockets().server]);
+        assert_eq!(seen(&agent), [sockets().server, EGRESS.into()]);
         assert_eq!(seen(&host), [sockets().control]);
+    }
+
+    #[test]
+    fn a_quilt_worker_has_its_configuration_as_a_mount_of_its_own() {
+        let mut quilt = class("quilt", "/mcp");
+        quilt.profile = Profile::Quilt;
+        quilt.credentials = CredentialSource::Catalog(patchbay_core::class::CatalogSource {
+            origin: "https://catalog.example".into(),
+            registry: "https://registry.example".into(),
+            region: "us-east-1".into(),
+            ca_bundle: None,
+        });
+        assert!(configuration(&quilt).unwrap().contains("http://registry.example"));
+        assert_eq!(server_env(&quilt)["QUILT_DEPLOYMENT"], "legacy");
+        let descriptors = HostDescriptors { boot: descriptor(), server: descriptor() };
+        let file = Path::new("/run/patchbay/0badcafe/w-1/config");
+        let program = Path::new("/opt/patchbay/patchbay-worker");
+        let spec = host_sandbox("w-1", program, &sockets(), &quilt, Some(file), descriptors);
+        assert_eq!(spec.validate(), Ok(()));
+        let inside = PathBuf::from("/home/worker/.local/share/Quilt/config.yml");
+        assert!(spec.binds.contains(&(file.to_owned(), inside)));
+        assert_eq!(configuration(&class("c", "/mcp")), None);
     }
 
     #[test]

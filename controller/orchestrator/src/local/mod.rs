@@ -4,6 +4,7 @@
 //! task per class that keeps its pool filled. It does for one machine what the API server and the
 //! operator do for a cluster. It must not know HTTP, tokens or identities.
 
+mod egress;
 mod launch;
 mod pool;
 mod run_dir;
@@ -13,10 +14,13 @@ mod worker;
 pub use run_dir::{RunDir, RunDirError};
 
 use async_trait::async_trait;
+use egress::Egress;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use patchbay_core::{
     class::WorkerClass,
+    digest::Digest,
+    egress::EgressPolicy,
     id::{ClassName, Epoch, Incarnation, TenantUid},
     link::Farewell,
     orchestrator::{
@@ -27,12 +31,7 @@ use patchbay_core::{
 };
 use pool::{PoolPlan, PoolView};
 use sandbox::Launcher;
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -45,6 +44,8 @@ pub struct LocalConfig {
     pub roots: String,
     /// How many workers of a class may be on their way to ready at one time.
     pub max_starting: usize,
+    /// This controller's own listeners, which no worker may reach.
+    pub own_addresses: Vec<SocketAddr>,
 }
 
 /// One tenant, for people: no secret, and nothing that is not in the ledger.
@@ -110,7 +111,7 @@ impl LocalOrchestrator {
         launcher: Launcher,
         config: LocalConfig,
         run_dir: RunDir,
-    ) -> Arc<Self> {
+    ) -> io::Result<Arc<Self>> {
         let classes = classes
             .iter()
             .map(|class| {
@@ -133,9 +134,15 @@ impl LocalOrchestrator {
         });
         let tasks = TaskTracker::new();
         for entry in shared.classes.values() {
+            let listener = egress::listen(&shared.egress_socket(&entry.class.name))?;
+            let egress = Egress {
+                policy: EgressPolicy::new(entry.class.egress_hosts()),
+                own: shared.config.own_addresses.clone(),
+            };
+            tasks.spawn(egress::serve(listener, egress, shared.shutdown.clone()));
             tasks.spawn(keep_filled(shared.clone(), entry.class.clone(), tasks.clone()));
         }
-        Arc::new(Self { shared, tasks })
+        Ok(Arc::new(Self { shared, tasks }))
     }
 
     /// Ends every worker and waits until they are gone.
@@ -152,6 +159,11 @@ impl LocalOrchestrator {
             ledger.anonymous(name) >= class.class.warm as usize
                 || ledger.tenants().any(|(_, tenant)| tenant.key.class == *name)
         })
+    }
+
+    /// Why workers are bounded less than they should be, where they are.
+    pub fn isolation_degraded(&self) -> Option<&'static str> {
+        self.shared.launcher.cgroups().degraded()
     }
 
     /// How many anonymous workers each class has.
@@ -187,6 +199,13 @@ impl LocalOrchestrator {
 }
 
 impl Shared {
+    /// The socket of a class's way out. It is named by a digest, because a class's name may be longer than
+    /// a socket's path has room for.
+    fn egress_socket(&self, class: &ClassName) -> PathBuf {
+        let digest: String = Digest::of(class.as_str().as_bytes()).to_string();
+        self.run_dir.path().join(format!("e-{}", digest.get(..12).unwrap_or_default()))
+    }
+
     fn changed(&self) {
         self.version.send_modify(|version| *version = version.wrapping_add(1));
     }
@@ -230,7 +249,9 @@ impl Shared {
     /// What the pool's plan is made from; also counts the planned starts, so that a plan is carried out
     /// once.
     fn plan(&self, name: &ClassName) -> PoolPlan {
-        let Some(class) = self.classes.get(name) else { return PoolPlan::Rest };
+        let Some(class) = self.classes.get(name) else {
+            return PoolPlan::Rest;
+        };
         let anonymous = self.ledger.lock().anonymous(name);
         let mut pool = class.pool.lock();
         let plan = PoolView {
@@ -357,13 +378,8 @@ impl Orchestrator for LocalOrchestrator {
         let Some(class) = self.shared.classes.get(&tenant.class) else {
             return Ok(Assignment::Refused(AssignRefusal::OfferGone));
         };
-        let assignment = self.shared.ledger.lock().assign(
-            tenant,
-            offer,
-            epoch,
-            class.class.limits,
-            fresh_uid(),
-        );
+        let assignment =
+            self.shared.ledger.lock().assign(tenant, offer, epoch, class.class.limits, fresh_uid());
         if let Assignment::Won(placement) = &assignment {
             tracing::info!(
                 tenant = %tenant.name(), class = %tenant.class, worker = %placement.offer.worker,

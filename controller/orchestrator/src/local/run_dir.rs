@@ -56,7 +56,8 @@ impl RunDir {
         };
         make_private(root).map_err(failed(root))?;
         let swept = sweep(root).map_err(failed(root))?;
-        let instance = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect::<String>();
+        let instance =
+            uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect::<String>();
         let path = root.join(&instance);
         if path.as_os_str().len() + LONGEST_INSIDE > MAX_SOCKET_PATH {
             return Err(RunDirError::TooLong(path));

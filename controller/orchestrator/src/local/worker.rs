@@ -7,8 +7,8 @@
 use super::{
     Shared,
     launch::{
-        AgentDescriptors, HostDescriptors, Sockets, agent_boot, agent_sandbox, host_boot,
-        host_sandbox,
+        AgentDescriptors, HostDescriptors, Sockets, agent_boot, agent_sandbox, configuration,
+        host_boot, host_sandbox,
     },
     sandbox::{Ended, Exit, LaunchError, Output, Sandbox, lines::Lines},
 };
@@ -25,7 +25,10 @@ use serde::Serialize;
 use std::{
     fs::File,
     io::{self, Seek, Write},
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, net::UnixListener},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -106,8 +109,11 @@ async fn start(shared: &Shared, class: &WorkerClass, id: &str) -> Result<Running
     };
     let host = HostDescriptors { boot: document(&host_boot(class, &server))?, server };
     let program = &shared.config.worker_program;
-    let agent = agent_sandbox(worker.as_str(), program, &sockets, agent);
-    let host = host_sandbox(worker.as_str(), program, &sockets, class, host);
+    let egress = shared.egress_socket(&class.name);
+    let configuration = configuration_file(class, &directory.0)?;
+    let agent = agent_sandbox(worker.as_str(), program, &sockets, &egress, agent);
+    let host =
+        host_sandbox(worker.as_str(), program, &sockets, class, configuration.as_deref(), host);
     let launcher = &shared.launcher;
     let agent = launcher.start(agent).await.map_err(|error| StartError::Launch("agent", error))?;
     let host = launcher.start(host).await.map_err(|error| StartError::Launch("host", error))?;
@@ -288,6 +294,18 @@ fn document(boot: &impl Serialize) -> io::Result<OwnedFd> {
     file.flush()?;
     file.rewind()?;
     Ok(file.into())
+}
+
+/// Writes the profile's configuration of a class, where it has one, into a worker's own directory.
+fn configuration_file(class: &WorkerClass, directory: &Path) -> io::Result<Option<PathBuf>> {
+    let Some(text) = configuration(class) else {
+        return Ok(None);
+    };
+    let path = directory.join("config");
+    std::fs::write(&path, text)?;
+    // the sandbox's user is another than this one, where this one is not root
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444))?;
+    Ok(Some(path))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -17,10 +17,7 @@ async fn memory_is_bounded_by_the_best_method_of_this_host() {
     let launcher = launcher();
     println!("memory limit: {:?}", launcher.cgroups().kind());
     let within = fill(&launcher, "within", 8).await;
-    assert_eq!(
-        (within.exit.ended, within.stdout.trim()),
-        (Ended::Exited(0), "8")
-    );
+    assert_eq!((within.exit.ended, within.stdout.trim()), (Ended::Exited(0), "8"));
     assert!(!within.exit.is_oom_killed);
     let beyond = fill(&launcher, "beyond", 256).await;
     assert_eq!(beyond.stdout, "");
@@ -33,30 +30,17 @@ async fn memory_is_bounded_by_the_best_method_of_this_host() {
 async fn memory_is_bounded_by_resource_limits_where_there_is_no_cgroup() {
     let launcher = launcher_with(Cgroups::rlimits_only());
     assert!(launcher.cgroups().degraded().is_some());
-    assert_eq!(
-        fill(&launcher, "within", 8).await.exit.ended,
-        Ended::Exited(0)
-    );
+    assert_eq!(fill(&launcher, "within", 8).await.exit.ended, Ended::Exited(0));
     let beyond = fill(&launcher, "beyond", 256).await;
     assert_eq!(beyond.stdout, "");
-    assert!(
-        matches!(beyond.exit.ended, Ended::Exited(code) if code != 0),
-        "{beyond:?}"
-    );
+    assert!(matches!(beyond.exit.ended, Ended::Exited(code) if code != 0), "{beyond:?}");
 }
 
 #[tokio::test]
 async fn what_lies_in_a_tmpfs_counts_as_memory() {
     let launcher = launcher();
-    assert_ne!(
-        launcher.cgroups().kind(),
-        Kind::RlimitsOnly,
-        "this needs a writable cgroup"
-    );
-    let mut spec = shell(
-        "tmpfs-memory",
-        "head -c 200000000 /dev/zero > /tmp/x && echo filled",
-    );
+    assert_ne!(launcher.cgroups().kind(), Kind::RlimitsOnly, "this needs a writable cgroup");
+    let mut spec = shell("tmpfs-memory", "head -c 200000000 /dev/zero > /tmp/x && echo filled");
     spec.tmpfs[0].bytes = 1 << 30;
     let outcome = run(&launcher, spec).await;
     assert_eq!(outcome.stdout, "");
@@ -72,11 +56,7 @@ async fn a_tmpfs_holds_no_more_than_its_size() {
 #[tokio::test]
 async fn processes_are_bounded() {
     let launcher = launcher();
-    assert_ne!(
-        launcher.cgroups().kind(),
-        Kind::RlimitsOnly,
-        "this needs a writable cgroup"
-    );
+    assert_ne!(launcher.cgroups().kind(), Kind::RlimitsOnly, "this needs a writable cgroup");
     // Forks children that wait for the pipe's end, until there is no other.
     let script = "pipe(my $r, my $w); my $n = 1; \
                   while (1) { my $p = fork; last unless defined $p; \

@@ -1,4 +1,5 @@
-//! The ways in and out: inherited descriptors, bound sockets, output; and what others can see of them.
+//! The ways in and out: inherited descriptors, bound sockets, output; and what others can see of
+//! them.
 
 use crate::support::{launcher, run, shell, soon};
 use patchbay_orchestrator::local::sandbox::{Ended, Tmpfs, lines::MAX_LINE_BYTES};
@@ -50,11 +51,7 @@ async fn a_bound_socket_is_connected_to_from_inside() {
                   my $s = IO::Socket::UNIX->new(Peer => '/run/patchbay/control') or die $!; \
                   syswrite($s, 'from inside')";
     spec.args = vec!["-e".into(), script.into()];
-    spec.tmpfs.push(Tmpfs {
-        path: "/run".into(),
-        bytes: 1 << 16,
-        mode: 0o755,
-    });
+    spec.tmpfs.push(Tmpfs { path: "/run".into(), bytes: 1 << 16, mode: 0o755 });
     spec.binds.push((path, "/run/patchbay/control".into()));
     let launcher = launcher();
     let outcome = run(&launcher, spec);
@@ -73,17 +70,11 @@ async fn a_program_has_the_descriptors_that_it_was_given_and_no_other() {
     let (reader, _writer) = io::pipe().unwrap();
     let number = reader.as_raw_fd();
     // `ls` would open one of its own: the shell's expansion does too, but closes it.
-    let mut spec = shell(
-        "descriptors",
-        "for f in /proc/1/fd/*; do test -e $f && echo ${f##*/}; done",
-    );
+    let mut spec =
+        shell("descriptors", "for f in /proc/1/fd/*; do test -e $f && echo ${f##*/}; done");
     spec.descriptors.push(reader.into());
     let outcome = run(&launcher(), spec).await;
-    let mut found: Vec<i32> = outcome
-        .stdout
-        .lines()
-        .map(|fd| fd.parse().unwrap())
-        .collect();
+    let mut found: Vec<i32> = outcome.stdout.lines().map(|fd| fd.parse().unwrap()).collect();
     found.sort_unstable();
     assert_eq!(found, [0, 1, 2, number], "{}", outcome.stderr);
 }
@@ -93,10 +84,7 @@ async fn paths_and_environment_are_seen_in_no_process_list() {
     let (reader, writer) = io::pipe().unwrap();
     let mut spec = shell("hidden", &format!("read line <&{}", reader.as_raw_fd()));
     // A shell's redirection knows single digits only.
-    spec.args = vec![
-        "-c".into(),
-        format!("cat /proc/self/fd/{}", reader.as_raw_fd()).into(),
-    ];
+    spec.args = vec!["-c".into(), format!("cat /proc/self/fd/{}", reader.as_raw_fd()).into()];
     spec.env.insert("MARK".into(), "seen-by-nobody".into());
     spec.descriptors.push(reader.into());
     let launcher = launcher();
@@ -105,10 +93,7 @@ async fn paths_and_environment_are_seen_in_no_process_list() {
     for file in ["cmdline", "environ"] {
         let text = std::fs::read(format!("/proc/{monitor}/{file}")).unwrap();
         let text = String::from_utf8_lossy(&text).into_owned();
-        assert!(
-            !text.contains("seen-by-nobody") && !text.contains("tmpfs"),
-            "{file}: {text}"
-        );
+        assert!(!text.contains("seen-by-nobody") && !text.contains("tmpfs"), "{file}: {text}");
         assert_eq!(file == "cmdline", text.contains("--args"), "{file}: {text}");
     }
     drop(writer);

@@ -1,5 +1,5 @@
-//! What the sandbox tests share: a launcher with a shell in place of `patchbay-worker enter`, a spec to
-//! start from, and running a script to its end.
+//! What the sandbox tests share: a launcher with a shell in place of `patchbay-worker enter`, a
+//! spec to start from, and running a script to its end.
 
 use patchbay_orchestrator::local::sandbox::{
     Cgroups, Ended, Exit, Instance, Launcher, Limits, Output, SandboxSpec, Tmpfs, Tools,
@@ -24,10 +24,7 @@ exec "$@"
 
 pub(crate) fn tools() -> Tools {
     let enter = ["/bin/sh", "-c", ENTER, "enter"].map(Into::into).to_vec();
-    Tools {
-        bwrap: "/usr/bin/bwrap".into(),
-        enter,
-    }
+    Tools { bwrap: "/usr/bin/bwrap".into(), enter }
 }
 
 pub(crate) fn launcher() -> Launcher {
@@ -50,17 +47,9 @@ pub(crate) fn shell(name: &str, script: &str) -> SandboxSpec {
         hostname: "inside".into(),
         read_only: Vec::new(),
         binds: Vec::new(),
-        tmpfs: vec![Tmpfs {
-            path: "/tmp".into(),
-            bytes: 1 << 20,
-            mode: 0o700,
-        }],
+        tmpfs: vec![Tmpfs { path: "/tmp".into(), bytes: 1 << 20, mode: 0o700 }],
         descriptors: Vec::new(),
-        limits: Limits {
-            memory_bytes: 128 << 20,
-            pids: 64,
-            files: 256,
-        },
+        limits: Limits { memory_bytes: 128 << 20, pids: 64, files: 256 },
     }
 }
 
@@ -74,18 +63,11 @@ pub(crate) struct Outcome {
 
 /// Runs a sandbox to its end.
 pub(crate) async fn run(launcher: &Launcher, spec: SandboxSpec) -> Outcome {
-    let mut sandbox = launcher
-        .start(spec)
-        .await
-        .expect("the sandbox can be started");
+    let mut sandbox = launcher.start(spec).await.expect("the sandbox can be started");
     let (stdout, stderr) = (sandbox.take_stdout(), sandbox.take_stderr());
     let (exit, stdout, stderr) =
         soon(async { tokio::join!(sandbox.wait(), collect(stdout), collect(stderr)) }).await;
-    Outcome {
-        exit: exit.unwrap(),
-        stdout,
-        stderr,
-    }
+    Outcome { exit: exit.unwrap(), stdout, stderr }
 }
 
 /// Runs `script` and returns its output. The sandbox must start, and the script succeed.
@@ -112,7 +94,5 @@ pub(crate) async fn collect(output: Option<Output>) -> String {
 
 /// Awaits what happens at once on a healthy machine.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), what)
-        .await
-        .expect("it happens within a minute")
+    tokio::time::timeout(Duration::from_mins(1), what).await.expect("it happens within a minute")
 }

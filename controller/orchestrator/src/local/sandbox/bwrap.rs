@@ -1,8 +1,9 @@
-//! Turns a [`SandboxSpec`] into bubblewrap's options: pure, so that the whole sandbox can be read in one
-//! snapshot. The root is a list of what is shown, never the host's root with parts taken away.
+//! Turns a [`SandboxSpec`] into bubblewrap's options: pure, so that the whole sandbox can be read
+//! in one snapshot. The root is a list of what is shown, never the host's root with parts taken
+//! away.
 //!
-//! The options travel through `--args FD`, so that neither paths nor environment are seen in a process
-//! list. This module must not open, spawn or know cgroups.
+//! The options travel through `--args FD`, so that neither paths nor environment are seen in a
+//! process list. This module must not open, spawn or know cgroups.
 
 use super::{
     layout::{HostLayout, RootEntry},
@@ -14,8 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Numbers of the descriptors that bubblewrap reads or writes while it builds the sandbox. It closes
-/// them before the program starts.
+/// Numbers of the descriptors that bubblewrap reads or writes while it builds the sandbox. It
+/// closes them before the program starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetupFds {
     /// The seccomp program ([`super::seccomp::program`]).
@@ -40,7 +41,8 @@ enum Mount {
     File(i32),
 }
 
-/// Bubblewrap's options for `spec`, without the program. `spec` has passed [`SandboxSpec::validate`].
+/// Bubblewrap's options for `spec`, without the program. `spec` has passed
+/// [`SandboxSpec::validate`].
 pub fn bwrap_args(spec: &SandboxSpec, layout: &HostLayout, fds: &SetupFds) -> Vec<OsString> {
     let mut args = Options::default();
     confine(&mut args, spec, fds);
@@ -52,52 +54,28 @@ pub fn bwrap_args(spec: &SandboxSpec, layout: &HostLayout, fds: &SetupFds) -> Ve
         args.mount(&place, &mount);
     }
     args.push(&["--chdir"]).path(&spec.workdir);
-    // Bubblewrap leaves its root and /dev as writable, unbounded tmpfs, and /proc writable: where the
-    // sandbox was started by root, its processes own files such as /proc/sys/kernel/core_pattern. The
-    // remount is not recursive, so every tmpfs of the spec stays writable.
-    args.push(&[
-        "--remount-ro",
-        "/proc",
-        "--remount-ro",
-        "/dev",
-        "--remount-ro",
-        "/",
-    ]);
+    // Bubblewrap leaves its root and /dev as writable, unbounded tmpfs, and /proc writable: where
+    // the sandbox was started by root, its processes own files such as
+    // /proc/sys/kernel/core_pattern. The remount is not recursive, so every tmpfs of the spec stays
+    // writable.
+    args.push(&["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]);
     args.0
 }
 
 fn confine(args: &mut Options, spec: &SandboxSpec, fds: &SetupFds) {
     let uid = spec.uid.to_string();
-    args.push(&[
-        "--unshare-user",
-        "--uid",
-        &uid,
-        "--gid",
-        &uid,
-        "--disable-userns",
-    ])
-    .push(&[
-        "--unshare-pid",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-net",
-    ])
-    .push(&["--unshare-cgroup-try"])
-    .push(&["--hostname", &spec.hostname])
-    // Without a session of its own, a program could type into the controller's terminal.
-    .push(&[
-        "--die-with-parent",
-        "--new-session",
-        "--as-pid-1",
-        "--cap-drop",
-        "ALL",
-    ])
-    .push(&["--seccomp", &fds.seccomp.to_string()])
-    .push(&["--json-status-fd", &fds.status.to_string()]);
+    args.push(&["--unshare-user", "--uid", &uid, "--gid", &uid, "--disable-userns"])
+        .push(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"])
+        .push(&["--unshare-cgroup-try"])
+        .push(&["--hostname", &spec.hostname])
+        // Without a session of its own, a program could type into the controller's terminal.
+        .push(&["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"])
+        .push(&["--seccomp", &fds.seccomp.to_string()])
+        .push(&["--json-status-fd", &fds.status.to_string()]);
 }
 
-/// Everything that is mounted, parents before what lies in them: so a file can be bound into a tmpfs,
-/// and a tmpfs never hides what was bound below it.
+/// Everything that is mounted, parents before what lies in them: so a file can be bound into a
+/// tmpfs, and a tmpfs never hides what was bound below it.
 fn mounts(spec: &SandboxSpec, layout: &HostLayout, fds: &SetupFds) -> Vec<(PathBuf, Mount)> {
     let mut mounts: Vec<(PathBuf, Mount)> = vec![
         ("/dev".into(), Mount::Dev),
@@ -121,18 +99,10 @@ fn mounts(spec: &SandboxSpec, layout: &HostLayout, fds: &SetupFds) -> Vec<(PathB
         mounts.push(same(&spec.program));
     }
     mounts.extend(
-        spec.binds
-            .iter()
-            .map(|(host, place)| (place.clone(), Mount::ReadOnly(host.clone()))),
+        spec.binds.iter().map(|(host, place)| (place.clone(), Mount::ReadOnly(host.clone()))),
     );
     mounts.extend(spec.tmpfs.iter().map(|Tmpfs { path, bytes, mode }| {
-        (
-            path.clone(),
-            Mount::Tmpfs {
-                bytes: *bytes,
-                mode: *mode,
-            },
-        )
+        (path.clone(), Mount::Tmpfs { bytes: *bytes, mode: *mode })
     }));
     mounts.sort_by(|(a, _), (b, _)| a.cmp(b));
     mounts
@@ -141,15 +111,9 @@ fn mounts(spec: &SandboxSpec, layout: &HostLayout, fds: &SetupFds) -> Vec<(PathB
 /// Whether the program is seen without a mount of its own.
 fn is_shown(program: &Path, spec: &SandboxSpec, layout: &HostLayout) -> bool {
     program.starts_with("/usr")
-        || layout
-            .root
-            .iter()
-            .any(|(path, _)| program.starts_with(path))
+        || layout.root.iter().any(|(path, _)| program.starts_with(path))
         || spec.read_only.iter().any(|path| program.starts_with(path))
-        || spec
-            .binds
-            .iter()
-            .any(|(_, place)| program.starts_with(place))
+        || spec.binds.iter().any(|(_, place)| program.starts_with(place))
 }
 
 /// `/etc/passwd` of a sandbox: the host's users are none of its business, and programs expect that
@@ -157,11 +121,7 @@ fn is_shown(program: &Path, spec: &SandboxSpec, layout: &HostLayout) -> bool {
 pub fn passwd(spec: &SandboxSpec) -> String {
     let (uid, home) = (spec.uid, spec.env.get("HOME").map_or("/", String::as_str));
     // A colon or a line feed would start another field or another user.
-    let home = if home.contains([':', '\n']) {
-        "/"
-    } else {
-        home
-    };
+    let home = if home.contains([':', '\n']) { "/" } else { home };
     format!(
         "root:x:0:0:root:/:/usr/sbin/nologin\n\
          worker:x:{uid}:{uid}:worker:{home}:/usr/sbin/nologin\n\
@@ -209,12 +169,7 @@ impl Options {
             Mount::ReadOnly(host) => self.push(&["--ro-bind"]).path(host),
             // `--perms` and `--size` hold for the next mount only.
             Mount::Tmpfs { bytes, mode } => self
-                .push(&[
-                    "--perms",
-                    &format!("{mode:04o}"),
-                    "--size",
-                    &bytes.to_string(),
-                ])
+                .push(&["--perms", &format!("{mode:04o}"), "--size", &bytes.to_string()])
                 .push(&["--tmpfs"]),
             Mount::Dev => self.push(&["--dev"]),
             Mount::Proc => self.push(&["--proc"]),
@@ -228,13 +183,7 @@ impl Options {
 mod tests {
     use super::{super::spec::fixtures::spec, *};
 
-    const FDS: SetupFds = SetupFds {
-        seccomp: 10,
-        status: 11,
-        passwd: 12,
-        group: 13,
-        hosts: 14,
-    };
+    const FDS: SetupFds = SetupFds { seccomp: 10, status: 11, passwd: 12, group: 13, hosts: 14 };
 
     fn layout() -> HostLayout {
         HostLayout {
@@ -258,8 +207,7 @@ mod tests {
     }
 
     fn position(args: &[String], wanted: &[&str]) -> Option<usize> {
-        args.windows(wanted.len())
-            .position(|window| window == wanted)
+        args.windows(wanted.len()).position(|window| window == wanted)
     }
 
     #[track_caller]
@@ -335,33 +283,18 @@ mod tests {
 
     #[test]
     fn it_dies_with_its_parent_and_has_no_capability_and_no_terminal() {
-        for option in [
-            "--die-with-parent",
-            "--new-session",
-            "--as-pid-1",
-            "--clearenv",
-        ] {
+        for option in ["--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"] {
             assert_has(&[option]);
         }
         assert_has(&["--cap-drop", "ALL"]);
         assert_has(&["--seccomp", "10"]);
-        assert!(
-            !args()
-                .iter()
-                .any(|arg| arg == "--cap-add" || arg == "--share-net")
-        );
+        assert!(!args().iter().any(|arg| arg == "--cap-add" || arg == "--share-net"));
     }
 
     #[test]
     fn nothing_of_the_host_is_writable_and_the_root_is_never_bound() {
         let args = args();
-        for writable in [
-            "--bind",
-            "--bind-try",
-            "--dev-bind",
-            "--dev-bind-try",
-            "--bind-fd",
-        ] {
+        for writable in ["--bind", "--bind-try", "--dev-bind", "--dev-bind-try", "--bind-fd"] {
             assert!(!args.iter().any(|arg| arg == writable), "{writable}");
         }
         assert_eq!(position(&args, &["--ro-bind", "/"]), None);
@@ -371,21 +304,12 @@ mod tests {
     #[test]
     fn of_etc_only_the_listed_files_are_shown() {
         let args = args();
-        let mut shown: Vec<&str> = args
-            .iter()
-            .map(String::as_str)
-            .filter(|arg| arg.starts_with("/etc"))
-            .collect();
+        let mut shown: Vec<&str> =
+            args.iter().map(String::as_str).filter(|arg| arg.starts_with("/etc")).collect();
         shown.dedup();
         assert_eq!(
             shown,
-            [
-                "/etc/group",
-                "/etc/hosts",
-                "/etc/ld.so.cache",
-                "/etc/passwd",
-                "/etc/ssl/certs"
-            ]
+            ["/etc/group", "/etc/hosts", "/etc/ld.so.cache", "/etc/passwd", "/etc/ssl/certs"]
         );
     }
 
@@ -395,39 +319,21 @@ mod tests {
         let first_remount = position(&args, &["--remount-ro", "/proc"]).unwrap();
         assert_eq!(
             &args[first_remount..],
-            [
-                "--remount-ro",
-                "/proc",
-                "--remount-ro",
-                "/dev",
-                "--remount-ro",
-                "/"
-            ]
+            ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
         );
     }
 
     #[test]
     fn sizes_and_modes_belong_to_their_own_tmpfs() {
         assert_has(&["--perms", "1777", "--size", "1048576", "--tmpfs", "/tmp"]);
-        assert_has(&[
-            "--perms",
-            "0700",
-            "--size",
-            "2097152",
-            "--tmpfs",
-            "/home/worker",
-        ]);
+        assert_has(&["--perms", "0700", "--size", "2097152", "--tmpfs", "/home/worker"]);
     }
 
     #[test]
     fn a_file_bound_into_a_tmpfs_comes_after_it() {
         let args = args();
         let tmpfs = position(&args, &["--tmpfs", "/home/worker"]).unwrap();
-        let bound = [
-            "--ro-bind",
-            "/run/patchbay/config.yml",
-            "/home/worker/.config/config.yml",
-        ];
+        let bound = ["--ro-bind", "/run/patchbay/config.yml", "/home/worker/.config/config.yml"];
         assert!(tmpfs < position(&args, &bound).unwrap());
     }
 
@@ -438,11 +344,7 @@ mod tests {
         for shown in ["/usr/bin/env", "/bin/sh", "/srv/venv/bin/python"] {
             let mut spec = spec();
             spec.program = shown.into();
-            assert_eq!(
-                position(&args_of(&spec), &["--ro-bind", shown]),
-                None,
-                "{shown}"
-            );
+            assert_eq!(position(&args_of(&spec), &["--ro-bind", shown]), None, "{shown}");
         }
     }
 
@@ -455,17 +357,13 @@ mod tests {
     #[test]
     fn a_home_with_a_colon_adds_no_user() {
         let mut spec = spec();
-        spec.env
-            .insert("HOME".into(), "/\nevil:x:0:0::/:/bin/sh".into());
+        spec.env.insert("HOME".into(), "/\nevil:x:0:0::/:/bin/sh".into());
         assert_eq!(passwd(&spec).lines().count(), 3);
         assert!(!passwd(&spec).contains("evil"));
     }
 
     #[test]
     fn encoded_arguments_are_ended_by_nul() {
-        assert_eq!(
-            encode(&["--a".into(), String::new().into(), "b".into()]),
-            b"--a\0\0b\0"
-        );
+        assert_eq!(encode(&["--a".into(), String::new().into(), "b".into()]), b"--a\0\0b\0");
     }
 }

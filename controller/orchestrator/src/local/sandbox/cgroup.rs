@@ -1,11 +1,17 @@
-//! Bounds a sandbox's memory and processes by what this host really lets us write: cgroup v2, else the
-//! v1 memory and pids controllers, else resource limits alone, which is said out loud.
+//! Bounds a sandbox's memory and processes by what this host really lets us write: cgroup v2, else
+//! the v1 memory and pids controllers, else resource limits alone, which is said out loud.
 //!
 //! A sandbox's cgroup is `patchbay/<instance>/<name>` below the controller's own. Its first process
 //! enters before it becomes bubblewrap ([`Confinement::enter_args`]). This module must not know
 //! bubblewrap or what runs inside.
 
-use super::{hierarchy::Hierarchies, instance::Instance, reap, spec::Limits};
+use super::{
+    delegate::{open_v1, open_v2, remove_where_empty},
+    hierarchy::Hierarchies,
+    instance::Instance,
+    reap,
+    spec::Limits,
+};
 use std::{
     ffi::OsString,
     io,
@@ -44,11 +50,7 @@ pub enum CgroupError {
 }
 
 fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
-    move |source| CgroupError::Io {
-        verb,
-        path: path.to_path_buf(),
-        source,
-    }
+    move |source| CgroupError::Io { verb, path: path.to_path_buf(), source }
 }
 
 /// The cgroups of this controller.
@@ -66,9 +68,6 @@ struct Base {
 /// Bubblewrap's own process stays in the cgroup to watch the sandbox's first one.
 const MONITORS: u32 = 1;
 
-/// The directory of all instances.
-const PARENT: &str = "patchbay";
-
 impl Cgroups {
     /// Chooses by trying: what cannot be written is passed over.
     pub fn open(instance: &Instance) -> Self {
@@ -79,10 +78,7 @@ impl Cgroups {
 
     /// Bounds by resource limits alone, whatever the host offers.
     pub fn rlimits_only() -> Self {
-        Self(Arc::new(Base {
-            kind: Kind::RlimitsOnly,
-            dirs: Vec::new(),
-        }))
+        Self(Arc::new(Base { kind: Kind::RlimitsOnly, dirs: Vec::new() }))
     }
 
     fn choose(found: &Hierarchies, instance: &Instance) -> Self {
@@ -95,21 +91,15 @@ impl Cgroups {
             })
         };
         if let Some(dir) = first(&found.v2, open_v2) {
-            return Self(Arc::new(Base {
-                kind: Kind::CgroupV2,
-                dirs: vec![dir],
-            }));
+            return Self(Arc::new(Base { kind: Kind::CgroupV2, dirs: vec![dir] }));
         }
         // `memory.limit_in_bytes` and `pids.max` are what a sandbox cannot do without.
-        let memory = first(&found.memory, |dir, name| {
-            open_v1(dir, name, "memory.limit_in_bytes")
-        });
+        let memory = first(&found.memory, |dir, name| open_v1(dir, name, "memory.limit_in_bytes"));
         let pids = first(&found.pids, |dir, name| open_v1(dir, name, "pids.max"));
         match (memory, pids) {
-            (Some(memory), Some(pids)) => Self(Arc::new(Base {
-                kind: Kind::CgroupV1,
-                dirs: vec![memory, pids],
-            })),
+            (Some(memory), Some(pids)) => {
+                Self(Arc::new(Base { kind: Kind::CgroupV1, dirs: vec![memory, pids] }))
+            }
             (partial_memory, partial_pids) => {
                 for dir in partial_memory.into_iter().chain(partial_pids) {
                     remove_where_empty(&dir);
@@ -137,11 +127,8 @@ impl Cgroups {
 
     /// Makes the cgroup of one sandbox. `name` is a DNS label.
     pub fn create(&self, name: &str, limits: &Limits) -> Result<Confinement, CgroupError> {
-        let mut confinement = Confinement {
-            base: Arc::clone(&self.0),
-            dirs: Vec::new(),
-            limits: *limits,
-        };
+        let mut confinement =
+            Confinement { base: Arc::clone(&self.0), dirs: Vec::new(), limits: *limits };
         for base in &self.0.dirs {
             let dir = base.join(name);
             std::fs::create_dir(&dir).map_err(|error| match error.kind() {
@@ -166,10 +153,7 @@ impl Cgroups {
                 let Some(instance) = Instance::parse(&name) else {
                     continue;
                 };
-                if instance
-                    .is_alive()
-                    .map_err(failed("read the owner of", &dir))?
-                {
+                if instance.is_alive().map_err(failed("read the owner of", &dir))? {
                     continue;
                 }
                 for (sandbox, dir) in children(&dir)? {
@@ -207,7 +191,8 @@ impl Confinement {
         self.base.kind
     }
 
-    /// Options of `patchbay-worker enter` that put a process and all that it starts under these bounds.
+    /// Options of `patchbay-worker enter` that put a process and all that it starts under these
+    /// bounds.
     pub fn enter_args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
         for dir in &self.dirs {
@@ -218,16 +203,13 @@ impl Confinement {
             let bytes = self.limits.memory_bytes.to_string();
             args.extend(["--rlimit-data".into(), bytes.into()]);
         }
-        args.extend([
-            "--rlimit-nofile".into(),
-            self.limits.files.to_string().into(),
-        ]);
+        args.extend(["--rlimit-nofile".into(), self.limits.files.to_string().into()]);
         args.extend(["--rlimit-core".into(), "0".into()]);
         args
     }
 
-    /// Whether the kernel ended a process of this sandbox because the memory bound was reached. Always
-    /// false where only resource limits hold: allocations fail then.
+    /// Whether the kernel ended a process of this sandbox because the memory bound was reached.
+    /// Always false where only resource limits hold: allocations fail then.
     pub fn was_oom_killed(&self) -> Result<bool, CgroupError> {
         let file = match self.kind() {
             Kind::CgroupV2 => "memory.events",
@@ -283,68 +265,6 @@ impl Drop for Confinement {
     }
 }
 
-/// Makes `dir` ready for v2 cgroups of sandboxes below `patchbay/<instance>`.
-fn open_v2(dir: &Path, instance: &Instance) -> io::Result<PathBuf> {
-    let controllers = std::fs::read_to_string(dir.join("cgroup.controllers"))?;
-    if !(has_word(&controllers, "memory") && has_word(&controllers, "pids")) {
-        return Err(io::Error::other(
-            "memory and pids controllers are not available",
-        ));
-    }
-    let parent = dir.join(PARENT);
-    let own = parent.join(instance.to_string());
-    enable_controllers(dir)?;
-    std::fs::create_dir_all(&own)?;
-    enable_controllers(&parent)?;
-    enable_controllers(&own)?;
-    Ok(own)
-}
-
-/// A v2 cgroup passes controllers to its children only while it holds no process itself (the top of
-/// the hierarchy excepted). A subtree that was delegated to us holds this process alone: it steps
-/// aside into a cgroup of its own.
-fn enable_controllers(dir: &Path) -> io::Result<()> {
-    let file = dir.join("cgroup.subtree_control");
-    let enabled = std::fs::read_to_string(&file)?;
-    if has_word(&enabled, "memory") && has_word(&enabled, "pids") {
-        return Ok(());
-    }
-    let enable = || std::fs::write(&file, "+memory +pids");
-    match enable() {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy && holds_only_us(dir)? => {
-            let aside = dir.join("patchbay-controller");
-            std::fs::create_dir_all(&aside)?;
-            std::fs::write(aside.join("cgroup.procs"), std::process::id().to_string())?;
-            enable()
-        }
-        result => result,
-    }
-}
-
-fn holds_only_us(dir: &Path) -> io::Result<bool> {
-    let own = std::process::id().to_string();
-    Ok(std::fs::read_to_string(dir.join("cgroup.procs"))?
-        .lines()
-        .all(|pid| pid == own))
-}
-
-/// Makes `dir` ready for v1 cgroups of sandboxes below `patchbay/<instance>`; `needed` is the file
-/// that tells the wanted controller.
-fn open_v1(dir: &Path, instance: &Instance, needed: &str) -> io::Result<PathBuf> {
-    let own = dir.join(PARENT).join(instance.to_string());
-    std::fs::create_dir_all(&own)?;
-    match std::fs::OpenOptions::new()
-        .write(true)
-        .open(own.join(needed))
-    {
-        Ok(_) => Ok(own),
-        Err(error) => {
-            remove_where_empty(&own);
-            Err(error)
-        }
-    }
-}
-
 fn end_and_remove(dirs: &[PathBuf]) -> Result<(), CgroupError> {
     let Some(first) = dirs.first() else {
         return Ok(());
@@ -360,23 +280,13 @@ fn remove(dir: &Path) -> Result<(), CgroupError> {
     }
 }
 
-/// For directories that others may use as well: what is not empty stays.
-fn remove_where_empty(dir: &Path) {
-    if let Err(error) = std::fs::remove_dir(dir) {
-        tracing::debug!(?dir, %error, "cgroup stays");
-    }
-}
-
 /// Names and paths of the cgroups directly below `dir`.
 fn children(dir: &Path) -> Result<Vec<(String, PathBuf)>, CgroupError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed("list", dir))? {
         let entry = entry.map_err(failed("list", dir))?;
         if entry.file_type().map_err(failed("list", dir))?.is_dir() {
-            found.push((
-                entry.file_name().to_string_lossy().into_owned(),
-                entry.path(),
-            ));
+            found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
         }
     }
     Ok(found)
@@ -387,15 +297,7 @@ fn write(file: &Path, text: &str) -> Result<(), CgroupError> {
 }
 
 fn write_where_present(file: &Path, text: &str) -> Result<(), CgroupError> {
-    if file.exists() {
-        write(file, text)
-    } else {
-        Ok(())
-    }
-}
-
-fn has_word(text: &str, word: &str) -> bool {
-    text.split_ascii_whitespace().any(|each| each == word)
+    if file.exists() { write(file, text) } else { Ok(()) }
 }
 
 /// The value of a line `name value`, 0 where there is none.
@@ -409,13 +311,9 @@ fn counter(text: &str, name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::delegate::PARENT, *};
 
-    const LIMITS: Limits = Limits {
-        memory_bytes: 1 << 20,
-        pids: 8,
-        files: 64,
-    };
+    const LIMITS: Limits = Limits { memory_bytes: 1 << 20, pids: 8, files: 64 };
 
     fn texts(args: &[OsString]) -> Vec<&str> {
         args.iter().map(|arg| arg.to_str().unwrap()).collect()
@@ -429,14 +327,7 @@ mod tests {
         let confinement = cgroups.create("a", &LIMITS).unwrap();
         assert_eq!(
             texts(&confinement.enter_args()),
-            [
-                "--rlimit-data",
-                "1048576",
-                "--rlimit-nofile",
-                "64",
-                "--rlimit-core",
-                "0"
-            ]
+            ["--rlimit-data", "1048576", "--rlimit-nofile", "64", "--rlimit-core", "0"]
         );
         assert!(!confinement.was_oom_killed().unwrap());
     }
@@ -444,19 +335,10 @@ mod tests {
     #[test]
     fn a_v2_hierarchy_without_the_controllers_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(
-            dir.path().join("cgroup.controllers"),
-            "hugetlb memory_recursiveprot\n",
-        )
-        .unwrap();
-        let found = Hierarchies {
-            v2: vec![dir.path().into()],
-            ..Hierarchies::default()
-        };
-        assert_eq!(
-            Cgroups::choose(&found, &Instance::new().unwrap()).kind(),
-            Kind::RlimitsOnly
-        );
+        std::fs::write(dir.path().join("cgroup.controllers"), "hugetlb memory_recursiveprot\n")
+            .unwrap();
+        let found = Hierarchies { v2: vec![dir.path().into()], ..Hierarchies::default() };
+        assert_eq!(Cgroups::choose(&found, &Instance::new().unwrap()).kind(), Kind::RlimitsOnly);
         assert!(!dir.path().join(PARENT).exists());
     }
 
@@ -464,24 +346,15 @@ mod tests {
     fn one_v1_controller_alone_is_not_enough() {
         // On a plain file system the directory is made but has no `memory.limit_in_bytes`.
         let dir = tempfile::tempdir().unwrap();
-        let found = Hierarchies {
-            memory: vec![dir.path().into()],
-            ..Hierarchies::default()
-        };
-        assert_eq!(
-            Cgroups::choose(&found, &Instance::new().unwrap()).kind(),
-            Kind::RlimitsOnly
-        );
+        let found = Hierarchies { memory: vec![dir.path().into()], ..Hierarchies::default() };
+        assert_eq!(Cgroups::choose(&found, &Instance::new().unwrap()).kind(), Kind::RlimitsOnly);
         assert_eq!(children(&dir.path().join(PARENT)).unwrap(), []);
     }
 
     #[test]
     fn v2_limits_and_the_way_in_are_written_below_the_instance() {
         let dir = tempfile::tempdir().unwrap();
-        let base = Arc::new(Base {
-            kind: Kind::CgroupV2,
-            dirs: vec![dir.path().into()],
-        });
+        let base = Arc::new(Base { kind: Kind::CgroupV2, dirs: vec![dir.path().into()] });
         let confinement = Cgroups(base).create("a", &LIMITS).unwrap();
         let read = |file: &str| std::fs::read_to_string(dir.path().join("a").join(file)).unwrap();
         assert_eq!(read("memory.max"), "1048576");
@@ -504,27 +377,16 @@ mod tests {
     #[test]
     fn a_name_is_used_once() {
         let dir = tempfile::tempdir().unwrap();
-        let cgroups = Cgroups(Arc::new(Base {
-            kind: Kind::CgroupV1,
-            dirs: vec![dir.path().into()],
-        }));
+        let cgroups =
+            Cgroups(Arc::new(Base { kind: Kind::CgroupV1, dirs: vec![dir.path().into()] }));
         let _first = cgroups.create("a", &LIMITS).unwrap();
-        assert!(matches!(
-            cgroups.create("a", &LIMITS),
-            Err(CgroupError::Exists(_))
-        ));
+        assert!(matches!(cgroups.create("a", &LIMITS), Err(CgroupError::Exists(_))));
     }
 
     #[test]
     fn oom_kills_are_counted_apart_from_their_neighbours() {
-        assert_eq!(
-            counter("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "oom_kill"),
-            2
-        );
-        assert_eq!(
-            counter("low 0\noom 3\noom_kill 0\noom_group_kill 1\n", "oom_kill"),
-            0
-        );
+        assert_eq!(counter("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "oom_kill"), 2);
+        assert_eq!(counter("low 0\noom 3\noom_kill 0\noom_group_kill 1\n", "oom_kill"), 0);
         assert_eq!(counter("", "oom_kill"), 0);
     }
 }

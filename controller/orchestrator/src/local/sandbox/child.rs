@@ -1,8 +1,8 @@
 //! A running sandbox's processes: awaiting their end and ending them, by pidfd.
 //!
-//! Two processes are watched: bubblewrap's own, which reports, and the sandbox's first, pid 1 of its
-//! namespace, whose end the kernel reports only when no other process of the namespace is left. This
-//! module must not know what a sandbox is made of.
+//! Two processes are watched: bubblewrap's own, which reports, and the sandbox's first, pid 1 of
+//! its namespace, whose end the kernel reports only when no other process of the namespace is left.
+//! This module must not know what a sandbox is made of.
 
 use super::{
     lines::Lines,
@@ -57,14 +57,14 @@ pub struct Child {
 }
 
 impl Child {
-    /// Watches bubblewrap, which was just started and reports on `status`. Returns once the sandbox's
-    /// first process exists or bubblewrap has given up.
+    /// Watches bubblewrap, which was just started and reports on `status`. Returns once the
+    /// sandbox's first process exists or bubblewrap has given up.
     pub(super) async fn watch(
-        spawned: Spawned,
+        started: Spawned,
         status: io::PipeReader,
         spawner: Spawner,
     ) -> io::Result<Self> {
-        let Spawned { mut process, pidfd } = spawned;
+        let Spawned { mut process, pidfd } = started;
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         let mut child = Self {
             process: Some(process),
@@ -93,7 +93,8 @@ impl Child {
         self.stdout.take()
     }
 
-    /// What the program, and bubblewrap before it, write on standard error: as [`Self::take_stdout`].
+    /// What the program, and bubblewrap before it, write on standard error: as
+    /// [`Self::take_stdout`].
     pub fn take_stderr(&mut self) -> Option<Output> {
         self.stderr.take()
     }
@@ -122,9 +123,7 @@ impl Child {
     /// Sends `signal` to the program. As pid 1 of its namespace it sees only what it listens for,
     /// `KILL` and `STOP` excepted.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.init
-            .as_ref()
-            .map_or(Ok(()), |init| init.signal(signal))
+        self.init.as_ref().map_or(Ok(()), |init| init.signal(signal))
     }
 
     /// Kills every process of the sandbox; [`Self::wait`] then tells when they are gone.
@@ -168,8 +167,8 @@ fn open_init(pid: i32, monitor: Option<u32>) -> io::Result<Option<PidFd>> {
     let Some(init) = PidFd::open(pid)? else {
         return Ok(None);
     };
-    // The number was read from a pipe, so it may belong to another process by now. Bubblewrap is not
-    // reaped yet: whoever is its child cannot be anyone else's.
+    // The number was read from a pipe, so it may belong to another process by now. Bubblewrap is
+    // not reaped yet: whoever is its child cannot be anyone else's.
     let path = format!("/proc/{}/status", pid.as_raw_nonzero());
     let parent = match std::fs::read_to_string(path) {
         Ok(status) => parent_of(&status),
@@ -186,12 +185,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn parent_of(status: &str) -> Option<u32> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))?
-        .trim()
-        .parse()
-        .ok()
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -200,10 +194,7 @@ mod tests {
 
     #[test]
     fn the_parent_is_read_from_its_own_line() {
-        assert_eq!(
-            parent_of("Name:\tPPid: 7\nPid:\t2\nPPid:\t41\nTracerPid:\t0\n"),
-            Some(41)
-        );
+        assert_eq!(parent_of("Name:\tPPid: 7\nPid:\t2\nPPid:\t41\nTracerPid:\t0\n"), Some(41));
         assert_eq!(parent_of("Name:\tx\n"), None);
     }
 

@@ -1,10 +1,11 @@
 //! Shields the host's device nodes from sandboxes that root starts.
 //!
-//! Bubblewrap shows its sandbox the host's own `/dev/null`, `/dev/zero` and the like, and cannot mount
-//! them read-only and usable at once. A sandbox that root starts runs as their owner, whatever its uid
-//! inside: it could take `/dev/null` away from the whole host with one `chmod`. So the thread that
-//! starts sandboxes has a mount namespace of its own, where these nodes are read-only mounts; a
-//! sandbox inherits that and cannot undo it. Writing *to* a device needs no writable mount.
+//! Bubblewrap shows its sandbox the host's own `/dev/null`, `/dev/zero` and the like, and cannot
+//! mount them read-only and usable at once. A sandbox that root starts runs as their owner,
+//! whatever its uid inside: it could take `/dev/null` away from the whole host with one `chmod`. So
+//! the thread that starts sandboxes has a mount namespace of its own, where these nodes are
+//! read-only mounts; a sandbox inherits that and cannot undo it. Writing *to* a device needs no
+//! writable mount.
 
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change, mount_remount},
@@ -13,33 +14,21 @@ use rustix::{
 use std::{io, path::Path};
 
 /// The nodes that bubblewrap 0.8 shows (`--dev`).
-const NODES: &[&str] = &[
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/tty",
-];
+const NODES: &[&str] =
+    &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// Gives the calling thread its own mount namespace with read-only device nodes. Does nothing for
-/// anyone but root, who alone owns these nodes. To be called once, on a thread of its own: the thread
-/// no longer shares its working directory with the process, and its children inherit all this.
+/// anyone but root, who alone owns these nodes. To be called once, on a thread of its own: the
+/// thread no longer shares its working directory with the process, and its children inherit all
+/// this.
 pub(super) fn shield() -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     own_mount_namespace()?;
     // Mounts that the host makes later still arrive here; ours never leave.
-    mount_change(
-        "/",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )?;
-    for node in NODES
-        .iter()
-        .copied()
-        .filter(|node| Path::new(node).exists())
-    {
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    for node in NODES.iter().copied().filter(|node| Path::new(node).exists()) {
         mount_bind(node, node)?;
         // No NODEV here, or the device could no longer be opened.
         let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;

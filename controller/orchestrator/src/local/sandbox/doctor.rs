@@ -1,5 +1,6 @@
-//! Runs a real sandbox and says, property by property, whether this host can hold a worker in, and what
-//! to fix where it cannot. There is no fallback to less: what is missing here is missing for workers.
+//! Runs a real sandbox and says, property by property, whether this host can hold a worker in, and
+//! what to fix where it cannot. There is no fallback to less: what is missing here is missing for
+//! workers.
 
 use super::{
     cgroup::Cgroups,
@@ -26,21 +27,11 @@ pub struct Property {
 
 impl Property {
     fn good(name: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            name,
-            ok: true,
-            detail: detail.into(),
-            fix: None,
-        }
+        Self { name, ok: true, detail: detail.into(), fix: None }
     }
 
     fn bad(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            name,
-            ok: false,
-            detail: detail.into(),
-            fix: Some(fix.into()),
-        }
+        Self { name, ok: false, detail: detail.into(), fix: Some(fix.into()) }
     }
 }
 
@@ -118,17 +109,9 @@ fn spec() -> SandboxSpec {
         hostname: "doctor".into(),
         read_only: Vec::new(),
         binds: Vec::new(),
-        tmpfs: vec![Tmpfs {
-            path: "/tmp".into(),
-            bytes: TMPFS_BYTES,
-            mode: 0o700,
-        }],
+        tmpfs: vec![Tmpfs { path: "/tmp".into(), bytes: TMPFS_BYTES, mode: 0o700 }],
         descriptors: Vec::new(),
-        limits: Limits {
-            memory_bytes: 64 << 20,
-            pids: 32,
-            files: 256,
-        },
+        limits: Limits { memory_bytes: 64 << 20, pids: 32, files: 256 },
     }
 }
 
@@ -176,11 +159,7 @@ fn judge_version(text: &str) -> Property {
 
 fn judge_run(run: &Run, namespaces: &UserNamespaces, found: &mut Vec<Property>) {
     if run.ended == Ended::NeverStarted {
-        found.push(Property::bad(
-            SANDBOX,
-            run.complaint.clone(),
-            namespaces.fix(),
-        ));
+        found.push(Property::bad(SANDBOX, run.complaint.clone(), namespaces.fix()));
         return;
     }
     if !run.observed.is_complete() {
@@ -243,8 +222,8 @@ impl UserNamespaces {
         if self.apparmor_restricts == Some(1) {
             return APPARMOR.into();
         }
-        "a container or a security module may forbid user namespaces or mounts: run on the host, or \
-         allow `unshare` and `mount` there"
+        "a container or a security module may forbid user namespaces or mounts: run on the host, \
+         or allow `unshare` and `mount` there"
             .into()
     }
 }
@@ -289,12 +268,7 @@ mod tests {
     #[test]
     fn a_refused_user_namespace_names_the_switch_that_refuses_it() {
         let of = |apparmor_restricts, unprivileged_clone, max| {
-            UserNamespaces {
-                apparmor_restricts,
-                unprivileged_clone,
-                max,
-            }
-            .fix()
+            UserNamespaces { apparmor_restricts, unprivileged_clone, max }.fix()
         };
         assert!(of(None, None, Some(0)).contains("max_user_namespaces"));
         assert!(of(Some(1), Some(0), Some(9)).contains("unprivileged_userns_clone=1"));

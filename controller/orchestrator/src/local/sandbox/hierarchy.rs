@@ -1,11 +1,11 @@
 //! Where this process could make cgroups: from the text of `/proc/self/mountinfo` and
-//! `/proc/self/cgroup` to candidate directories, best first. Pure; whether a candidate is writable is
-//! tried in [`super::cgroup`].
+//! `/proc/self/cgroup` to candidate directories, best first. Pure; whether a candidate is writable
+//! is tried in [`super::cgroup`].
 
 use std::path::{Component, Path, PathBuf};
 
-/// Candidate directories per hierarchy. The first is this process's own cgroup, so that limits on the
-/// controller hold for its sandboxes too; the second is the top of the hierarchy.
+/// Candidate directories per hierarchy. The first is this process's own cgroup, so that limits on
+/// the controller hold for its sandboxes too; the second is the top of the hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Hierarchies {
     /// The v2 hierarchy.
@@ -28,10 +28,7 @@ impl Hierarchies {
 
 /// Candidates for the v1 `controller`, or for v2 where there is none.
 fn candidates(mountinfo: &str, own_cgroups: &str, controller: Option<&str>) -> Vec<PathBuf> {
-    let Some((root, top)) = mountinfo
-        .lines()
-        .find_map(|line| mount_of(line, controller))
-    else {
+    let Some((root, top)) = mountinfo.lines().find_map(|line| mount_of(line, controller)) else {
         return Vec::new();
     };
     let own = own_cgroups
@@ -39,10 +36,7 @@ fn candidates(mountinfo: &str, own_cgroups: &str, controller: Option<&str>) -> V
         .find_map(|line| own_path(line, controller))
         // Outside of what is mounted here: a container that shows only a part of the hierarchy.
         .and_then(|own| own.strip_prefix(root).ok())
-        .filter(|own| {
-            own.components()
-                .all(|part| matches!(part, Component::Normal(_)))
-        })
+        .filter(|own| own.components().all(|part| matches!(part, Component::Normal(_))))
         .map(|own| top.join(own));
     let mut candidates: Vec<PathBuf> = own.into_iter().collect();
     if !candidates.iter().any(|own| own == top) {
@@ -51,8 +45,9 @@ fn candidates(mountinfo: &str, own_cgroups: &str, controller: Option<&str>) -> V
     candidates
 }
 
-/// Root within the hierarchy and mount point, if a line of mountinfo (proc_pid_mountinfo(5)) mounts the
-/// wanted hierarchy. Mount points with escaped characters are passed over: none is used for cgroups.
+/// Root within the hierarchy and mount point, if a line of `mountinfo` (see proc(5)) mounts the
+/// wanted hierarchy. Mount points with escaped characters are passed over: none is used for
+/// cgroups.
 fn mount_of<'a>(line: &'a str, controller: Option<&str>) -> Option<(&'a Path, &'a Path)> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut fields = mount.split(' ').skip(3);
@@ -126,10 +121,7 @@ mod tests {
         );
         assert_eq!(
             found.memory,
-            [
-                PathBuf::from("/sys/fs/cgroup/memory/inner"),
-                "/sys/fs/cgroup/memory".into()
-            ]
+            [PathBuf::from("/sys/fs/cgroup/memory/inner"), "/sys/fs/cgroup/memory".into()]
         );
     }
 

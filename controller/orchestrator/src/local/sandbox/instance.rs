@@ -1,13 +1,14 @@
-//! The name of one life of one controller, and whether that life still lasts. Cgroups carry it, so that
-//! the next controller can tell what a killed one left behind from what a living neighbour uses.
-//! This module must not know cgroups.
+//! The name of one life of one controller, and whether that life still lasts. Cgroups carry it, so
+//! that the next controller can tell what a killed one left behind from what a living neighbour
+//! uses. This module must not know cgroups.
 
 use std::{
     fmt, io,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// One life of a controller: its process, when that started, and a counter for tests that make several.
+/// One life of a controller: its process, when that started, and a counter for tests that make
+/// several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     pid: u32,
@@ -21,11 +22,7 @@ impl Instance {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let pid = std::process::id();
         let started = start_time(pid)?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self {
-            pid,
-            started,
-            count: COUNT.fetch_add(1, Ordering::Relaxed),
-        })
+        Ok(Self { pid, started, count: COUNT.fetch_add(1, Ordering::Relaxed) })
     }
 
     /// Reads what [`fmt::Display`] wrote.
@@ -40,7 +37,8 @@ impl Instance {
         (instance.to_string() == name).then_some(instance)
     }
 
-    /// Whether its process lives. A process number that was given to another process does not count.
+    /// Whether its process lives. A process number that was given to another process does not
+    /// count.
     pub fn is_alive(&self) -> io::Result<bool> {
         Ok(start_time(self.pid)? == Some(self.started))
     }
@@ -67,8 +65,8 @@ fn start_time(pid: u32) -> io::Result<Option<u64>> {
     }
 }
 
-/// State (field 3) and start time (field 22) of `/proc/PID/stat`. Field 2 is the program's own name in
-/// parentheses and may hold anything, parentheses too.
+/// State (field 3) and start time (field 22) of `/proc/PID/stat`. Field 2 is the program's own name
+/// in parentheses and may hold anything, parentheses too.
 fn parse_stat(stat: &str) -> Option<(&str, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
@@ -100,9 +98,7 @@ mod tests {
 
     #[test]
     fn foreign_names_are_not_instances() {
-        for foreign in [
-            "", "1", "1-2", "a-b-c", "1-2-3-4", "../1-2-3", "+1-2-3", "01-2-3",
-        ] {
+        for foreign in ["", "1", "1-2", "a-b-c", "1-2-3-4", "../1-2-3", "+1-2-3", "01-2-3"] {
             assert_eq!(Instance::parse(foreign), None, "{foreign}");
         }
     }

@@ -1,6 +1,6 @@
-//! From a [`SandboxSpec`] to a running sandbox: makes the cgroup, writes bubblewrap's options and the
-//! filter into anonymous memory, and starts it all through the one spawner thread. The decisions are in
-//! the modules that this one calls; this module must not know what a worker is.
+//! From a [`SandboxSpec`] to a running sandbox: makes the cgroup, writes bubblewrap's options and
+//! the filter into anonymous memory, and starts it all through the one spawner thread. The
+//! decisions are in the modules that this one calls; this module must not know what a worker is.
 
 use super::{
     bwrap::{self, SetupFds, bwrap_args},
@@ -38,7 +38,13 @@ impl Tools {
     pub fn with_worker(worker: &Path) -> Self {
         Self {
             bwrap: "/usr/bin/bwrap".into(),
-            enter: vec![worker.into(), "enter".into()],
+            // until bubblewrap has set itself to end with this process, `enter` has
+            enter: vec![
+                worker.into(),
+                "enter".into(),
+                "--parent".into(),
+                std::process::id().to_string().into(),
+            ],
         }
     }
 }
@@ -134,17 +140,10 @@ impl Launcher {
         let options = memory_file("options", &options)?;
         let mut command = self.command(&confinement, options.as_raw_fd(), &spec)?;
         command.inherit = spec.descriptors;
-        command
-            .inherit
-            .extend([reports.into(), seccomp, passwd, group, hosts, options]);
+        command.inherit.extend([reports.into(), seccomp, passwd, group, hosts, options]);
         let spawned = self.spawner.spawn(command).await?;
         let child = Child::watch(spawned, status, self.spawner.clone()).await?;
-        Ok(Sandbox {
-            name: spec.name,
-            child,
-            confinement: Some(confinement),
-            exit: None,
-        })
+        Ok(Sandbox { name: spec.name, child, confinement: Some(confinement), exit: None })
     }
 
     /// `enter LIMITS -- bwrap --args FD -- PROGRAM ARGS`.
@@ -161,11 +160,7 @@ impl Launcher {
         args.extend(["--args".into(), options.to_string().into()]);
         args.extend(["--".into(), spec.program.clone().into()]);
         args.extend(spec.args.iter().cloned());
-        Ok(SpawnCommand {
-            program: enter.into(),
-            args,
-            inherit: Vec::new(),
-        })
+        Ok(SpawnCommand { program: enter.into(), args, inherit: Vec::new() })
     }
 }
 
@@ -178,8 +173,8 @@ pub struct Exit {
     pub is_oom_killed: bool,
 }
 
-/// A running sandbox. Dropping it kills its processes and removes its cgroup, which can block for some
-/// milliseconds: await [`Sandbox::wait`] where that matters.
+/// A running sandbox. Dropping it kills its processes and removes its cgroup, which can block for
+/// some milliseconds: await [`Sandbox::wait`] where that matters.
 pub struct Sandbox {
     name: String,
     // Before the confinement, so that a drop kills by the parent's pidfd first.
@@ -229,10 +224,7 @@ impl Sandbox {
             Some(confinement) => confinement.was_oom_killed()?,
             None => false,
         };
-        let exit = Exit {
-            ended,
-            is_oom_killed,
-        };
+        let exit = Exit { ended, is_oom_killed };
         self.exit = Some(exit);
         if let Some(confinement) = self.confinement.take() {
             tokio::task::spawn_blocking(|| confinement.remove())
@@ -257,16 +249,9 @@ mod tests {
 
     #[test]
     fn a_host_without_bubblewrap_is_told_what_to_install() {
-        let tools = Tools {
-            bwrap: "/does/not/exist".into(),
-            enter: vec!["/bin/sh".into()],
-        };
+        let tools = Tools { bwrap: "/does/not/exist".into(), enter: vec!["/bin/sh".into()] };
         let error = Launcher::new(tools, Cgroups::rlimits_only()).err().unwrap();
-        assert!(
-            error
-                .to_string()
-                .contains("install the package `bubblewrap`")
-        );
+        assert!(error.to_string().contains("install the package `bubblewrap`"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What the host's root looks like, read once at the edge: which of its directories are symbolic links
-//! and which of the public files under `/etc` exist.
+//! What the host's root looks like, read once at the edge: which of its directories are symbolic
+//! links and which of the public files under `/etc` exist.
 //!
 //! The sandbox's root is built from this list and from nothing else: `/etc` holds keys and password
-//! hashes, and a sandbox started by root reads files as their owner would. This module must not know
-//! what a sandbox mounts beyond the system's own files.
+//! hashes, and a sandbox started by root reads files as their owner would. This module must not
+//! know what a sandbox mounts beyond the system's own files.
 
 use std::{
     io,
@@ -30,9 +30,9 @@ pub struct HostLayout {
 
 const ROOT: &[&str] = &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/// What programs need of `/etc` beyond users and hosts (which the sandbox has of its own): the dynamic
-/// linker's cache, certificates, chosen alternatives, the time zone. Certificates are named narrowly,
-/// for `/etc/ssl/private` and `/etc/pki/tls/private` hold keys.
+/// What programs need of `/etc` beyond users and hosts (which the sandbox has of its own): the
+/// dynamic linker's cache, certificates, chosen alternatives, the time zone. Certificates are named
+/// narrowly, for `/etc/ssl/private` and `/etc/pki/tls/private` hold keys.
 const ETC: &[&str] = &[
     "/etc/alternatives",
     "/etc/ca-certificates.conf",

@@ -1,6 +1,6 @@
-//! Turns a sandboxed program's output into lines of bounded length: what it writes is not trusted, and
-//! one endless line must not fill the controller's memory. This module must not know what the lines
-//! mean.
+//! Turns a sandboxed program's output into lines of bounded length: what it writes is not trusted,
+//! and one endless line must not fill the controller's memory. This module must not know what the
+//! lines mean.
 
 use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
@@ -28,11 +28,7 @@ pub struct Lines<R> {
 impl<R: AsyncBufRead + Unpin> Lines<R> {
     /// The lines of `reader`.
     pub fn new(reader: R) -> Self {
-        Self {
-            reader,
-            line: Vec::new(),
-            is_cut: false,
-        }
+        Self { reader, line: Vec::new(), is_cut: false }
     }
 
     /// The next line; none at the end. Nothing is lost where the call is cancelled.
@@ -59,10 +55,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
     fn take(&mut self) -> Line {
         let line = std::mem::take(&mut self.line);
         let text = String::from_utf8_lossy(&line).into_owned();
-        Line {
-            text,
-            is_cut: std::mem::take(&mut self.is_cut),
-        }
+        Line { text, is_cut: std::mem::take(&mut self.is_cut) }
     }
 }
 
@@ -86,11 +79,7 @@ mod tests {
         let found = all(b"one line\n\nlast").await;
         assert_eq!(
             found,
-            [
-                ("one line".into(), false),
-                (String::new(), false),
-                ("last".into(), false)
-            ]
+            [("one line".into(), false), (String::new(), false), ("last".into(), false)]
         );
     }
 

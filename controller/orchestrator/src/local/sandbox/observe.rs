@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 /// The tmpfs that the script tries to overfill, bytes.
 pub(super) const TMPFS_BYTES: u64 = 1 << 20;
 
-/// Looks around inside, for `/bin/sh` with `/usr/bin` as its path. It writes nothing that stays: the
-/// change of `/dev/null` that it tries is to the mode that it has.
+/// Looks around inside, for `/bin/sh` with `/usr/bin` as its path. It writes nothing that stays:
+/// the change of `/dev/null` that it tries is to the mode that it has.
 pub(super) const SCRIPT: &str = r#"
 try() { name=$1; shift; "$@" >/dev/null 2>&1; echo "$name=$?"; }
 status() { echo "$1=$(sed -n "s/^$1:[[:space:]]*//p" /proc/self/status)"; }
@@ -42,10 +42,7 @@ pub(super) struct Observed(BTreeMap<String, String>);
 impl Observed {
     /// Reads the script's lines. What is not of their form is passed over.
     pub(super) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
-        let pair = |line: &'a str| {
-            line.split_once('=')
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        };
+        let pair = |line: &'a str| line.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
         Self(lines.into_iter().filter_map(pair).collect())
     }
 
@@ -62,7 +59,8 @@ impl Observed {
         self.get(name) == Some(value)
     }
 
-    /// Whether a command was there to try, and failed. The shell answers 126 and 127 where it was not.
+    /// Whether a command was there to try, and failed. The shell answers 126 and 127 where it was
+    /// not.
     fn failed(&self, name: &str) -> bool {
         self.get(name)
             .and_then(|code| code.parse().ok())
@@ -70,8 +68,7 @@ impl Observed {
     }
 
     fn is_no_capability(&self, name: &str) -> bool {
-        self.get(name)
-            .is_some_and(|set| !set.is_empty() && set.bytes().all(|digit| digit == b'0'))
+        self.get(name).is_some_and(|set| !set.is_empty() && set.bytes().all(|digit| digit == b'0'))
     }
 }
 
@@ -141,11 +138,7 @@ mod tests {
 
     fn failing(text: &str) -> Vec<&'static str> {
         let observed = Observed::parse(text.lines());
-        EXPECTED
-            .iter()
-            .filter(|each| !each.holds(&observed))
-            .map(|each| each.name)
-            .collect()
+        EXPECTED.iter().filter(|each| !each.holds(&observed)).map(|each| each.name).collect()
     }
 
     #[test]
@@ -161,11 +154,7 @@ mod tests {
             ("write-proc=2", "write-proc=0", "read-only root"),
             ("change-device=1", "change-device=0", "host files"),
             ("read-shadow=1", "read-shadow=0", "host files"),
-            (
-                "CapBnd=0000000000000000",
-                "CapBnd=0000000000000001",
-                "no capabilities",
-            ),
+            ("CapBnd=0000000000000000", "CapBnd=0000000000000001", "no capabilities"),
             ("NoNewPrivs=1", "NoNewPrivs=0", "no new privileges"),
             ("Seccomp=2", "Seccomp=0", "system call filter"),
             ("interfaces=lo ", "interfaces=lo eth0 ", "no network"),

@@ -1,5 +1,6 @@
-//! A process by descriptor: its end can be awaited and it can be signalled, and neither can ever reach
-//! another process that was given the same number. This module must not know what the process is.
+//! A process by descriptor: its end can be awaited and it can be signalled, and neither can ever
+//! reach another process that was given the same number. This module must not know what the process
+//! is.
 
 use rustix::{
     io::Errno,
@@ -31,7 +32,8 @@ impl PidFd {
         Ok(Self(watched))
     }
 
-    /// Waits for the process's end. For the first process of a PID namespace that is the end of all.
+    /// Waits for the process's end. For the first process of a PID namespace that is the end of
+    /// all.
     pub(super) async fn ended(&self) -> io::Result<()> {
         // A pidfd stays readable from the end on, so the readiness is not cleared.
         self.0.readable().await.map(drop)
@@ -65,10 +67,6 @@ mod tests {
     #[tokio::test]
     async fn a_number_of_no_process_is_none() {
         let unused = Pid::from_raw(1 << 30).unwrap();
-        assert!(
-            PidFd::open(unused)
-                .map_err(|error| error.kind())
-                .is_ok_and(|pid| pid.is_none())
-        );
+        assert!(PidFd::open(unused).map_err(|error| error.kind()).is_ok_and(|pid| pid.is_none()));
     }
 }

@@ -14,16 +14,13 @@ use std::{
 };
 
 /// A killed process needs no longer than this, unless the kernel holds it.
-const DEATH: Timespec = Timespec {
-    tv_sec: 5,
-    tv_nsec: 0,
-};
+const DEATH: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// With forks forbidden one round is enough. More are for cgroups where that cannot be forbidden.
 const ROUNDS: usize = 16;
 
-/// Kills all processes of the cgroup in `dirs` (the same cgroup in every hierarchy that it is in) and
-/// waits until they are dead. Blocks for some milliseconds, or for the bounds above.
+/// Kills all processes of the cgroup in `dirs` (the same cgroup in every hierarchy that it is in)
+/// and waits until they are dead. Blocks for some milliseconds, or for the bounds above.
 pub(super) fn end_processes(dirs: &[PathBuf]) -> io::Result<()> {
     for dir in dirs {
         // Whoever cannot fork cannot outrun the kills. Only a pids controller has this file.
@@ -52,9 +49,7 @@ pub(super) fn end_processes(dirs: &[PathBuf]) -> io::Result<()> {
             }
         }
     }
-    Err(io::Error::other(
-        "processes of a cgroup fork faster than they can be killed",
-    ))
+    Err(io::Error::other("processes of a cgroup fork faster than they can be killed"))
 }
 
 fn processes(dir: &Path) -> io::Result<Vec<OwnedFd>> {
@@ -74,10 +69,7 @@ fn processes(dir: &Path) -> io::Result<Vec<OwnedFd>> {
 
 fn pids(list: &Path) -> io::Result<Vec<Pid>> {
     match std::fs::read_to_string(list) {
-        Ok(text) => Ok(text
-            .lines()
-            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
-            .collect()),
+        Ok(text) => Ok(text.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -113,10 +105,7 @@ mod tests {
         // The list is a plain file here, so it names the process for ever and the rounds run out.
         let error = end_processes(&[dir.path().to_path_buf()]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Other);
-        let status = child
-            .try_wait()
-            .unwrap()
-            .expect("it is dead when the call returns");
+        let status = child.try_wait().unwrap().expect("it is dead when the call returns");
         assert!(!status.success());
     }
 }

@@ -1,8 +1,8 @@
 //! Turns the list of allowed system calls into the filter program that bubblewrap installs.
 //!
-//! The default answer is ENOSYS, not EPERM: the C library asks for `clone3` first and falls back only
-//! where the call seems not to exist. A call of another architecture kills its process; an x32 call is
-//! on no list. This module must not know bubblewrap or descriptors.
+//! The default answer is ENOSYS, not EPERM: the C library asks for `clone3` first and falls back
+//! only where the call seems not to exist. A call of another architecture kills its process; an x32
+//! call is on no list. This module must not know bubblewrap or descriptors.
 
 use super::syscalls;
 use seccompiler::{BackendError, TargetArch};
@@ -28,12 +28,12 @@ pub enum SeccompError {
 /// The filter's name in the document that is compiled.
 const FILTER: &str = "sandbox";
 
-/// `clone` flags that make namespaces. `CLONE_NEWTIME` cannot be given to `clone`: its bit belongs to
-/// the exit signal there.
+/// `clone` flags that make namespaces. `CLONE_NEWTIME` cannot be given to `clone`: its bit belongs
+/// to the exit signal there.
 const CLONE_NAMESPACES: u64 = 0x7E02_0000;
 
-/// Socket families: Unix, IPv4, IPv6, netlink (interface lists). Vsock is not among them, because no
-/// network namespace confines it; nor is AF_ALG.
+/// Socket families: Unix, IPv4, IPv6, netlink (interface lists). Vsock is not among them, because
+/// no network namespace confines it; nor is `AF_ALG`.
 const SOCKET_FAMILIES: &[u64] = &[1, 2, 10, 16];
 
 /// Terminal requests that type into the terminal as if its user had: TIOCSTI, TIOCLINUX.
@@ -42,8 +42,8 @@ const TYPING_IOCTLS: &[u64] = &[0x5412, 0x541C];
 /// Execution domains: plain Linux, and the query for the current one.
 const PERSONALITIES: &[u64] = &[0, 0xFFFF_FFFF];
 
-/// The filter for this machine: an array of `struct sock_filter` in native byte order, as bubblewrap's
-/// `--seccomp` reads it.
+/// The filter for this machine: an array of `struct sock_filter` in native byte order, as
+/// bubblewrap's `--seccomp` reads it.
 pub fn program() -> Result<Vec<u8>, SeccompError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(SeccompError::Architecture)?;
     program_for(arch)
@@ -78,12 +78,7 @@ fn plain(arch: TargetArch) -> impl Iterator<Item = &'static str> {
         TargetArch::x86_64 => syscalls::X86_64,
         TargetArch::aarch64 | TargetArch::riscv64 => &[],
     };
-    syscalls::COMMON
-        .iter()
-        .copied()
-        .chain([legacy])
-        .flatten()
-        .copied()
+    syscalls::COMMON.iter().copied().chain([legacy]).flatten().copied()
 }
 
 fn rules(arch: TargetArch) -> Vec<Value> {
@@ -192,11 +187,7 @@ mod tests {
             let bytes = program_for(arch).unwrap();
             assert_eq!(bytes.len() % 8, 0, "{arch:?}");
             // The kernel takes at most BPF_MAXINSNS instructions.
-            assert!(
-                (300..4096).contains(&(bytes.len() / 8)),
-                "{arch:?}: {}",
-                bytes.len() / 8
-            );
+            assert!((300..4096).contains(&(bytes.len() / 8)), "{arch:?}: {}", bytes.len() / 8);
         }
     }
 
@@ -204,10 +195,7 @@ mod tests {
     fn dangerous_calls_are_on_no_list() {
         for arch in [TargetArch::x86_64, TargetArch::aarch64] {
             let allowed: BTreeSet<_> = plain(arch).collect();
-            let found: Vec<_> = DANGEROUS
-                .iter()
-                .filter(|name| allowed.contains(*name))
-                .collect();
+            let found: Vec<_> = DANGEROUS.iter().filter(|name| allowed.contains(*name)).collect();
             assert!(found.is_empty(), "{arch:?}: {found:?}");
         }
     }
@@ -216,10 +204,7 @@ mod tests {
     fn calls_with_a_condition_are_not_allowed_without_it() {
         let rules = rules(TargetArch::x86_64);
         for name in CONDITIONAL {
-            let of_name: Vec<_> = rules
-                .iter()
-                .filter(|rule| rule["syscall"] == *name)
-                .collect();
+            let of_name: Vec<_> = rules.iter().filter(|rule| rule["syscall"] == *name).collect();
             assert!(!of_name.is_empty(), "{name}");
             assert!(of_name.iter().all(|rule| rule["args"].is_array()), "{name}");
         }
@@ -228,9 +213,7 @@ mod tests {
     #[test]
     fn no_name_is_listed_twice() {
         let mut seen = BTreeSet::new();
-        let twice: Vec<_> = plain(TargetArch::x86_64)
-            .filter(|name| !seen.insert(*name))
-            .collect();
+        let twice: Vec<_> = plain(TargetArch::x86_64).filter(|name| !seen.insert(*name)).collect();
         assert!(twice.is_empty(), "{twice:?}");
     }
 
@@ -245,9 +228,6 @@ mod tests {
             0x2000_0000,    // CLONE_NEWPID
             0x4000_0000,    // CLONE_NEWNET
         ];
-        assert_eq!(
-            CLONE_NAMESPACES,
-            flags.into_iter().fold(0, |all, flag| all | flag)
-        );
+        assert_eq!(CLONE_NAMESPACES, flags.into_iter().fold(0, |all, flag| all | flag));
     }
 }

@@ -1,9 +1,10 @@
 //! The one thread that starts processes.
 //!
-//! Bubblewrap dies with the *thread* that started it, so that thread must live as long as the sandboxes
-//! do: a thread of an asynchronous runtime's pool does not. Descriptors are inherited under their own
-//! numbers by clearing close-on-exec for the moment of the spawn; nothing else in this process may
-//! start processes, or it could inherit them too. This module must not know what is started.
+//! Bubblewrap dies with the *thread* that started it, so that thread must live as long as the
+//! sandboxes do: a thread of an asynchronous runtime's pool does not. Descriptors are inherited
+//! under their own numbers by clearing close-on-exec for the moment of the spawn; nothing else in
+//! this process may start processes, or it could inherit them too. This module must not know what
+//! is started.
 
 use super::{devices, stray};
 use parking_lot::Mutex;
@@ -70,8 +71,8 @@ enum Request {
     Reap(Child),
 }
 
-/// Starts processes on a thread of its own. The thread ends, and with it every sandbox, when the last
-/// clone is dropped; a running child holds one.
+/// Starts processes on a thread of its own. The thread ends, and with it every sandbox, when the
+/// last clone is dropped; a running child holds one.
 #[derive(Clone)]
 pub struct Spawner {
     requests: mpsc::UnboundedSender<Request>,
@@ -100,19 +101,14 @@ impl Spawner {
                 }
             })
             .map_err(SpawnError::Thread)?;
-        shielded
-            .recv()
-            .map_err(|_| SpawnError::Ended)?
-            .map_err(SpawnError::Shield)?;
+        shielded.recv().map_err(|_| SpawnError::Ended)?.map_err(SpawnError::Shield)?;
         Ok(Self { requests })
     }
 
     /// Starts `command`.
     pub(super) async fn spawn(&self, command: SpawnCommand) -> Result<Spawned, SpawnError> {
         let (reply, started) = oneshot::channel();
-        self.requests
-            .send(Request::Spawn(command, reply))
-            .map_err(|_| SpawnError::Ended)?;
+        self.requests.send(Request::Spawn(command, reply)).map_err(|_| SpawnError::Ended)?;
         started.await.map_err(|_| SpawnError::Ended)?
     }
 
@@ -145,11 +141,7 @@ fn end(mut process: Child) {
 }
 
 fn spawn_here(command: SpawnCommand) -> Result<Spawned, SpawnError> {
-    let SpawnCommand {
-        program,
-        args,
-        inherit,
-    } = command;
+    let SpawnCommand { program, args, inherit } = command;
     let start = || {
         let _inheriting = INHERITING.lock();
         for descriptor in &inherit {
@@ -167,10 +159,7 @@ fn spawn_here(command: SpawnCommand) -> Result<Spawned, SpawnError> {
         drop(inherit);
         started
     };
-    let failed = |source| SpawnError::Program {
-        program: program.clone(),
-        source,
-    };
+    let failed = |source| SpawnError::Program { program: program.clone(), source };
     let mut process = start().map_err(failed)?;
     match pidfd_open(Pid::from_child(&process), PidfdFlags::empty()) {
         Ok(pidfd) => Ok(Spawned { process, pidfd }),
@@ -192,22 +181,12 @@ mod tests {
     };
 
     fn shell(script: &str, inherit: Vec<OwnedFd>) -> SpawnCommand {
-        SpawnCommand {
-            program: "/bin/sh".into(),
-            args: vec!["-c".into(), script.into()],
-            inherit,
-        }
+        SpawnCommand { program: "/bin/sh".into(), args: vec!["-c".into(), script.into()], inherit }
     }
 
     fn output(mut spawned: Spawned) -> String {
         let mut text = String::new();
-        spawned
-            .process
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
+        spawned.process.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         assert!(spawned.process.wait().unwrap().success());
         text
     }
@@ -220,11 +199,8 @@ mod tests {
         drop(writer);
         let number = reader.as_raw_fd();
         let script = format!("cat /proc/self/fd/{number}");
-        let spawned = spawner
-            .spawn(shell(&script, vec![reader.into()]))
-            .await
-            .unwrap();
-        assert_eq!(output(spawned), "through the pipe");
+        let started = spawner.spawn(shell(&script, vec![reader.into()])).await.unwrap();
+        assert_eq!(output(started), "through the pipe");
     }
 
     #[tokio::test]
@@ -233,27 +209,17 @@ mod tests {
         let (_reader, writer) = io::pipe().unwrap();
         let number = writer.as_raw_fd();
         let kept = writer.try_clone().unwrap();
-        output(
-            spawner
-                .spawn(shell("true", vec![writer.into()]))
-                .await
-                .unwrap(),
-        );
-        let script = format!(
-            "for n in {number} {}; do ! test -e /dev/fd/$n; done",
-            kept.as_raw_fd()
-        );
+        output(spawner.spawn(shell("true", vec![writer.into()])).await.unwrap());
+        let script =
+            format!("for n in {number} {}; do ! test -e /dev/fd/$n; done", kept.as_raw_fd());
         output(spawner.spawn(shell(&script, Vec::new())).await.unwrap());
     }
 
     #[tokio::test]
     async fn the_environment_is_empty() {
         let spawner = Spawner::start().unwrap();
-        let command = SpawnCommand {
-            program: "/usr/bin/env".into(),
-            args: Vec::new(),
-            inherit: Vec::new(),
-        };
+        let command =
+            SpawnCommand { program: "/usr/bin/env".into(), args: Vec::new(), inherit: Vec::new() };
         assert_eq!(output(spawner.spawn(command).await.unwrap()), "");
     }
 

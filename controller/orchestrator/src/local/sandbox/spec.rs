@@ -1,7 +1,7 @@
 //! What one sandbox is, as values: its program, what it sees, what it may write, and its bounds.
 //!
-//! [`SandboxSpec::validate`] refuses what could weaken the sandbox or be misread on the way to it, so
-//! that everything behind it may take a spec at its word. This module must not know bubblewrap,
+//! [`SandboxSpec::validate`] refuses what could weaken the sandbox or be misread on the way to it,
+//! so that everything behind it may take a spec at its word. This module must not know bubblewrap,
 //! cgroups or processes.
 
 use std::{
@@ -45,7 +45,8 @@ pub struct SandboxSpec {
 pub struct Tmpfs {
     /// Where, inside.
     pub path: PathBuf,
-    /// At most this many bytes (the kernel rounds up to pages). They count as memory of the sandbox.
+    /// At most this many bytes (the kernel rounds up to pages). They count as memory of the
+    /// sandbox.
     pub bytes: u64,
     /// Permission bits of its root directory, such as `0o700`.
     pub mode: u32,
@@ -99,8 +100,8 @@ pub enum SpecError {
     Zero(&'static str),
 }
 
-/// Host directories that hold secrets, other users' files, devices or kernel state. Parts of them may
-/// be named, never all.
+/// Host directories that hold secrets, other users' files, devices or kernel state. Parts of them
+/// may be named, never all.
 const NEVER_WHOLE: &[&str] = &[
     "/", "/boot", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/srv", "/sys", "/tmp", "/var",
 ];
@@ -122,11 +123,7 @@ impl SandboxSpec {
         check_limits(&self.limits)?;
         check_path(&self.program)?;
         check_path(&self.workdir)?;
-        for host in self
-            .read_only
-            .iter()
-            .chain(self.binds.iter().map(|(host, _)| host))
-        {
+        for host in self.read_only.iter().chain(self.binds.iter().map(|(host, _)| host)) {
             check_host_path(host)?;
         }
         self.check_places()?;
@@ -135,11 +132,7 @@ impl SandboxSpec {
 
     fn check_places(&self) -> Result<(), SpecError> {
         let mut places: Vec<&Path> = Vec::new();
-        for path in self
-            .read_only
-            .iter()
-            .chain(self.binds.iter().map(|(_, inside)| inside))
-        {
+        for path in self.read_only.iter().chain(self.binds.iter().map(|(_, inside)| inside)) {
             check_place(path)?;
             places.push(path);
         }
@@ -182,14 +175,7 @@ fn check_label(field: &'static str, value: &str) -> Result<(), SpecError> {
         && bytes.iter().all(|c| edge(c) || *c == b'-')
         && bytes.first().is_some_and(edge)
         && bytes.last().is_some_and(edge);
-    if is_label {
-        Ok(())
-    } else {
-        Err(SpecError::Name {
-            field,
-            value: value.to_owned(),
-        })
-    }
+    if is_label { Ok(()) } else { Err(SpecError::Name { field, value: value.to_owned() }) }
 }
 
 fn check_limits(limits: &Limits) -> Result<(), SpecError> {
@@ -213,22 +199,14 @@ fn check_path(path: &Path) -> Result<(), SpecError> {
     if !is_plain {
         return Err(SpecError::Path(path.to_path_buf()));
     }
-    if has_nul(path.as_os_str()) {
-        Err(SpecError::Nul("path"))
-    } else {
-        Ok(())
-    }
+    if has_nul(path.as_os_str()) { Err(SpecError::Nul("path")) } else { Ok(()) }
 }
 
 fn check_host_path(path: &Path) -> Result<(), SpecError> {
     check_path(path)?;
     let refused = NEVER_WHOLE.iter().any(|whole| path == Path::new(whole))
         || NEVER_AT_ALL.iter().any(|tree| path.starts_with(tree));
-    if refused {
-        Err(SpecError::TooMuch(path.to_path_buf()))
-    } else {
-        Ok(())
-    }
+    if refused { Err(SpecError::TooMuch(path.to_path_buf())) } else { Ok(()) }
 }
 
 fn check_place(path: &Path) -> Result<(), SpecError> {
@@ -237,11 +215,7 @@ fn check_place(path: &Path) -> Result<(), SpecError> {
         || path == Path::new("/etc")
         || path == Path::new("/usr")
         || NEVER_AT_ALL.iter().any(|tree| path.starts_with(tree));
-    if reserved {
-        Err(SpecError::Reserved(path.to_path_buf()))
-    } else {
-        Ok(())
-    }
+    if reserved { Err(SpecError::Reserved(path.to_path_buf())) } else { Ok(()) }
 }
 
 fn has_nul(text: &OsStr) -> bool {
@@ -269,23 +243,11 @@ pub(super) mod fixtures {
                 PathBuf::from("/home/worker/.config/config.yml"),
             )],
             tmpfs: vec![
-                Tmpfs {
-                    path: "/tmp".into(),
-                    bytes: 1 << 20,
-                    mode: 0o1777,
-                },
-                Tmpfs {
-                    path: "/home/worker".into(),
-                    bytes: 2 << 20,
-                    mode: 0o700,
-                },
+                Tmpfs { path: "/tmp".into(), bytes: 1 << 20, mode: 0o1777 },
+                Tmpfs { path: "/home/worker".into(), bytes: 2 << 20, mode: 0o700 },
             ],
             descriptors: Vec::new(),
-            limits: Limits {
-                memory_bytes: 64 << 20,
-                pids: 64,
-                files: 256,
-            },
+            limits: Limits { memory_bytes: 64 << 20, pids: 64, files: 256 },
         }
     }
 }
@@ -308,14 +270,8 @@ mod tests {
     #[test]
     fn names_that_are_no_dns_label_are_refused() {
         for bad in ["", "a/b", "..", "A", "-a", "a-", &"a".repeat(64)] {
-            assert!(
-                matches!(refusal(|s| s.name = bad.into()), SpecError::Name { .. }),
-                "{bad}"
-            );
-            assert!(matches!(
-                refusal(|s| s.hostname = bad.into()),
-                SpecError::Name { .. }
-            ));
+            assert!(matches!(refusal(|s| s.name = bad.into()), SpecError::Name { .. }), "{bad}");
+            assert!(matches!(refusal(|s| s.hostname = bad.into()), SpecError::Name { .. }));
         }
     }
 
@@ -326,36 +282,16 @@ mod tests {
 
     #[test]
     fn relative_and_climbing_paths_are_refused() {
-        for bad in [
-            "usr/bin/sh",
-            "/usr/../etc/shadow",
-            "/usr/./bin/sh",
-            "/usr//bin/sh",
-            "",
-        ] {
-            assert!(
-                matches!(refusal(|s| s.program = bad.into()), SpecError::Path(_)),
-                "{bad}"
-            );
-            assert!(matches!(
-                refusal(|s| s.read_only = vec![bad.into()]),
-                SpecError::Path(_)
-            ));
+        for bad in ["usr/bin/sh", "/usr/../etc/shadow", "/usr/./bin/sh", "/usr//bin/sh", ""] {
+            assert!(matches!(refusal(|s| s.program = bad.into()), SpecError::Path(_)), "{bad}");
+            assert!(matches!(refusal(|s| s.read_only = vec![bad.into()]), SpecError::Path(_)));
         }
     }
 
     #[test]
     fn host_trees_that_hold_secrets_are_never_shown_whole() {
-        for bad in [
-            "/",
-            "/etc",
-            "/root",
-            "/home",
-            "/proc/1",
-            "/sys/fs/cgroup",
-            "/dev/vda",
-            "/run",
-        ] {
+        for bad in ["/", "/etc", "/root", "/home", "/proc/1", "/sys/fs/cgroup", "/dev/vda", "/run"]
+        {
             let path = PathBuf::from(bad);
             assert_eq!(
                 refusal(|s| s.read_only = vec![path.clone()]),
@@ -370,35 +306,16 @@ mod tests {
 
     #[test]
     fn nothing_is_mounted_over_what_the_sandbox_lays_out() {
-        for bad in [
-            "/",
-            "/proc",
-            "/proc/self",
-            "/dev",
-            "/dev/null",
-            "/etc",
-            "/usr",
-        ] {
-            let tmpfs = vec![Tmpfs {
-                path: bad.into(),
-                bytes: 1,
-                mode: 0o700,
-            }];
-            assert_eq!(
-                refusal(|s| s.tmpfs = tmpfs),
-                SpecError::Reserved(bad.into())
-            );
+        for bad in ["/", "/proc", "/proc/self", "/dev", "/dev/null", "/etc", "/usr"] {
+            let tmpfs = vec![Tmpfs { path: bad.into(), bytes: 1, mode: 0o700 }];
+            assert_eq!(refusal(|s| s.tmpfs = tmpfs), SpecError::Reserved(bad.into()));
         }
     }
 
     #[test]
     fn shared_memory_may_be_a_tmpfs() {
         let mut spec = spec();
-        spec.tmpfs.push(Tmpfs {
-            path: "/dev/shm".into(),
-            bytes: 4096,
-            mode: 0o1777,
-        });
+        spec.tmpfs.push(Tmpfs { path: "/dev/shm".into(), bytes: 4096, mode: 0o1777 });
         assert_eq!(spec.validate(), Ok(()));
     }
 
@@ -416,40 +333,21 @@ mod tests {
 
     #[test]
     fn bounds_of_nothing_are_refused() {
-        assert_eq!(
-            refusal(|s| s.limits.memory_bytes = 0),
-            SpecError::Zero("memory limit")
-        );
-        assert_eq!(
-            refusal(|s| s.limits.pids = 0),
-            SpecError::Zero("process limit")
-        );
-        assert_eq!(
-            refusal(|s| s.limits.files = 0),
-            SpecError::Zero("file limit")
-        );
-        let tmpfs = vec![Tmpfs {
-            path: "/tmp".into(),
-            bytes: 0,
-            mode: 0o700,
-        }];
+        assert_eq!(refusal(|s| s.limits.memory_bytes = 0), SpecError::Zero("memory limit"));
+        assert_eq!(refusal(|s| s.limits.pids = 0), SpecError::Zero("process limit"));
+        assert_eq!(refusal(|s| s.limits.files = 0), SpecError::Zero("file limit"));
+        let tmpfs = vec![Tmpfs { path: "/tmp".into(), bytes: 0, mode: 0o700 }];
         assert_eq!(refusal(|s| s.tmpfs = tmpfs), SpecError::Zero("tmpfs size"));
     }
 
     #[test]
     fn nul_bytes_never_reach_the_argument_list() {
-        assert_eq!(
-            refusal(|s| s.args.push("a\0--bind".into())),
-            SpecError::Nul("argument")
-        );
+        assert_eq!(refusal(|s| s.args.push("a\0--bind".into())), SpecError::Nul("argument"));
         assert_eq!(
             refusal(|s| drop(s.env.insert("A".into(), "b\0c".into()))),
             SpecError::Nul("environment")
         );
-        assert_eq!(
-            refusal(|s| s.workdir = "/a\0b".into()),
-            SpecError::Nul("path")
-        );
+        assert_eq!(refusal(|s| s.workdir = "/a\0b".into()), SpecError::Nul("path"));
         assert_eq!(
             refusal(|s| drop(s.env.insert("A=B".into(), "c".into()))),
             SpecError::Variable("A=B".into())

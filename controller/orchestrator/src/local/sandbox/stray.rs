@@ -1,6 +1,6 @@
-//! Keeps descriptors that the controller itself was started with out of its sandboxes: a job server's
-//! pipes, a terminal, a service's sockets. Rust opens everything close-on-exec, so what is not is
-//! somebody else's. This module must not know what is meant to be inherited.
+//! Keeps descriptors that the controller itself was started with out of its sandboxes: a job
+//! server's pipes, a terminal, a service's sockets. Rust opens everything close-on-exec, so what is
+//! not is somebody else's. This module must not know what is meant to be inherited.
 
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use std::{
@@ -11,15 +11,12 @@ use std::{
 /// The first number behind standard input, output and error, which every child gets anew.
 const FIRST: RawFd = 3;
 
-/// Marks every open descriptor from 3 on as close-on-exec. To be called once, before anything is made
-/// inheritable on purpose.
+/// Marks every open descriptor from 3 on as close-on-exec. To be called once, before anything is
+/// made inheritable on purpose.
 pub(super) fn keep_from_children() -> io::Result<()> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        let number = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<RawFd>().ok());
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
         numbers.extend(number.filter(|number| *number >= FIRST));
     }
     numbers.into_iter().try_for_each(keep_one)
@@ -27,8 +24,9 @@ pub(super) fn keep_from_children() -> io::Result<()> {
 
 #[allow(unsafe_code)]
 fn keep_one(number: RawFd) -> io::Result<()> {
-    // SAFETY: the descriptor was open a moment ago and is borrowed for two flag calls. Should another
-    // thread have closed it since, these fail or set a flag on its successor that Rust sets anyway.
+    // SAFETY: the descriptor was open a moment ago and is borrowed for two flag calls. Should
+    // another thread have closed it since, these fail or set a flag on its successor that Rust sets
+    // anyway.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     let keep = fcntl_getfd(descriptor).and_then(|flags| {
         if flags.contains(FdFlags::CLOEXEC) {

@@ -1,24 +1,14 @@
 //! The system calls that a sandboxed program may make, by name and by purpose.
 //!
 //! The starting point is what container runtimes allow by default, less everything that reads or
-//! steers other processes, makes namespaces or mounts, loads code into the kernel, or is a large and
-//! seldom needed surface (`io_uring`, `userfaultfd`, kernel keyrings, `bpf`). This module must not know
-//! how a filter is built; [`super::seccomp`] adds the calls that depend on their arguments.
+//! steers other processes, makes namespaces or mounts, loads code into the kernel, or is a large
+//! and seldom needed surface (`io_uring`, `userfaultfd`, kernel keyrings, `bpf`). This module must
+//! not know how a filter is built; [`super::seccomp`] adds the calls that depend on their
+//! arguments.
 
 /// Allowed on every architecture.
-pub(super) const COMMON: &[&[&str]] = &[
-    FILES,
-    DESCRIPTORS,
-    POLLING,
-    MEMORY,
-    PROCESSES,
-    SIGNALS,
-    TIME,
-    IDENTITY,
-    NETWORK,
-    IPC,
-    SELF,
-];
+pub(super) const COMMON: &[&[&str]] =
+    &[FILES, DESCRIPTORS, POLLING, MEMORY, PROCESSES, SIGNALS, TIME, IDENTITY, NETWORK, IPC, SELF];
 
 /// Files and directories by path, and what is read and written through them.
 const FILES: &[&str] = &[

@@ -1,0 +1,173 @@
+//! Judges an opaque bearer or a `qk_` key by asking its catalog whose it is.
+//!
+//! The catalog's `me` is the only call that is made for an unproven credential. Answers are remembered by
+//! the credential's keyed digest, good ones for a minute and bad ones for seconds, and concurrent
+//! questions about one credential are one question. A catalog that cannot be asked is no verdict. This
+//! module must not know other methods.
+
+use super::AuthnError;
+use crate::outbound::Outbound;
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::Full;
+use moka::{Expiry, future::Cache};
+use patchbay_core::{
+    digest::Digest,
+    id::ProviderName,
+    identity::{Identity, Mode},
+    provider::{CATALOG_KEY_PREFIX, Introspection},
+    tenant::Authority,
+};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// How long a good answer is remembered: a revoked key works for at most this long.
+const KNOWN_FOR: Duration = Duration::from_mins(1);
+/// How long a bad answer is remembered.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+/// How many answers are remembered per provider.
+const MAX_ANSWERS: u64 = 20_000;
+
+/// Whose a credential is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owner {
+    Known(String),
+    Nobody,
+}
+
+/// Asks one catalog.
+pub(super) struct Introspector {
+    name: ProviderName,
+    catalog: Introspection,
+    outbound: Outbound,
+    owners: Cache<Digest, Owner>,
+}
+
+struct ByOwner;
+
+impl Expiry<Digest, Owner> for ByOwner {
+    fn expire_after_create(
+        &self,
+        _: &Digest,
+        owner: &Owner,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(match owner {
+            Owner::Known(_) => KNOWN_FOR,
+            Owner::Nobody => UNKNOWN_FOR,
+        })
+    }
+}
+
+impl Introspector {
+    pub(super) fn new(name: ProviderName, catalog: Introspection, outbound: Outbound) -> Self {
+        let owners = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(ByOwner).build();
+        Self { name, catalog, outbound, owners }
+    }
+
+    /// Judges one credential. `digest` is its keyed digest.
+    pub(super) async fn verify(
+        &self,
+        credential: &str,
+        digest: Digest,
+    ) -> Result<Identity, AuthnError> {
+        let owner = self
+            .owners
+            .try_get_with(digest, self.ask(credential))
+            .await
+            .map_err(|error| AuthnError::clone(&error))?;
+        let Owner::Known(subject) = owner else { return Err(AuthnError::Invalid) };
+        Ok(Identity {
+            provider: self.name.clone(),
+            issuer: self.catalog.origin.clone(),
+            subject,
+            authority: Authority::unrestricted(),
+            mode: if credential.starts_with(CATALOG_KEY_PREFIX) {
+                Mode::ApiKey
+            } else {
+                Mode::Opaque
+            },
+            expires_at: None,
+        })
+    }
+
+    async fn ask(&self, credential: &str) -> Result<Owner, AuthnError> {
+        let unavailable = || AuthnError::ProviderUnavailable("the catalog".into());
+        let mut bearer = HeaderValue::try_from(format!("Bearer {credential}"))
+            .map_err(|_| AuthnError::Invalid)?;
+        bearer.set_sensitive(true);
+        let request = Request::post(format!("{}/graphql", self.catalog.registry))
+            .header(header::AUTHORIZATION, bearer)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .body(Full::new(Bytes::from_static(br#"{"query":"{ me { name } }"}"#)))
+            .map_err(|_| AuthnError::Invalid)?;
+        match self.outbound.ask(request).await {
+            Ok((status, body)) => judge(status, &body).ok_or_else(|| {
+                tracing::warn!(%status, origin = self.catalog.origin, "a catalog gave no verdict");
+                unavailable()
+            }),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    origin = self.catalog.origin,
+                    "a catalog cannot be asked"
+                );
+                Err(unavailable())
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Option<AnswerData>,
+}
+
+#[derive(Deserialize)]
+struct AnswerData {
+    me: Option<Me>,
+}
+
+#[derive(Deserialize)]
+struct Me {
+    name: String,
+}
+
+/// What an answer says; none if it says nothing about the credential. `me: null` is a clear no.
+fn judge(status: StatusCode, body: &[u8]) -> Option<Owner> {
+    match status {
+        StatusCode::OK => match serde_json::from_slice::<Answer>(body).ok()?.data?.me {
+            Some(me) if !me.name.is_empty() => Some(Owner::Known(me.name)),
+            _ => Some(Owner::Nobody),
+        },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Owner::Nobody),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_is_an_owner_and_only_a_clear_no_is_nobody() {
+        let said =
+            |status: u16, body: &str| judge(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        let known = Some(Owner::Known("alice".into()));
+        assert_eq!(said(200, r#"{"data":{"me":{"name":"alice"}}}"#), known);
+        assert_eq!(said(200, r#"{"data":{"me":null}}"#), Some(Owner::Nobody));
+        assert_eq!(said(200, r#"{"data":{"me":{"name":""}}}"#), Some(Owner::Nobody));
+        assert_eq!(said(401, ""), Some(Owner::Nobody));
+        assert_eq!(said(403, ""), Some(Owner::Nobody));
+        for (status, body) in [
+            (500, ""),
+            (429, ""),
+            (302, ""),
+            (200, "<html>"),
+            (200, r#"{"errors":[{"message":"x"}],"data":null}"#),
+        ] {
+            assert_eq!(said(status, body), None, "{status} {body}");
+        }
+    }
+}

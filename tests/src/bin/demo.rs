@@ -1,0 +1,151 @@
+//! `make run`: Patchbay on this machine with the real `quilt-mcp`, for two users of a demo catalog.
+//!
+//! It starts an AWS with IAM enforcement, a catalog and `patchbay local`, waits for two warm workers,
+//! writes `demo.json` last, and says what to try. Ctrl-C ends all of it.
+
+use anyhow::Context;
+use clap::Parser;
+use patchbay_tests::{
+    controller::ControllerConfig,
+    quilt::{CLASS, PATH, QuiltWorld},
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Patchbay with two users, a demo catalog and an AWS stand-in.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where clients connect.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where operators look.
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    admin_listen: SocketAddr,
+    /// Directory for demo.json and the log.
+    #[arg(long, default_value = "target/demo")]
+    directory: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Args { listen, admin_listen, directory } = Args::parse();
+    fs::create_dir_all(&directory)?;
+    let summary = directory.join("demo.json");
+    remove(&summary)?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let demo = run(listen, admin_listen, &directory, &summary);
+    // dropping what runs ends it
+    let outcome = tokio::select! {
+        outcome = demo => outcome,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    eprintln!("\nending the demo");
+    remove(&summary)?;
+    outcome
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn run(
+    listen: SocketAddr,
+    admin_listen: SocketAddr,
+    directory: &Path,
+    summary: &Path,
+) -> anyhow::Result<()> {
+    eprintln!("1/3  AWS stand-in and demo catalog (the first time, Python packages are installed)");
+    let world = QuiltWorld::start_for(&format!("http://{listen}{PATH}")).await?;
+    eprintln!("2/3  Patchbay on {listen}");
+    let log = directory.join("patchbay.log");
+    let controller = ControllerConfig::new(world.documents(2).await?)
+        .listen(listen, admin_listen)
+        .log_file(log.clone())
+        .start_unfilled()
+        .await?;
+    eprintln!("3/3  waiting for two warm workers (each loads quilt-mcp: some seconds)");
+    controller.wait_ready().await?;
+    let demo = json!({
+        "url": controller.url(CLASS),
+        "adminUrl": controller.admin,
+        "tokens": { "alice": world.token("alice")?, "bob": world.token("bob")? },
+        "apiKeys": { "alice": world.api_key("alice") },
+        "catalogUrl": world.catalog.url(),
+        "awsEndpoint": world.moto.endpoint(),
+        "buckets": { "alice": "b-alice", "bob": "b-bob" },
+    });
+    write_private(summary, &demo)?;
+    println!("{}", guide(&demo, summary, &log));
+    std::future::pending().await
+}
+
+/// Written beside its place and moved there, so that whoever finds it finds all of it.
+fn write_private(path: &Path, demo: &Value) -> anyhow::Result<()> {
+    let unfinished = path.with_extension("json.new");
+    remove(&unfinished)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    writeln!(file, "{demo:#}")?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    Ok(())
+}
+
+fn guide(demo: &Value, summary: &Path, log: &Path) -> String {
+    let text = |pointer: &str| demo.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (url, admin, alice, bob) =
+        (text("/url"), text("/adminUrl"), text("/tokens/alice"), text("/tokens/bob"));
+    let key = text("/apiKeys/alice");
+    let summary = summary.display();
+    let log = log.display();
+    format!(
+        r#"
+Patchbay serves {url}
+
+alice's token    {alice}
+
+alice's API key  {key}
+
+bob's token      {bob}
+
+Ask for alice's buckets:
+
+  curl -s {url} -H "Authorization: Bearer $(jq -r .tokens.alice {summary})" \
+    -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
+    -H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/call' -H 'Mcp-Name: bucket_list' \
+    -d '{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"bucket_list","arguments":{{}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{{"name":"curl","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}'
+
+Claude Code:
+
+  claude mcp add --transport http patchbay {url} --header "Authorization: Bearer TOKEN"
+
+mcp-remote (for clients that start a local process):
+
+  npx mcp-remote {url} --allow-http --transport http-only --header 'Authorization:Bearer TOKEN'
+
+Inspector:
+
+  npx @modelcontextprotocol/inspector --cli --server-url {url} --transport http \
+    --header "Authorization: Bearer TOKEN" --method tools/list
+
+Try: list the buckets as alice and as bob; read s3://b-bob/notes/bob.txt as alice; search for "note".
+Who has which worker: {admin}/tenants     Metrics: {admin}/metrics     Log: {log}
+All of this for scripts: {summary}
+
+Ctrl-C ends everything."#
+    )
+}

@@ -1,0 +1,219 @@
+//! The world in which the real `quilt-mcp` is proven: a catalog, an AWS with IAM enforcement, and a
+//! controller with a class of quilt workers. It turns two users into credentials and one URL.
+
+use crate::{
+    catalog::{Catalog, Config, record::Bearers},
+    controller::{Controller, ControllerConfig},
+    moto::{Moto, python_environment, repository},
+};
+use anyhow::{Context, ensure};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+
+/// The class.
+pub const CLASS: &str = "quilt";
+/// Its path.
+pub const PATH: &str = "/mcp";
+/// What tokens name a gateway in tests.
+const AUDIENCE: &str = "https://patchbay.example/mcp";
+
+/// A handful of tool calls on a loaded machine.
+const CALLS_LIMIT: Duration = Duration::from_mins(4);
+
+/// A running world.
+pub struct QuiltWorld {
+    /// The catalog's double. It keeps bearers verbatim.
+    pub catalog: Catalog,
+    /// The AWS.
+    pub moto: Moto,
+    audience: String,
+}
+
+/// Which era a client prefers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Era {
+    /// Stateless where the server can.
+    Modern,
+    /// With a session.
+    Legacy,
+}
+
+/// What an SDK client saw.
+#[derive(Debug, Deserialize)]
+pub struct Report {
+    /// The protocol's version that was agreed on.
+    pub protocol: String,
+    /// The names of the tools.
+    pub tools: Vec<String>,
+    /// What each call gave, in order.
+    pub results: Vec<CallResult>,
+}
+
+/// What one call gave.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallResult {
+    /// The text of its content.
+    #[serde(default)]
+    pub text: String,
+    /// Whether the tool failed.
+    #[serde(default)]
+    pub is_error: bool,
+    /// What the SDK raised instead of an answer.
+    pub exception: Option<String>,
+}
+
+impl CallResult {
+    /// Everything that it says.
+    pub fn said(&self) -> String {
+        format!("{}{}", self.text, self.exception.as_deref().unwrap_or_default())
+    }
+}
+
+/// One call.
+#[allow(clippy::needless_pass_by_value, reason = "reads as the call that it is")]
+pub fn call(tool: &str, arguments: Value) -> Value {
+    json!({ "tool": tool, "arguments": arguments })
+}
+
+impl QuiltWorld {
+    /// Starts catalog and AWS with alice and bob.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_for(AUDIENCE).await
+    }
+
+    /// Starts them for a gateway that tokens name like this.
+    pub async fn start_for(audience: &str) -> anyhow::Result<Self> {
+        let moto = Moto::start().await?;
+        let world = moto.set_up(&["alice", "bob"]).await?;
+        // two addresses, because quilt3 knows catalog and registry by their hosts alone
+        let at = |last| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+        let config = Config {
+            catalog: at(2),
+            registry: at(3),
+            gateway_audience: audience.into(),
+            bearers: Bearers::Verbatim,
+            ..Config::default()
+        };
+        Ok(Self {
+            catalog: Catalog::start(config, world).await?,
+            moto,
+            audience: audience.to_owned(),
+        })
+    }
+
+    /// The documents of a class of quilt workers, and of its two ways in: the catalog's tokens, and its
+    /// API keys.
+    pub async fn documents(&self, warm: u32) -> anyhow::Result<Vec<String>> {
+        let environment = python_environment("quilt").await?;
+        let python = environment.join("bin/python");
+        let aws: http::Uri = self.moto.endpoint().parse()?;
+        let catalog = json!({
+            "origin": self.catalog.url(),
+            "registry": self.catalog.registry_url(),
+            "caBundle": self.catalog.ca_pem(),
+        });
+        let class = document(
+            "WorkerClass",
+            CLASS,
+            &json!({
+                "path": PATH,
+                "image": "registry.example/quilt-mcp:0.22.0",
+                "profile": "quilt",
+                "command": [python],
+                "env": { "AWS_ENDPOINT_URL": self.moto.endpoint().trim_end_matches('/') },
+                "warm": warm,
+                "credentials": { "source": "catalog", "catalog": catalog },
+                "egress": { "hosts": [
+                    { "host": aws.host(), "port": aws.port_u16(), "plainHttp": true },
+                ] },
+                "local": { "readOnlyPaths": [environment] },
+            }),
+        );
+        let keys = json!({
+            "url": format!("{}/.well-known/jwks.json", self.catalog.url()),
+            "caBundle": self.catalog.ca_pem(),
+        });
+        let tokens = document(
+            "IdentityProvider",
+            "quilt-tokens",
+            &json!({
+                "classes": [CLASS],
+                "jwt": { "issuer": self.catalog.url(), "audiences": [self.audience], "jwks": keys },
+            }),
+        );
+        let api_keys = document(
+            "IdentityProvider",
+            "quilt-keys",
+            &json!({
+                "classes": [CLASS],
+                "introspection": { "catalog": catalog },
+            }),
+        );
+        Ok(vec![class, tokens, api_keys])
+    }
+
+    /// Starts a controller and waits for its warm workers.
+    pub async fn controller(&self, warm: u32) -> anyhow::Result<Controller> {
+        ControllerConfig::new(self.documents(warm).await?).start().await
+    }
+
+    /// A user's token, good for an hour.
+    pub fn token(&self, user: &str) -> anyhow::Result<String> {
+        Ok(self.catalog.credentials().token(user)?.expose_secret().to_owned())
+    }
+
+    /// A new API key of a user.
+    pub fn api_key(&self, user: &str) -> String {
+        self.catalog.credentials().api_key(user).expose_secret().to_owned()
+    }
+}
+
+fn document(kind: &str, name: &str, spec: &Value) -> String {
+    json!({
+        "apiVersion": "patchbay.dev/v1alpha1",
+        "kind": kind,
+        "metadata": { "name": name },
+        "spec": spec,
+    })
+    .to_string()
+}
+
+/// Calls tools through the official Python SDK. The credential travels on standard input.
+pub async fn sdk_calls(
+    url: &str,
+    credential: (&str, &str),
+    era: Era,
+    calls: &[Value],
+) -> anyhow::Result<Report> {
+    let environment = python_environment("quilt").await?;
+    let mut process = Command::new(environment.join("bin/python"))
+        .arg(repository().join("tests/python/mcp_calls.py"))
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let (name, value) = credential;
+    let asked = json!({
+        "url": url,
+        "headers": { name: value },
+        "mode": match era { Era::Modern => "auto", Era::Legacy => "legacy" },
+        "calls": calls,
+    });
+    let mut stdin = process.stdin.take().context("standard input is piped")?;
+    stdin.write_all(asked.to_string().as_bytes()).await?;
+    drop(stdin);
+    let output = timeout(CALLS_LIMIT, process.wait_with_output()).await??;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "mcp_calls.py failed: {complaint}");
+    serde_json::from_slice(&output.stdout).context("mcp_calls.py reported nothing")
+}
