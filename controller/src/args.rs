@@ -54,6 +54,10 @@ pub(crate) struct LocalArgs {
     /// Listen without TLS on an address that is not loopback (TLS ends in front of the gateway).
     #[arg(long)]
     pub(crate) insecure_listen: bool,
+    /// How clients address the gateway, where something in front of it has another name:
+    /// https://HOST[:PORT], without a path.
+    #[arg(long, value_name = "URL", env = "PATCHBAY_PUBLIC_URL")]
+    pub(crate) public_url: Option<String>,
     /// A further host name under which clients reach the gateway (loopback names are always allowed).
     #[arg(long = "allowed-host", value_name = "HOST")]
     pub(crate) allowed_hosts: Vec<String>,

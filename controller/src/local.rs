@@ -18,8 +18,12 @@ use patchbay_core::{
 };
 use patchbay_crds::{documents, worker_class::ignored_locally};
 use patchbay_gateway::{
-    Gateway, Limits, Listener, authn::Authenticator, forward::link::LinkContext, metrics::Metrics,
-    origin::AllowedNames, service::Composition,
+    Gateway, Limits, Listener,
+    authn::Authenticator,
+    forward::link::LinkContext,
+    metrics::Metrics,
+    origin::AllowedNames,
+    service::{Composition, PublicUrl},
 };
 use patchbay_orchestrator::local::{
     LocalConfig, LocalOrchestrator, RunDir,
@@ -51,6 +55,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         tls_cert,
         tls_key,
         insecure_listen,
+        public_url,
         allowed_hosts,
         allowed_origins,
         sandbox,
@@ -70,6 +75,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {admin_listen} (--admin-listen)"))?;
 
     let admin_address = admin_socket.local_addr()?;
+    let public_url = public_base(public_url, &listener)?;
     let ca = ca::make()?;
     let orchestrator = start_orchestrator(
         &classes,
@@ -85,6 +91,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     let gateway = Arc::new(Gateway::new(Composition {
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         names: AllowedNames::new(allowed_hosts, allowed_origins),
+        public_url,
         authenticator,
         orchestrator: orchestrator.clone(),
         grants: Arc::new(Broker::new()),
@@ -154,6 +161,19 @@ fn read_documents(files: &[PathBuf]) -> anyhow::Result<Configuration> {
 fn refused(what: &str, errors: &[impl std::fmt::Display]) -> anyhow::Error {
     let list: Vec<_> = errors.iter().map(ToString::to_string).collect();
     anyhow::anyhow!("{what}:\n  - {}", list.join("\n  - "))
+}
+
+fn public_base(told: Option<String>, listener: &Listener) -> anyhow::Result<PublicUrl> {
+    match told {
+        Some(url) => {
+            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            let is_base = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
+            ensure!(is_base, "--public-url {url} must be https://HOST[:PORT], without a path");
+            Ok(PublicUrl::Fixed(url))
+        }
+        None if listener.is_tls() => Ok(PublicUrl::Https),
+        None => Ok(PublicUrl::Http),
+    }
 }
 
 fn tls_config(cert: &PathBuf, key: &PathBuf) -> anyhow::Result<ServerConfig> {

@@ -82,6 +82,10 @@ pub struct Jwt {
     /// two different values of them has two workers. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authority_claims: Vec<String>,
+    /// URL of the authorization server from which clients get their tokens. Where it is set, clients
+    /// without a valid token are pointed to it (RFC 9728). Default: none; nothing is advertised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_server: Option<String>,
     /// Form of the tokens: `standard`, or `quiltEnhanced` (as Quilt's front end makes them).
     /// Default: `standard`.
     #[serde(default)]

@@ -138,6 +138,71 @@ async fn without_a_valid_credential_nothing_happens() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn clients_that_must_log_in_are_told_where() -> anyhow::Result<()> {
+    let mut documents = fixture_documents(CLASS, 1, &["alice"], "")?;
+    documents.push(
+        json!({
+            "apiVersion": "patchbay.dev/v1alpha1",
+            "kind": "IdentityProvider",
+            "metadata": { "name": "login" },
+            "spec": { "classes": [CLASS], "jwt": {
+                "issuer": "https://issuer.example", "audiences": ["patchbay"],
+                "jwks": { "url": "https://issuer.example/jwks.json" },
+                "authorizationServer": "https://login.example",
+            } },
+        })
+        .to_string(),
+    );
+    let controller = ControllerConfig::new(documents).start().await?;
+    let (url, http) = (controller.url(CLASS).to_owned(), Http::default());
+    let base = url.strip_suffix(&format!("/{CLASS}")).context("url")?;
+    let well_known = format!("{base}/.well-known/oauth-protected-resource");
+    for at in [well_known.clone(), format!("{well_known}/{CLASS}")] {
+        let answer = http.get(&at, &[]).await?;
+        ensure!(answer.status == StatusCode::OK, "{at}: {}", answer.status);
+        let document = answer.json()?;
+        ensure!(document["resource"] == url.as_str(), "{document}");
+        ensure!(
+            document["authorization_servers"] == json!(["https://login.example"]),
+            "{document}"
+        );
+    }
+    let refused = http.send(Method::POST, &url, &[], "{}").await?;
+    let challenge = refused.headers.get("www-authenticate").context("challenge")?.to_str()?;
+    let expected = format!("resource_metadata=\"{well_known}/{CLASS}\"");
+    ensure!(challenge.contains(&expected), "{challenge}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_warm_first_contact_starts_nothing() -> anyhow::Result<()> {
+    let controller = start(1, &["alice"]).await?;
+    let before = jiff::Timestamp::now().as_millisecond();
+    let who = client(&controller, "alice").call("whoami", json!({})).await?;
+    let started = who["started"].as_i64().with_context(|| format!("no start in {who}"))?;
+    ensure!(started < before, "the worker was started for the request: {started} {before}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_meets_the_workers_exit_is_answered_by_the_next_worker() -> anyhow::Result<()>
+{
+    let documents = fixture_documents(CLASS, 2, &["alice"], "  idleTimeout: 1s\n")?;
+    let controller = ControllerConfig::new(documents).start().await?;
+    let alice = client(&controller, "alice");
+    // around the moment at which the worker leaves: some meet it alive, some leaving, some gone
+    for offset in [-4, -2, -1, 0, 1, 2, 4, 8] {
+        let call = alice.call("remember", json!({ "key": "k", "value": offset.to_string() })).await;
+        call.with_context(|| format!("at {offset} ms\n{}", controller.logs()))?;
+        let wait = Duration::from_millis(1000_u64.saturating_add_signed(offset));
+        tokio::time::sleep(wait).await;
+    }
+    let epoch = controller.tenants().await?[0]["epoch"].as_u64().context("epoch")?;
+    ensure!(epoch > 1, "no worker ever left");
+    Ok(())
+}
+
+#[tokio::test]
 async fn nothing_but_the_mcp_path_is_there() -> anyhow::Result<()> {
     let controller = start(1, &["alice"]).await?;
     let (url, http) = (controller.url(CLASS).to_owned(), Http::default());

@@ -59,6 +59,7 @@ pub fn jwt(name: &str, classes: &[&str], issuer: &str) -> IdentityProvider {
         subject_claim: "sub".into(),
         required_claims: BTreeMap::new(),
         authority_claims: Vec::new(),
+        authorization_server: None,
     };
     provider(name, classes, Method::Jwt(jwt))
 }

@@ -60,6 +60,8 @@ pub struct Jwt {
     pub required_claims: BTreeMap<String, String>,
     /// Claims that narrow what the user may do.
     pub authority_claims: Vec<String>,
+    /// From where clients get their tokens, if they are to be told (RFC 9728).
+    pub authorization_server: Option<String>,
 }
 
 /// The https URL of a JSON Web Key Set (RFC 7517).

@@ -25,6 +25,15 @@ pub enum NotForUs {
     Origin,
 }
 
+/// The host that a request asked for, lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedHost {
+    /// The name or address alone; an IPv6 address keeps its brackets.
+    pub name: String,
+    /// With the port, where one was given.
+    pub authority: String,
+}
+
 /// The names under which a gateway may be addressed.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedNames {
@@ -45,17 +54,17 @@ impl AllowedNames {
         }
     }
 
-    /// Checks a request and returns its host, lower case, without port. `class_hosts` are the hosts that
-    /// the routes are limited to.
+    /// Checks a request and returns the host that it asked for. `class_hosts` are the hosts that the
+    /// routes are limited to.
     pub fn check<'a>(
         &self,
         uri: &Uri,
         headers: &HeaderMap,
         mut class_hosts: impl Iterator<Item = &'a str>,
-    ) -> Result<String, NotForUs> {
+    ) -> Result<RequestedHost, NotForUs> {
         let host = request_host(uri, headers).ok_or(NotForUs::Host)?;
-        let is_known = self.hosts.contains(&host)
-            || class_hosts.any(|class_host| class_host.eq_ignore_ascii_case(&host));
+        let is_known = self.hosts.contains(&host.name)
+            || class_hosts.any(|class_host| class_host.eq_ignore_ascii_case(&host.name));
         if !is_known {
             return Err(NotForUs::Host);
         }
@@ -81,31 +90,36 @@ impl AllowedNames {
         else {
             return false;
         };
-        host_of_authority(authority).is_some_and(|host| self.hosts.contains(&host))
+        requested(authority).is_some_and(|host| self.hosts.contains(&host.name))
     }
 }
 
 /// HTTP/2 names the host in the URI, HTTP/1.1 in exactly one `Host` header. Where both are present they
 /// must agree (RFC 9113, 8.3.1).
-fn request_host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+fn request_host(uri: &Uri, headers: &HeaderMap) -> Option<RequestedHost> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let header = match (hosts.next(), hosts.next()) {
         (None, _) => None,
-        (Some(host), None) => Some(host_of_authority(host.to_str().ok()?)?),
+        (Some(host), None) => Some(requested(host.to_str().ok()?)?),
         (Some(_), Some(_)) => return None,
     };
-    let target = uri.host().map(str::to_ascii_lowercase);
+    let target = match uri.authority() {
+        None => None,
+        Some(authority) => Some(requested(authority.as_str())?),
+    };
     match (header, target) {
         (Some(header), Some(target)) => (header == target).then_some(header),
         (header, target) => header.or(target),
     }
 }
 
-/// The host of `host[:port]`, lower case; an IPv6 address keeps its brackets. User info, paths and garbage
-/// have none.
-fn host_of_authority(authority: &str) -> Option<String> {
+/// Reads `host[:port]`. User info, paths and garbage are no host.
+fn requested(authority: &str) -> Option<RequestedHost> {
     let parsed: Authority = authority.parse().ok()?;
-    (!parsed.as_str().contains('@')).then(|| parsed.host().to_ascii_lowercase())
+    (!parsed.as_str().contains('@')).then(|| RequestedHost {
+        name: parsed.host().to_ascii_lowercase(),
+        authority: parsed.as_str().to_ascii_lowercase(),
+    })
 }
 
 #[cfg(test)]
@@ -114,6 +128,13 @@ mod tests {
     use http::HeaderValue;
 
     fn check(names: &AllowedNames, headers: &[(&str, &str)]) -> Result<String, NotForUs> {
+        Ok(check_host(names, headers)?.name)
+    }
+
+    fn check_host(
+        names: &AllowedNames,
+        headers: &[(&str, &str)],
+    ) -> Result<RequestedHost, NotForUs> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(

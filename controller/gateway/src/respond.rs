@@ -147,7 +147,13 @@ fn activate_told(error: &ActivateError) -> Told {
 
 /// The answer to a refused request. `request_id` is in the body, so that a user's report and the logs can
 /// be brought together.
-pub fn refuse(refusal: &Refusal, request_id: &str) -> Response<Full<Bytes>> {
+///
+/// `metadata_url` is where a client that must log in finds out where (RFC 9728).
+pub fn refuse(
+    refusal: &Refusal,
+    request_id: &str,
+    metadata_url: Option<&str>,
+) -> Response<Full<Bytes>> {
     let told = refusal.told();
     let body = json!({
         "jsonrpc": "2.0",
@@ -169,15 +175,15 @@ pub fn refuse(refusal: &Refusal, request_id: &str) -> Response<Full<Bytes>> {
     if let Refusal::Authn(error) = refusal
         && told.status == StatusCode::UNAUTHORIZED
     {
-        headers.insert(header::WWW_AUTHENTICATE, challenge(error));
+        headers.insert(header::WWW_AUTHENTICATE, challenge(error, metadata_url));
     }
     response
 }
 
 /// RFC 6750, 3: no error code where no credential was sent; `invalid_request` where it was sent wrongly.
-/// The realm is fixed, so nothing of the request is reflected.
-fn challenge(error: &AuthnError) -> HeaderValue {
-    HeaderValue::from_static(match error {
+/// The realm is fixed, so nothing of the request is reflected but the host that was checked.
+fn challenge(error: &AuthnError, metadata_url: Option<&str>) -> HeaderValue {
+    let fixed = match error {
         AuthnError::Missing => "Bearer realm=\"patchbay\"",
         AuthnError::Malformed(_) => "Bearer realm=\"patchbay\", error=\"invalid_request\"",
         AuthnError::WrongAudience => {
@@ -189,7 +195,11 @@ fn challenge(error: &AuthnError) -> HeaderValue {
              error_description=\"the credential has expired\""
         }
         _ => "Bearer realm=\"patchbay\", error=\"invalid_token\"",
-    })
+    };
+    let with_url = metadata_url.and_then(|url| {
+        HeaderValue::try_from(format!("{fixed}, resource_metadata=\"{url}\"")).ok()
+    });
+    with_url.unwrap_or(HeaderValue::from_static(fixed))
 }
 
 #[cfg(test)]
@@ -238,7 +248,7 @@ mod tests {
     #[test]
     fn no_refusal_on_an_mcp_path_says_anything_about_the_servers_era() {
         for refusal in all() {
-            let status = refuse(&refusal, "r").status().as_u16();
+            let status = refuse(&refusal, "r", None).status().as_u16();
             assert!(![400, 404, 405].contains(&status), "{refusal:?}");
         }
     }
@@ -246,7 +256,8 @@ mod tests {
     #[tokio::test]
     async fn every_refusal_is_a_json_rpc_error_in_the_range_left_to_us() {
         for refusal in all() {
-            let body = refuse(&refusal, "r-1").into_body().collect().await.unwrap().to_bytes();
+            let body =
+                refuse(&refusal, "r-1", None).into_body().collect().await.unwrap().to_bytes();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let code = body["error"]["code"].as_i64().unwrap();
             assert!((-32019..=-32000).contains(&code), "{refusal:?}");
@@ -258,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_inside_said_is_not_told_to_clients() {
         for refusal in all() {
-            let body = refuse(&refusal, "r").into_body().collect().await.unwrap().to_bytes();
+            let body = refuse(&refusal, "r", None).into_body().collect().await.unwrap().to_bytes();
             let text = String::from_utf8(body.to_vec()).unwrap();
             for inner in ["secret-path", "10.0.0.1"] {
                 assert!(!text.contains(inner), "{text}");
@@ -269,7 +280,7 @@ mod tests {
     #[test]
     fn a_401_always_carries_a_challenge_and_nothing_else_does() {
         for refusal in all() {
-            let response = refuse(&refusal, "r");
+            let response = refuse(&refusal, "r", None);
             assert_eq!(
                 response.status() == StatusCode::UNAUTHORIZED,
                 response.headers().contains_key(header::WWW_AUTHENTICATE),
@@ -279,9 +290,17 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_must_log_in_is_told_where_to_find_out_how() {
+        let url = "https://mcp.example/.well-known/oauth-protected-resource/mcp";
+        let response = refuse(&Refusal::Authn(AuthnError::Missing), "r", Some(url));
+        let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
+        assert_eq!(challenge, format!("Bearer realm=\"patchbay\", resource_metadata=\"{url}\""));
+    }
+
+    #[test]
     fn a_503_or_429_always_says_when_to_come_back() {
         for refusal in all() {
-            let response = refuse(&refusal, "r");
+            let response = refuse(&refusal, "r", None);
             if [503, 429].contains(&response.status().as_u16()) {
                 assert!(response.headers().contains_key(header::RETRY_AFTER), "{refusal:?}");
             }

@@ -13,10 +13,10 @@ use crate::{
         link::{LinkBody, LinkContext, SendError, link_uri},
     },
     metrics::Metrics,
-    origin::AllowedNames,
+    origin::{AllowedNames, RequestedHost},
     respond::{Refusal, refuse},
     waiting::WaitingRoom,
-    well_known::is_well_known,
+    well_known::{WellKnown, classify, metadata, metadata_url},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -46,6 +46,7 @@ use tokio::time::{Instant, timeout};
 pub struct Gateway {
     routes: Arc<ArcSwap<RouteTable>>,
     names: AllowedNames,
+    public_url: PublicUrl,
     authenticator: Authenticator,
     activator: Activator,
     waiting: Arc<WaitingRoom>,
@@ -59,6 +60,8 @@ pub struct Composition {
     pub routes: Arc<ArcSwap<RouteTable>>,
     /// The names that it answers to.
     pub names: AllowedNames,
+    /// How clients address it.
+    pub public_url: PublicUrl,
     /// Who judges credentials.
     pub authenticator: Authenticator,
     /// Where workers are.
@@ -69,6 +72,25 @@ pub struct Composition {
     pub links: Arc<LinkContext>,
     /// What is counted.
     pub metrics: Metrics,
+}
+
+/// How clients address a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicUrl {
+    /// By this URL, `https://host[:port]`: something in front of the gateway has another name.
+    Fixed(String),
+    /// Directly, without TLS.
+    Http,
+    /// Directly, with TLS.
+    Https,
+}
+
+/// What becomes known of a request on its way, for its answer and its log line.
+#[derive(Debug, Default)]
+struct RequestContext {
+    request_id: String,
+    class: String,
+    metadata_url: Option<String>,
 }
 
 /// How often a request whose MCP server saw nothing of it is sent to another worker. Each time needs a
@@ -84,12 +106,21 @@ const FORWARDED: &str = "forwarded";
 impl Gateway {
     /// A gateway.
     pub fn new(parts: Composition) -> Self {
-        let Composition { routes, names, authenticator, orchestrator, grants, links, metrics } =
-            parts;
+        let Composition {
+            routes,
+            names,
+            public_url,
+            authenticator,
+            orchestrator,
+            grants,
+            links,
+            metrics,
+        } = parts;
         let limits = links.limits;
         Self {
             routes,
             names,
+            public_url,
             authenticator,
             activator: Activator::new(orchestrator, grants, links),
             waiting: WaitingRoom::new(limits.waiters_per_tenant, limits.waiting_bytes),
@@ -123,12 +154,13 @@ impl Gateway {
         let may_linger = head.version < Version::HTTP_2
             && size.exact() != Some(0)
             && !head.headers.contains_key(header::EXPECT);
-        let mut class = String::new();
-        let outcome = self.answer(&table, head, &size, &source, &request_id, &mut class).await;
+        let mut context = RequestContext { request_id, ..RequestContext::default() };
+        let outcome = self.answer(&table, head, &size, &source, &mut context).await;
+        let RequestContext { request_id, class, metadata_url } = context;
         match outcome {
             Ok(response) => {
                 self.metrics.request(&class, FORWARDED);
-                response.map(AnswerBody::Worker)
+                response
             }
             Err(refusal) => {
                 self.metrics.request(&class, refusal.reason());
@@ -143,7 +175,7 @@ impl Gateway {
                     // whether the client finishes or not, it is answered now
                     let _ = timeout(LINGER, source.drain(self.limits.body_bytes)).await;
                 }
-                refuse(&refusal, &request_id).map(AnswerBody::Own)
+                refuse(&refusal, &request_id, metadata_url.as_deref()).map(AnswerBody::Own)
             }
         }
     }
@@ -154,21 +186,24 @@ impl Gateway {
         head: Parts,
         size: &SizeHint,
         source: &Source<Incoming>,
-        request_id: &str,
-        class: &mut String,
-    ) -> Result<Response<Incoming>, Refusal> {
+        context: &mut RequestContext,
+    ) -> Result<Response<AnswerBody>, Refusal> {
         self.check_size(&head.headers, size)?;
         let class_hosts = table.routes().iter().filter_map(|route| route.class.host.as_deref());
         let host = self.names.check(&head.uri, &head.headers, class_hosts)?;
-        if is_well_known(head.uri.path(), table) {
-            return Err(Refusal::NoRoute);
+        let base = self.base_url(&host);
+        match classify(&host.name, head.uri.path(), table) {
+            WellKnown::No => {}
+            WellKnown::Metadata(route) => return Ok(document(&metadata(&base, route))),
+            WellKnown::NotFound => return Err(Refusal::NoRoute),
         }
         let presented = presented::read(&head.headers, head.uri.query());
         // without a credential, not even the existence of a path is told
-        let Some((route, rest)) = table.find(&host, head.uri.path()) else {
+        let Some((route, rest)) = table.find(&host.name, head.uri.path()) else {
             return Err(presented.err().map_or(Refusal::NoRoute, Refusal::Authn));
         };
-        *class = route.class.name.to_string();
+        context.class = route.class.name.to_string();
+        context.metadata_url = metadata_url(&base, route);
         let admitted = self.authenticate(presented, route).await?;
         let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
         let forward = Forward {
@@ -177,9 +212,18 @@ impl Gateway {
             route,
             head: &head,
             uri,
-            request_id: HeaderValue::from_str(request_id).map_err(|_| Refusal::NoRoute)?,
+            request_id: HeaderValue::from_str(&context.request_id).map_err(|_| Refusal::NoRoute)?,
         };
-        self.forward(&forward, source).await
+        Ok(self.forward(&forward, source).await?.map(AnswerBody::Worker))
+    }
+
+    /// How clients address this gateway: as configured, else as this one did.
+    fn base_url(&self, host: &RequestedHost) -> String {
+        match &self.public_url {
+            PublicUrl::Fixed(url) => url.clone(),
+            PublicUrl::Http => format!("http://{}", host.authority),
+            PublicUrl::Https => format!("https://{}", host.authority),
+        }
     }
 
     fn check_size(&self, headers: &HeaderMap, body: &SizeHint) -> Result<(), Refusal> {
@@ -314,6 +358,14 @@ impl Forward<'_> {
             self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         headers + limits.replay_bytes
     }
+}
+
+fn document(json: &serde_json::Value) -> Response<AnswerBody> {
+    let body = AnswerBody::Own(Full::new(Bytes::from(json.to_string())));
+    let mut response = Response::new(body);
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 fn is_refusal(response: &Response<Incoming>, reason: &str) -> bool {

@@ -89,6 +89,7 @@ fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
         subject_claim,
         required_claims,
         authority_claims,
+        authorization_server,
         format,
         catalog,
         key_held_by_servers_only,
@@ -110,6 +111,12 @@ fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
     let fix = "leave it out: it belongs to `format: quiltEnhanced`";
     findings.unsupported("spec.jwt.catalog", catalog.is_some(), fix);
     findings.unsupported("spec.jwt.keyHeldByServersOnly", *key_held_by_servers_only, fix);
+    if let Some(url) = authorization_server {
+        // an issuer's identifier may be a bare origin (RFC 8414)
+        let is_origin = address::origin(url).is_ok();
+        let checked = if is_origin { Ok(()) } else { address::https_url(url) };
+        findings.check("spec.jwt.authorizationServer", checked);
+    }
     let jwks = self::jwks(findings, jwks)?;
     Some(provider::Jwt {
         issuer: issuer.clone(),
@@ -119,6 +126,7 @@ fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
         subject_claim: subject_claim.clone(),
         required_claims: required_claims.clone(),
         authority_claims: authority_claims.clone(),
+        authorization_server: authorization_server.clone(),
     })
 }
 
@@ -333,7 +341,7 @@ mod tests {
                 "origin": "https://c.example", "registry": "https://r.example"
             }},
         });
-        assert_eq!(fields("p", two), ["spec", "spec.introspection"]);
+        assert_eq!(fields("p", two), ["spec"]);
     }
 
     fn jwt(change: impl FnOnce(&mut Value)) -> Value {
@@ -368,6 +376,7 @@ mod tests {
             (json!({"jwks": {"discovery": true}}), "spec.jwt.jwks.discovery"),
             (json!({"jwks": {"url": "http://i.example/jwks"}}), "spec.jwt.jwks.url"),
             (json!({"format": "quiltEnhanced"}), "spec.jwt.format"),
+            (json!({"authorizationServer": "http://x"}), "spec.jwt.authorizationServer"),
         ] {
             let spec = jwt(|jwt| {
                 jwt.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());

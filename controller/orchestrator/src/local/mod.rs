@@ -29,9 +29,9 @@ use patchbay_core::{
     placement::Ledger,
     tenant::{TenantKey, TenantName},
 };
-use pool::{PoolPlan, PoolView};
+use pool::{Pool, PoolPlan};
 use sandbox::Launcher;
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -92,14 +92,6 @@ struct Shared {
 struct Class {
     class: Arc<WorkerClass>,
     pool: Mutex<Pool>,
-}
-
-#[derive(Debug, Default)]
-struct Pool {
-    waiting: usize,
-    starting: usize,
-    failures: u32,
-    last_failure: Option<(Instant, String)>,
 }
 
 impl LocalOrchestrator {
@@ -214,21 +206,19 @@ impl Shared {
     fn worker_ready(&self, class: &ClassName, offer: Offer) {
         self.ledger.lock().worker_ready(class.clone(), offer);
         if let Some(class) = self.classes.get(class) {
-            let mut pool = class.pool.lock();
-            pool.starting = pool.starting.saturating_sub(1);
-            pool.failures = 0;
-            pool.last_failure = None;
+            class.pool.lock().ready();
         }
         self.changed();
     }
 
     /// A worker that had become ready takes no new work any more.
-    fn worker_gone(&self, incarnation: &Incarnation) {
+    fn worker_gone(&self, incarnation: &Incarnation) -> Option<TenantName> {
         let tenant = self.ledger.lock().worker_gone(incarnation);
-        if let Some(tenant) = tenant {
+        if let Some(tenant) = &tenant {
             tracing::info!(%tenant, %incarnation, "a tenant's worker is gone");
         }
         self.changed();
+        tenant
     }
 
     fn record_farewell(&self, incarnation: &Incarnation, farewell: Farewell) {
@@ -238,10 +228,15 @@ impl Shared {
     /// A worker ended before it was ready.
     fn worker_failed(&self, class: &ClassName, why: String) {
         if let Some(class) = self.classes.get(class) {
-            let mut pool = class.pool.lock();
-            pool.starting = pool.starting.saturating_sub(1);
-            pool.failures = pool.failures.saturating_add(1);
-            pool.last_failure = Some((Instant::now(), why));
+            class.pool.lock().failed(Instant::now(), why);
+        }
+        self.changed();
+    }
+
+    /// A worker's MCP server ended by itself before anybody had it.
+    fn worker_ended_early(&self, class: &ClassName, why: String) {
+        if let Some(class) = self.classes.get(class) {
+            class.pool.lock().ended_early(Instant::now(), why);
         }
         self.changed();
     }
@@ -254,16 +249,9 @@ impl Shared {
         };
         let anonymous = self.ledger.lock().anonymous(name);
         let mut pool = class.pool.lock();
-        let plan = PoolView {
-            warm: class.class.warm as usize,
-            waiting: pool.waiting,
-            anonymous,
-            starting: pool.starting,
-            max_starting: self.config.max_starting,
-            failures: pool.failures,
-            since_failure: pool.last_failure.as_ref().map_or(Duration::MAX, |(at, _)| at.elapsed()),
-        }
-        .plan();
+        let warm = class.class.warm as usize;
+        let view = pool.view(warm, anonymous, self.config.max_starting, Instant::now());
+        let plan = view.plan();
         if let PoolPlan::Start(count) = plan {
             pool.starting += count;
         }
@@ -299,9 +287,6 @@ async fn keep_filled(shared: Arc<Shared>, class: Arc<WorkerClass>, tasks: TaskTr
         }
     }
 }
-
-/// After this many workers in a row that did not become ready, waiting requests are told.
-const HOPELESS: u32 = 3;
 
 /// Counts a waiting tenant for as long as it lives.
 struct Waiting<'a> {
@@ -351,13 +336,8 @@ impl Orchestrator for LocalOrchestrator {
             if let Some(offer) = picked {
                 return Ok(offer);
             }
-            {
-                let pool = class.pool.lock();
-                if let Some((_, why)) = pool.last_failure.as_ref()
-                    && pool.failures >= HOPELESS
-                {
-                    return Err(OfferError::NotStarting(why.clone()));
-                }
+            if let Some(why) = class.pool.lock().hopeless() {
+                return Err(OfferError::NotStarting(why.to_owned()));
             }
             waiting.get_or_insert_with(|| Waiting::begin(shared, class));
             tokio::select! {
@@ -381,6 +361,7 @@ impl Orchestrator for LocalOrchestrator {
         let assignment =
             self.shared.ledger.lock().assign(tenant, offer, epoch, class.class.limits, fresh_uid());
         if let Assignment::Won(placement) = &assignment {
+            class.pool.lock().taken();
             tracing::info!(
                 tenant = %tenant.name(), class = %tenant.class, worker = %placement.offer.worker,
                 epoch = %placement.claim.epoch, "a tenant has a worker"
@@ -391,7 +372,7 @@ impl Orchestrator for LocalOrchestrator {
     }
 
     fn report_gone(&self, incarnation: &Incarnation) {
-        self.shared.worker_gone(incarnation);
+        let _its_tenant = self.shared.worker_gone(incarnation);
     }
 
     async fn gone(&self, incarnation: &Incarnation) {

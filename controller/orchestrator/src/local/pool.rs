@@ -5,6 +5,87 @@
 //! not become ready are started again after growing pauses. This module must not know sandboxes.
 
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// What has happened to a class's workers.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    /// Tenants that wait for a worker.
+    pub waiting: usize,
+    /// Workers on their way to ready.
+    pub starting: usize,
+    /// Workers in a row that ended before they were ready.
+    failures: u32,
+    /// Workers in a row that became ready and ended by themselves before anybody had them.
+    early_ends: u32,
+    last_failure: Option<Failure>,
+}
+
+/// The last worker that was of no use to anybody.
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    why: String,
+}
+
+/// After this many workers in a row that were of no use, waiting requests are told.
+const HOPELESS: u32 = 3;
+
+impl Pool {
+    /// A worker became ready.
+    pub(super) fn ready(&mut self) {
+        self.starting = self.starting.saturating_sub(1);
+        self.failures = 0;
+    }
+
+    /// A worker ended before it was ready.
+    pub(super) fn failed(&mut self, at: Instant, why: String) {
+        self.starting = self.starting.saturating_sub(1);
+        self.failures = self.failures.saturating_add(1);
+        self.last_failure = Some(Failure { at, why });
+    }
+
+    /// A worker became ready, and its MCP server ended by itself before anybody had it.
+    pub(super) fn ended_early(&mut self, at: Instant, why: String) {
+        self.early_ends = self.early_ends.saturating_add(1);
+        self.last_failure = Some(Failure { at, why });
+    }
+
+    /// A tenant took a worker: they are of use.
+    pub(super) fn taken(&mut self) {
+        self.early_ends = 0;
+    }
+
+    /// Why nobody should wait for a worker, where nobody should.
+    pub(super) fn hopeless(&self) -> Option<&str> {
+        let failure = self.last_failure.as_ref()?;
+        (self.useless() >= HOPELESS).then_some(failure.why.as_str())
+    }
+
+    fn useless(&self) -> u32 {
+        self.failures.max(self.early_ends)
+    }
+
+    /// What a plan is made from.
+    pub(super) fn view(
+        &self,
+        warm: usize,
+        anonymous: usize,
+        max_starting: usize,
+        now: Instant,
+    ) -> PoolView {
+        let since = |failure: &Failure| now.saturating_duration_since(failure.at);
+        PoolView {
+            warm,
+            waiting: self.waiting,
+            anonymous,
+            starting: self.starting,
+            max_starting,
+            failures: self.useless(),
+            since_failure: self.last_failure.as_ref().map_or(Duration::MAX, since),
+        }
+    }
+}
 
 /// What is known of a class's pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +100,7 @@ pub(super) struct PoolView {
     pub starting: usize,
     /// How many may be on their way at one time.
     pub max_starting: usize,
-    /// Workers in a row that ended before they were ready.
+    /// Workers in a row that were of no use.
     pub failures: u32,
     /// How long ago the last of them ended.
     pub since_failure: Duration,
@@ -107,6 +188,23 @@ mod tests {
         assert_eq!(failed(1, 1), PoolPlan::Start(1));
         assert_eq!(failed(4, 5), PoolPlan::BackOff(Duration::from_secs(3)));
         assert_eq!(failed(1000, 0), PoolPlan::BackOff(LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn workers_that_end_right_after_they_were_ready_back_off_too() {
+        let now = Instant::now();
+        let mut pool = Pool::default();
+        for _ in 0..3 {
+            pool.starting = 1;
+            pool.ready();
+            pool.ended_early(now, "it crashed".into());
+        }
+        assert_eq!(pool.hopeless(), Some("it crashed"));
+        let view = pool.view(1, 0, 4, now);
+        assert_eq!(view.plan(), PoolPlan::BackOff(Duration::from_secs(4)));
+        pool.taken();
+        assert_eq!(pool.hopeless(), None);
+        assert_eq!(pool.view(1, 0, 4, now).plan(), PoolPlan::Start(1));
     }
 
     proptest! {

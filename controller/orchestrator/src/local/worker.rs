@@ -54,6 +54,8 @@ enum StartError {
 enum Outcome {
     /// It had become ready.
     Lived,
+    /// It had become ready, and its server ended before anybody had it.
+    EndedEarly(String),
     /// It had not.
     Failed(String),
     /// The orchestrator is ending.
@@ -71,6 +73,10 @@ pub(super) async fn live(shared: Arc<Shared>, class: Arc<WorkerClass>) {
         };
         match outcome {
             Outcome::Lived | Outcome::ShutDown => {}
+            Outcome::EndedEarly(why) => {
+                tracing::error!(why, "a worker ended before anybody had it");
+                shared.worker_ended_early(&class.name, why);
+            }
             Outcome::Failed(why) => {
                 tracing::error!(why, "a worker did not become ready");
                 shared.worker_failed(&class.name, why);
@@ -167,9 +173,12 @@ impl Running {
                 }
             }
         };
-        if words.was_ready {
-            shared.worker_gone(&self.incarnation);
-        }
+        // nobody's: it was not reported gone before, so the ledger still knew whose it was
+        let was_anonymous = words.was_ready && {
+            let known = shared.ledger.lock().contains(&self.incarnation);
+            let tenant = shared.worker_gone(&self.incarnation);
+            known && tenant.is_none()
+        };
         // what the agent still says while it drains
         let rest = async {
             while let Ok(Some(line)) = self.report.next().await {
@@ -181,7 +190,8 @@ impl Running {
             tracing::warn!("the agent did not end in time");
         }
         let ends = end(&mut self.agent, &mut self.host, SETTLE_MARGIN).await;
-        words.outcome(shared, &self.incarnation, first_end.map(|(part, _)| part), ends)
+        let first = first_end.map(|(part, _)| part);
+        words.outcome(shared, &self.incarnation, was_anonymous, first, ends)
     }
 }
 
@@ -224,6 +234,7 @@ impl Words {
         self,
         shared: &Shared,
         incarnation: &Incarnation,
+        was_anonymous: bool,
         first: Option<&'static str>,
         ends: [Option<Exit>; 2],
     ) -> Outcome {
@@ -238,9 +249,14 @@ impl Words {
             farewell.detail = Some("the MCP server was killed at its memory limit".into());
         }
         if self.was_ready {
-            tracing::info!(reason = ?farewell.reason, detail, "a worker has ended");
+            tracing::info!(reason = ?farewell.reason, detail = detail.as_str(), "a worker has ended");
+            let ended_by_itself = farewell.reason == LeaveReason::ServerExited;
             shared.record_farewell(incarnation, farewell);
-            return Outcome::Lived;
+            return if was_anonymous && ended_by_itself {
+                Outcome::EndedEarly(detail)
+            } else {
+                Outcome::Lived
+            };
         }
         let said = farewell.detail.map(|said| format!(" ({said})")).unwrap_or_default();
         Outcome::Failed(format!("{:?}{said}; {detail}", farewell.reason))
