@@ -210,7 +210,14 @@ fn start_orchestrator(
     let launcher = Launcher::new(Tools::with_worker(&worker_program), cgroups)
         .context("sandboxes cannot be run here; `patchbay doctor` says what to fix")?;
     let max_starting = std::thread::available_parallelism().map_or(2, usize::from).max(2);
-    let config = LocalConfig { worker_program, roots, max_starting, own_addresses };
+    let config = LocalConfig {
+        worker_program,
+        roots,
+        max_starting,
+        // a claim that is still alive has bound its worker, or given up, by then
+        bind_limit: Limits::default().hold * 2,
+        own_addresses,
+    };
     LocalOrchestrator::start(classes, tenants, launcher, config, run_dir)
         .context("cannot make the sockets through which workers reach out")
 }

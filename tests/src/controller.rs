@@ -39,6 +39,7 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 pub struct ControllerConfig {
     documents: Vec<String>,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     listen: SocketAddr,
     admin_listen: SocketAddr,
     log_file: Option<PathBuf>,
@@ -103,7 +104,14 @@ impl ControllerConfig {
     /// With these documents.
     pub const fn new(documents: Vec<String>) -> Self {
         let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        Self { documents, args: Vec::new(), listen: free, admin_listen: free, log_file: None }
+        Self {
+            documents,
+            args: Vec::new(),
+            env: Vec::new(),
+            listen: free,
+            admin_listen: free,
+            log_file: None,
+        }
     }
 
     /// On these addresses instead of free ports.
@@ -128,6 +136,13 @@ impl ControllerConfig {
         self
     }
 
+    /// With a further variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     fn command(&self, directory: &Path) -> anyhow::Result<Command> {
         let documents = directory.join("documents.yaml");
         std::fs::write(&documents, self.documents.join("\n---\n"))?;
@@ -141,6 +156,7 @@ impl ControllerConfig {
             .arg("--run-dir")
             .arg(directory.join("run"))
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -1,5 +1,6 @@
 //! Black-box suites of Patchbay, and the doubles and fixtures that they run against.
 
+pub mod bench;
 pub mod binaries;
 pub mod catalog;
 pub mod controller;
@@ -10,3 +11,4 @@ pub mod mcp;
 pub mod moto;
 pub mod processes;
 pub mod quilt;
+pub mod sandbox;

@@ -43,6 +43,8 @@ pub enum ReportLine {
     Enrolled(crate::pin::Fingerprint),
     /// The MCP server answers.
     Ready,
+    /// A tenant bound the worker.
+    Bound,
     /// The agent leaves.
     Farewell(crate::link::Farewell),
 }

@@ -195,6 +195,11 @@ impl Ledger {
         self.workers.values().filter(|w| w.class == *class && w.tenant.is_none()).count()
     }
 
+    /// Whether a tenant was given this worker.
+    pub fn is_taken(&self, incarnation: &Incarnation) -> bool {
+        self.workers.get(incarnation).is_some_and(|worker| worker.tenant.is_some())
+    }
+
     /// The worker of this incarnation, while it is known.
     pub fn worker(&self, incarnation: &Incarnation) -> Option<&Offer> {
         self.workers.get(incarnation).map(|worker| &worker.offer)

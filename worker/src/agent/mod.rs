@@ -127,6 +127,7 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
         max_age: max_age_seconds.map(Duration::from_secs),
     };
     tokio::spawn(idle::watch(Arc::clone(&worker), policy));
+    tokio::spawn(report_bind(Arc::clone(&worker), reporter.clone()));
 
     tokio::select! {
         () = worker.leaving() => {}
@@ -142,6 +143,18 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let left = Left(farewell.reason);
     reporter.write(&ReportLine::Farewell(farewell));
     Ok(left)
+}
+
+/// Tells the parent once that a tenant has the worker: one that was assigned and is never bound is of
+/// no use to anybody.
+async fn report_bind(worker: Arc<Worker>, reporter: Reporter) {
+    let mut changes = worker.changes();
+    while worker.status().tenant.is_none() {
+        if worker.is_leaving() || changes.changed().await.is_err() {
+            return;
+        }
+    }
+    reporter.write(&ReportLine::Bound);
 }
 
 /// What the host connects to, and what it is to do.

@@ -41,7 +41,7 @@ impl Reporter {
         }
     }
 
-    /// Writes one line. Three short lines in a life fit into any pipe, so this does not block; and
+    /// Writes one line. Four short lines in a life fit into any pipe, so this does not block; and
     /// a worker goes on where nobody listens, since its parent's end is told otherwise.
     pub(crate) fn write(&self, line: &ReportLine) {
         let result = match (self, line) {

@@ -31,7 +31,7 @@ use patchbay_core::{
 };
 use pool::{Pool, PoolPlan};
 use sandbox::Launcher;
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -44,6 +44,9 @@ pub struct LocalConfig {
     pub roots: String,
     /// How many workers of a class may be on their way to ready at one time.
     pub max_starting: usize,
+    /// A worker that a tenant was given and that is not bound after this time is ended: the claim that
+    /// took it came to nothing.
+    pub bind_limit: Duration,
     /// This controller's own listeners, which no worker may reach.
     pub own_addresses: Vec<SocketAddr>,
 }
@@ -219,6 +222,17 @@ impl Shared {
         }
         self.changed();
         tenant
+    }
+
+    /// Completes when a tenant was given this worker.
+    async fn taken(&self, incarnation: &Incarnation) {
+        let mut version = self.version.subscribe();
+        loop {
+            version.mark_unchanged();
+            if self.ledger.lock().is_taken(incarnation) || version.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     fn record_farewell(&self, incarnation: &Incarnation, farewell: Farewell) {

@@ -150,8 +150,19 @@ impl Running {
             endpoint: Endpoint::Unix(Sockets::inside(&self.directory.0).link),
             fingerprint,
         };
+        let incarnation = self.incarnation.clone();
+        let mut overdue = std::pin::pin!(async {
+            shared.taken(&incarnation).await;
+            tokio::time::sleep(shared.config.bind_limit).await;
+        });
         let first_end = loop {
             tokio::select! {
+                () = &mut overdue, if !words.was_bound => {
+                    tracing::warn!("a tenant was given this worker, and nobody bound it");
+                    shared.worker_gone(&self.incarnation);
+                    end(&mut self.agent, &mut self.host, Duration::ZERO).await;
+                    return Outcome::Lived;
+                }
                 line = self.report.next() => match line {
                     Ok(Some(line)) => {
                         if words.hear(&line.text) == Some(Heard::Ready)
@@ -200,6 +211,7 @@ impl Running {
 struct Words {
     fingerprint: Option<Fingerprint>,
     was_ready: bool,
+    was_bound: bool,
     farewell: Option<Farewell>,
 }
 
@@ -207,6 +219,7 @@ struct Words {
 enum Heard {
     Enrolled,
     Ready,
+    Bound,
     Farewell,
 }
 
@@ -219,6 +232,10 @@ impl Words {
                 Some(Heard::Enrolled)
             }
             Ok(ReportLine::Ready) => Some(Heard::Ready),
+            Ok(ReportLine::Bound) => {
+                self.was_bound = true;
+                Some(Heard::Bound)
+            }
             Ok(ReportLine::Farewell(farewell)) => {
                 self.farewell = Some(farewell);
                 Some(Heard::Farewell)

@@ -1,0 +1,262 @@
+//! A worker's sandboxes as the machine's owner sees them: which processes are in one, what the kernel
+//! says of their rights and mounts, and the files of their tmpfs through `/proc/PID/root`.
+//!
+//! It needs the rights of whoever started the sandboxes, and cgroups, by which processes are told apart.
+
+use crate::{
+    controller::Controller,
+    processes::{self, Process},
+};
+use anyhow::{Context, ensure};
+use std::{
+    fs,
+    io::{Read, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// The MCP server's HOME.
+pub const HOME: &str = "/home/worker";
+
+/// One of a worker's two sandboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Holds the grant.
+    Agent,
+    /// The host and the MCP server.
+    Server,
+}
+
+/// A mount that a process sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Where.
+    pub point: PathBuf,
+    /// The kind of file system.
+    pub kind: String,
+    /// Whether both the mount and its file system are writable.
+    pub is_writable: bool,
+}
+
+/// The processes in one of a worker's sandboxes, the first one first.
+pub fn processes_of(
+    controller: &Controller,
+    worker: &str,
+    part: Part,
+) -> anyhow::Result<Vec<Process>> {
+    let part = match part {
+        Part::Agent => "agent",
+        Part::Server => "server",
+    };
+    let cgroup = format!("{worker}-{part}");
+    let mut inside: Vec<(u32, Process)> = processes::descendants(controller.pid().context("pid")?)
+        .into_iter()
+        .filter(|process| {
+            let path = format!("/proc/{}/cgroup", process.pid);
+            fs::read_to_string(path).is_ok_and(|text| text.contains(&cgroup))
+        })
+        // bubblewrap's own process watches from outside the PID namespace
+        .filter_map(|process| Some((inner_pid(process.pid)?, process)))
+        .collect();
+    inside.sort_by_key(|(pid, _)| *pid);
+    ensure!(inside.first().is_some_and(|(pid, _)| *pid == 1), "no process of {cgroup} was found");
+    Ok(inside.into_iter().map(|(_, process)| process).collect())
+}
+
+/// The process number in the innermost PID namespace, where that is not the outermost one.
+fn inner_pid(pid: u32) -> Option<u32> {
+    let numbers = status(pid, "NSpid")?;
+    numbers.split_whitespace().skip(1).last()?.parse().ok()
+}
+
+/// The MCP server itself: what the host has started.
+pub fn server(controller: &Controller, worker: &str) -> anyhow::Result<Process> {
+    let mut inside = processes_of(controller, worker, Part::Server)?.into_iter();
+    let host = inside.next().context("no host")?;
+    inside.find(|process| process.parent == host.pid).context("the host has no child")
+}
+
+/// Ends a worker's MCP server and its host as the kernel would, without a word to anybody.
+pub fn kill(controller: &Controller, worker: &str) -> anyhow::Result<()> {
+    let inside = processes_of(controller, worker, Part::Server)?;
+    let first = inside.first().context("no host")?.pid;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(first)?).context("pid")?;
+    // the others go with the first of their PID namespace
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    Ok(())
+}
+
+/// A field of `/proc/PID/status`.
+pub fn status(pid: u32, field: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(value.trim().to_owned())
+}
+
+/// What `/proc/PID/mountinfo` says (see proc(5)).
+pub fn mounts(pid: u32) -> anyhow::Result<Vec<Mount>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+    text.lines().map(|line| mount(line).with_context(|| format!("unreadable: {line}"))).collect()
+}
+
+fn mount(line: &str) -> Option<Mount> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(4);
+    let (point, options) = (mount.next()?, mount.next()?);
+    let mut file_system = file_system.split(' ');
+    let (kind, super_options) = (file_system.next()?, file_system.nth(1)?);
+    let is_writable = |options: &str| options.split(',').any(|option| option == "rw");
+    Some(Mount {
+        point: point.into(),
+        kind: kind.to_owned(),
+        is_writable: is_writable(options) && is_writable(super_options),
+    })
+}
+
+/// A path of a process's root, as seen from outside.
+pub fn path_in(pid: u32, path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root{path}"))
+}
+
+/// The bound on memory of a process's cgroup, in bytes, and which kind of cgroup it is.
+pub fn memory_limit(pid: u32) -> anyhow::Result<(u64, &'static str)> {
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().context("cgroup")?, fields.next());
+        let (top, file, kind) = match controllers {
+            "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "cgroup v1"),
+            "" => ("/sys/fs/cgroup", "memory.max", "cgroup v2"),
+            _ => continue,
+        };
+        let file = format!("{top}{}/{file}", path.context("cgroup")?);
+        if let Ok(text) = fs::read_to_string(&file) {
+            return Ok((text.trim().parse().with_context(|| format!("{file}: {text}"))?, kind));
+        }
+    }
+    anyhow::bail!("no memory controller in {own}")
+}
+
+/// One file below a directory: its path, and what changes with it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// From the directory on.
+    pub path: PathBuf,
+    /// Length in bytes, and when content or metadata last changed, in seconds and nanoseconds.
+    pub stamp: (u64, i64, i64),
+}
+
+/// Everything below a directory that is no directory itself, in order. Symbolic links are not followed;
+/// mount points are.
+pub fn files_below(top: &Path) -> anyhow::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let mut left = vec![top.to_path_buf()];
+    while let Some(directory) = left.pop() {
+        let entries = fs::read_dir(&directory)
+            .with_context(|| format!("cannot list {}", directory.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let metadata = match fs::symlink_metadata(&path) {
+                Ok(metadata) => metadata,
+                // a temporary file of a living server
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).with_context(|| path.display().to_string()),
+            };
+            if metadata.is_dir() {
+                left.push(path);
+                continue;
+            }
+            let stamp = (metadata.len(), metadata.ctime(), metadata.ctime_nsec());
+            found.push(Found { path: path.strip_prefix(top)?.to_path_buf(), stamp });
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The names below a directory of a process's root, slash-separated and in order.
+pub fn names_in(pid: u32, directory: &str) -> anyhow::Result<Vec<String>> {
+    let found = files_below(&path_in(pid, directory))?;
+    Ok(found.into_iter().map(|file| file.path.to_string_lossy().into_owned()).collect())
+}
+
+/// The regular files below a directory that contain one of `needles`, each with its needle's index.
+/// Fails if a file cannot be read: what was not looked into proves nothing.
+pub fn files_with(top: &Path, needles: &[&str]) -> anyhow::Result<Vec<(PathBuf, usize)>> {
+    let mut hits = Vec::new();
+    for Found { path, .. } in files_below(top)? {
+        let path = top.join(path);
+        if !fs::symlink_metadata(&path)?.is_file() {
+            continue;
+        }
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        let text = String::from_utf8_lossy(&bytes);
+        hits.extend(positions(&text, needles).map(|needle| (path.clone(), needle)));
+    }
+    Ok(hits)
+}
+
+/// Which of `needles` lie in the writable memory of a process.
+pub fn memory_with(pid: u32, needles: &[&str]) -> anyhow::Result<Vec<usize>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut memory = fs::File::open(format!("/proc/{pid}/mem"))?;
+    let mut hits = Vec::new();
+    let mut bytes = Vec::new();
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let (range, rights) = (fields.next().context("maps")?, fields.next().context("maps")?);
+        if !rights.starts_with("rw") {
+            continue;
+        }
+        let (from, to) = range.split_once('-').context("maps")?;
+        let (from, to) = (u64::from_str_radix(from, 16)?, u64::from_str_radix(to, 16)?);
+        bytes.clear();
+        memory.seek(SeekFrom::Start(from))?;
+        // what was unmapped meanwhile ends the reading, and the rest is still looked at
+        let _ = memory.by_ref().take(to - from).read_to_end(&mut bytes);
+        hits.extend(positions(&String::from_utf8_lossy(&bytes), needles));
+    }
+    hits.sort_unstable();
+    hits.dedup();
+    Ok(hits)
+}
+
+fn positions(text: &str, needles: &[&str]) -> impl Iterator<Item = usize> {
+    needles.iter().enumerate().filter(|(_, needle)| text.contains(*needle)).map(|(index, _)| index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_writable_only_if_its_file_system_is_too() {
+        let line = "36 35 98:0 /a /b rw,noatime shared:1 - tmpfs tmpfs rw,size=4k";
+        let found = mount(line).unwrap();
+        assert_eq!((found.point.to_str(), found.is_writable), (Some("/b"), true));
+        assert!(!mount(&line.replace("rw,noatime", "ro,noatime")).unwrap().is_writable);
+        assert!(!mount(&line.replace("rw,size", "ro,size")).unwrap().is_writable);
+    }
+
+    #[test]
+    fn a_changed_file_has_another_stamp_and_a_needle_is_found_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        fs::write(folder.path().join("deep/file"), "hay needle hay").unwrap();
+        let before = files_below(folder.path()).unwrap();
+        let hits = files_with(folder.path(), &["absent", "needle"]).unwrap();
+        assert_eq!(hits, [(folder.path().join("deep/file"), 1)]);
+        fs::write(folder.path().join("deep/file"), "hay").unwrap();
+        assert_ne!(files_below(folder.path()).unwrap(), before);
+        assert!(files_with(folder.path(), &["needle"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_in_memory_is_found_there() {
+        let secret = format!("{}-{}", "made at run time", std::process::id());
+        let absent = secret.chars().rev().collect::<String>();
+        let found = memory_with(std::process::id(), &[&secret]).unwrap();
+        assert_eq!(found, [0]);
+        assert_eq!(absent.len(), secret.len());
+    }
+}

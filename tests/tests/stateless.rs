@@ -1,0 +1,269 @@
+//! Upstream's checks of a stateless container, asked of a real `quilt-mcp` worker, and the hunt for
+//! secrets: what a user brought and was given is where it belongs and nowhere else.
+//!
+//! The suite looks from outside, as the machine's owner: `/proc/PID/root` is the worker's own view.
+
+use anyhow::{Context, ensure};
+use patchbay_tests::{
+    controller::Controller,
+    mcp::{McpClient, rpc_response},
+    moto::python_environment,
+    processes,
+    quilt::{CLASS, QuiltWorld},
+    sandbox::{self, HOME, Part},
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, path::Path};
+
+/// quilt3's directory below HOME.
+const DATA: &str = ".local/share/Quilt";
+/// What the class says by default.
+const MEMORY_LIMIT: u64 = 512 << 20;
+
+/// The workers that live now, by the directories that they have.
+fn workers(controller: &Controller) -> anyhow::Result<BTreeSet<String>> {
+    let files = sandbox::files_below(&controller.run_dir())?;
+    let parts = files.iter().flat_map(|file| file.path.iter());
+    let names = parts.filter_map(|part| part.to_str()).filter(|part| part.starts_with("w-"));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// The workers that tenants have.
+async fn bound(controller: &Controller) -> anyhow::Result<BTreeSet<String>> {
+    let tenants = controller.tenants().await?;
+    let workers = tenants.iter().filter_map(|tenant| tenant["worker"].as_str());
+    Ok(workers.map(str::to_owned).collect())
+}
+
+/// The only one.
+fn only(workers: BTreeSet<String>) -> anyhow::Result<String> {
+    ensure!(workers.len() == 1, "{workers:?}");
+    workers.into_iter().next().context("none")
+}
+
+fn data(files: &[&str]) -> Vec<String> {
+    files.iter().map(|file| format!("{DATA}/{file}")).collect()
+}
+
+async fn own_objects(client: &McpClient, user: &str) -> anyhow::Result<()> {
+    let objects =
+        client.call("bucket_objects_list", json!({ "bucket": format!("b-{user}") })).await?;
+    ensure!(objects.to_string().contains(&format!("notes/{user}.txt")), "{objects}");
+    Ok(())
+}
+
+/// A worker that nobody has: its tmpfs hold what every worker of the class has, and no credential.
+fn check_anonymous(controller: &Controller, worker: &str) -> anyhow::Result<()> {
+    let server = sandbox::server(controller, worker)?.pid;
+    let home = sandbox::names_in(server, HOME)?;
+    ensure!(home == data(&["config.yml"]), "{home:?}");
+    let run = sandbox::names_in(server, "/run")?;
+    ensure!(run == ["patchbay/control"], "{run:?}");
+    let tmp = sandbox::names_in(server, "/tmp")?;
+    let own = |name: &String| name == "patchbay-quilt-launcher.py" || name.starts_with("matplotlib/");
+    ensure!(tmp.iter().all(own), "{tmp:?}");
+
+    let path = Path::new(HOME).join(DATA).join("config.yml");
+    let mounts = sandbox::mounts(server)?;
+    let mount = mounts.iter().find(|mount| mount.point == path).context("it is no mount")?;
+    ensure!(!mount.is_writable, "{mount:?}");
+    let text = std::fs::read_to_string(sandbox::path_in(server, path.to_str().context("path")?))?;
+    ensure!(text.contains("registryUrl: http://127.0.0.3\n"), "{text}");
+    Ok(())
+}
+
+/// No right is left to any process of a worker, and nothing but memory to write to.
+fn check_constraints(controller: &Controller, worker: &str) -> anyhow::Result<()> {
+    let places = BTreeSet::from([HOME, "/run", "/tmp"].map(Path::new));
+    for (part, writable) in [(Part::Agent, BTreeSet::new()), (Part::Server, places)] {
+        let inside = sandbox::processes_of(controller, worker, part)?;
+        ensure!(inside.len() == if part == Part::Agent { 1 } else { 2 }, "{inside:?}");
+        for process in inside {
+            let pid = process.pid;
+            for (field, expected) in [
+                ("NoNewPrivs", "1"),
+                ("Seccomp", "2"),
+                ("CapInh", "0000000000000000"),
+                ("CapPrm", "0000000000000000"),
+                ("CapEff", "0000000000000000"),
+                ("CapBnd", "0000000000000000"),
+                ("CapAmb", "0000000000000000"),
+            ] {
+                let found = sandbox::status(pid, field);
+                ensure!(found.as_deref() == Some(expected), "{part:?} {pid} {field}: {found:?}");
+            }
+            let mounts = sandbox::mounts(pid)?;
+            let root = mounts.iter().rfind(|mount| mount.point == Path::new("/"));
+            ensure!(root.is_some_and(|root| !root.is_writable), "{part:?} {pid} {root:?}");
+            // single device nodes and terminals: no file can be made there
+            let files = mounts.iter().filter(|mount| {
+                let inside = sandbox::path_in(pid, &mount.point.to_string_lossy());
+                mount.is_writable && mount.kind != "devpts" && inside.is_dir()
+            });
+            let mut found = BTreeSet::new();
+            for mount in files {
+                ensure!(mount.kind == "tmpfs", "{part:?} {pid} {mount:?}");
+                found.insert(mount.point.as_path());
+            }
+            ensure!(found == writable, "{part:?} {pid} {found:?}");
+        }
+    }
+    let (limit, method) = sandbox::memory_limit(sandbox::server(controller, worker)?.pid)?;
+    println!("memory limit: {method}, {} MiB", limit >> 20);
+    ensure!(limit == MEMORY_LIMIT, "{limit}");
+    Ok(())
+}
+
+/// The handshake of a session and its list of tools.
+async fn check_tools(client: &McpClient) -> anyhow::Result<()> {
+    let session = client.initialize().await?;
+    let headers = [("mcp-session-id", session.id.as_str()), ("mcp-protocol-version", "2025-11-25")];
+    let asked = json!({ "jsonrpc": "2.0", "id": "tools", "method": "tools/list" });
+    let answer = rpc_response(&client.post(&headers, &asked).await?)?;
+    let tools = answer.pointer("/result/tools").and_then(Value::as_array).context("no tools")?;
+    ensure!(tools.len() >= 50, "{} tools", tools.len());
+    let listed = session.call("bucket_objects_list", json!({ "bucket": "b-alice" })).await?;
+    ensure!(listed.to_string().contains("notes/alice.txt"), "{listed}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_passes_upstreams_checks_of_a_stateless_container() -> anyhow::Result<()> {
+    let world = QuiltWorld::start().await?;
+    let environment = python_environment("quilt").await?;
+    let controller = world.controller(1).await?;
+    let before = sandbox::files_below(&environment)?;
+    ensure!(before.len() > 1000, "that is no environment: {}", before.len());
+
+    let worker = only(workers(&controller)?)?;
+    check_anonymous(&controller, &worker)?;
+    check_constraints(&controller, &worker)?;
+    let server = sandbox::server(&controller, &worker)?;
+    ensure!(server.environ.contains("\nQUILT_DISABLE_CACHE=true\n"), "{}", server.environ);
+
+    let alice = McpClient::bearer(controller.url(CLASS), &world.token("alice")?);
+    check_tools(&alice).await?;
+    for _ in 0..5 {
+        own_objects(&alice, "alice").await?;
+    }
+    ensure!(only(bound(&controller).await?)? == worker, "the warm worker was not the one");
+
+    // it is the same process as before, as confined as before, and has written what it was given
+    ensure!(sandbox::server(&controller, &worker)?.pid == server.pid, "the server was replaced");
+    check_constraints(&controller, &worker)?;
+    let home = sandbox::names_in(server.pid, HOME)?;
+    ensure!(home == data(&["auth.json", "config.yml", "credentials.json"]), "{home:?}");
+    ensure!(sandbox::files_below(&environment)? == before, "the environment was written to");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_worker_is_left_after_it() -> anyhow::Result<()> {
+    let world = QuiltWorld::start().await?;
+    let controller = world.controller(1).await?;
+    let alice = McpClient::bearer(controller.url(CLASS), &world.token("alice")?);
+    let workflow = json!({ "workflow_id": "kept-in-a-file", "name": "of alice" });
+    alice.call("workflow_create", workflow).await?;
+    own_objects(&alice, "alice").await?;
+    let listed = alice.call("workflow_list_all", json!({})).await?.to_string();
+    ensure!(listed.contains("kept-in-a-file"), "{listed}");
+    let worker = only(bound(&controller).await?)?;
+    let server = sandbox::server(&controller, &worker)?.pid;
+    let home = sandbox::names_in(server, HOME)?;
+    ensure!(home.contains(&".quilt/workflows/kept-in-a-file.json".to_owned()), "{home:?}");
+
+    // the pool is filled again before the first worker ends: the next is one that has waited
+    controller.wait_ready().await?;
+    sandbox::kill(&controller, &worker)?;
+    controller
+        .eventually("nothing of the worker is left", async || {
+            Ok(bound(&controller).await?.is_empty() && !workers(&controller)?.contains(&worker))
+        })
+        .await?;
+    for next in workers(&controller)? {
+        check_anonymous(&controller, &next)?;
+    }
+    let listed = alice.call("workflow_list_all", json!({})).await?.to_string();
+    ensure!(!listed.contains("kept-in-a-file"), "{listed}");
+    own_objects(&alice, "alice").await?;
+    let next = only(bound(&controller).await?)?;
+    ensure!(next != worker, "it is the same worker");
+    let home = sandbox::names_in(sandbox::server(&controller, &next)?.pid, HOME)?;
+    ensure!(!home.iter().any(|name| name.starts_with(".quilt/")), "{home:?}");
+    Ok(())
+}
+
+/// A text in one of quilt3's files.
+fn in_file(server: u32, file: &str, pointer: &str) -> anyhow::Result<String> {
+    let path = sandbox::path_in(server, &format!("{HOME}/{DATA}/{file}"));
+    let json: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    let text = json.pointer(pointer).and_then(Value::as_str);
+    Ok(text.with_context(|| format!("{file} has no {pointer}"))?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_secrets_are_nowhere_but_where_they_belong() -> anyhow::Result<()> {
+    let world = QuiltWorld::start().await?;
+    let controller = world.controller(2).await?;
+    let url = controller.url(CLASS);
+    let (token, key) = (world.token("alice")?, world.api_key("alice"));
+    own_objects(&McpClient::bearer(url, &token), "alice").await?;
+    own_objects(&McpClient::with_headers(url, &[("x-api-key", &key)]), "alice").await?;
+    let alices = only(bound(&controller).await?)?;
+    own_objects(&McpClient::bearer(url, &world.token("bob")?), "bob").await?;
+    let mut others = bound(&controller).await?;
+    ensure!(others.remove(&alices), "alice's worker was replaced");
+    let bobs = only(others)?;
+
+    let (alice, bob) =
+        (sandbox::server(&controller, &alices)?, sandbox::server(&controller, &bobs)?);
+    let stand_in = in_file(alice.pid, "auth.json", "/http:~1~1127.0.0.3/access_token")?;
+    ensure!(stand_in.starts_with("pod-"), "{stand_in}");
+    let given = ["/access_key", "/secret_key", "/token"]
+        .map(|pointer| in_file(alice.pid, "credentials.json", pointer));
+    let [access_key, secret_key, session_token] = given;
+    let (access_key, secret_key, session_token) = (access_key?, secret_key?, session_token?);
+    ensure!(access_key.starts_with("ASIA"), "no keys of STS: {access_key}");
+    let brought = [token.as_str(), key.as_str()];
+    // what her own server holds, and nobody else may; her key's name is public, and stays out of this
+    let held = [stand_in.as_str(), secret_key.as_str(), session_token.as_str()];
+    let secrets = [brought.as_slice(), held.as_slice()].concat();
+    let none = |place: &str, text: &str| {
+        let found = secrets.iter().position(|secret| text.contains(*secret));
+        ensure!(found.is_none(), "secret {found:?} is in {place}");
+        Ok(())
+    };
+
+    none("the log", &controller.logs())?;
+    none("the metrics", &controller.metrics().await?)?;
+    none("the list of tenants", &format!("{:?}", controller.tenants().await?))?;
+    for process in processes::all() {
+        none(&format!("the arguments of {}", process.pid), &process.argv)?;
+        none(&format!("the environment of {}", process.pid), &process.environ)?;
+    }
+    let found = sandbox::files_with(&controller.run_dir(), &secrets)?;
+    ensure!(found.is_empty(), "in the run directory: {found:?}");
+
+    // bob's worker: its files, and its very memory
+    for directory in [HOME, "/tmp", "/run"] {
+        let found = sandbox::files_with(&sandbox::path_in(bob.pid, directory), &secrets)?;
+        ensure!(found.is_empty(), "bob has {found:?}");
+        // her own: what she brought never came to her server
+        let found = sandbox::files_with(&sandbox::path_in(alice.pid, directory), &brought)?;
+        ensure!(found.is_empty(), "alice's server has {found:?}");
+    }
+    for process in sandbox::processes_of(&controller, &bobs, Part::Server)? {
+        let found = sandbox::memory_with(process.pid, &secrets)?;
+        ensure!(found.is_empty(), "{process:?} remembers {found:?}");
+    }
+    for process in sandbox::processes_of(&controller, &alices, Part::Server)? {
+        let found = sandbox::memory_with(process.pid, &brought)?;
+        ensure!(found.is_empty(), "{process:?} remembers {found:?}");
+    }
+    // the ways of looking find what is there
+    let found = sandbox::files_with(&sandbox::path_in(alice.pid, HOME), &held)?;
+    let found: BTreeSet<_> = found.into_iter().map(|(_, secret)| secret).collect();
+    ensure!(found == BTreeSet::from([0, 1, 2]), "{found:?}");
+    ensure!(sandbox::memory_with(alice.pid, &held)? == [0, 1, 2]);
+    Ok(())
+}
