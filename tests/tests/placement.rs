@@ -182,8 +182,8 @@ async fn another_key_at_the_workers_address_is_refused() -> anyhow::Result<()> {
     let world = world(Duration::from_mins(2))?;
     let (first, second) = (take(&world, "t1").await?, take(&world, "t2").await?);
     // an address that another worker took over
-    let reused = Offer { fingerprint: second.offer.fingerprint, ..first.offer.clone() };
-    let link = Link::new(&reused, &world.context)?;
+    let taken_over = Offer { fingerprint: second.offer.fingerprint, ..first.offer.clone() };
+    let link = Link::new(&taken_over, &world.context)?;
     let refused = bind(&link, &first.claim, &grant("t1")).await;
     ensure!(matches!(refused, Err(BindError::Send(_))), "{refused:?}");
     // and a gateway of another control plane

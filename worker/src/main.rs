@@ -8,7 +8,6 @@
 mod agent;
 mod backoff;
 mod boot;
-mod chain;
 mod enter;
 mod harden;
 mod host;

@@ -5,6 +5,7 @@
 //! the crates that depend on it.
 
 pub mod boot;
+pub mod chain;
 pub mod class;
 pub mod digest;
 pub mod egress;

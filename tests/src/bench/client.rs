@@ -1,8 +1,9 @@
-//! One kept-alive HTTP/1.1 connection that asks for the same tool call again and again, and times it.
+//! One kept-alive HTTP/1.1 connection that asks for the same tool call again and again, and times
+//! it.
 //!
 //! It does as little as a client can, since its own work is part of every figure: the request is
-//! prepared once, and an answer is only checked for the text that the tool was to say. It must not know
-//! whether a gateway or a server is at the other end.
+//! prepared once, and an answer is only checked for the text that the tool was to say. It must not
+//! know whether a gateway or a server is at the other end.
 
 use crate::mcp::{McpClient, modern_headers, modern_message};
 use anyhow::{Context, ensure};

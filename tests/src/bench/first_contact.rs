@@ -1,8 +1,8 @@
 //! How long a user's first request takes while a worker is warm.
 //!
 //! Each user is new, and is served only when the pool is full and nothing is starting, so that no
-//! worker's start is in the figure. The same user's next request, under the same conditions, is what
-//! the first is compared with.
+//! worker's start is in the figure. The same user's next request, under the same conditions, is
+//! what the first is compared with.
 
 use super::{CLASS, Scale, client::Endpoint, footprint, footprint::Memory, statistics::Latency};
 use crate::controller::{Controller, ControllerConfig, api_key, fixture_documents};
@@ -11,8 +11,8 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// What `PATCHBAY_LOG` must say when the controller starts: that a worker became ready is told in its
-/// log alone, since `/readyz` stays ready once a class has a tenant.
+/// What `PATCHBAY_LOG` must say when the controller starts: that a worker became ready is told in
+/// its log alone, since `/readyz` stays ready once a class has a tenant.
 pub const LOG_FILTER: &str = "info,patchbay_orchestrator::local::worker=debug";
 
 const WARM: usize = 2;
@@ -95,15 +95,21 @@ impl Workers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn workers_are_counted_by_the_orchestrators_own_words() {
-        let log = r#"
-            {"target":"patchbay_orchestrator::local::worker","message":"ready"}
-            {"target":"patchbay_orchestrator::local::worker","message":"worker output","line":"ready"}
-            {"target":"elsewhere","message":"ready"}
-            {"target":"patchbay_orchestrator::local::worker","message":"a worker has ended"}
-            ready"#;
-        assert_eq!(Workers::in_log(log), Workers { ready: 1, ended: 1 });
+        const WORKER: &str = "patchbay_orchestrator::local::worker";
+        let event = |target, message| {
+            json!({ "target": target, "message": message, "line": "ready" }).to_string()
+        };
+        let log = [
+            event(WORKER, "ready"),
+            event(WORKER, "worker output"),
+            event("elsewhere", "ready"),
+            event(WORKER, "a worker has ended"),
+            "ready".to_owned(),
+        ];
+        assert_eq!(Workers::in_log(&log.join("\n")), Workers { ready: 1, ended: 1 });
     }
 }

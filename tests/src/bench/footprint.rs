@@ -11,7 +11,8 @@ const TICKS_PER_SECOND: u32 = 100;
 /// A process's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// All resident pages (`VmRSS`), among them those of the program's file, which others may share.
+    /// All resident pages (`VmRSS`), among them those of the program's file, which others may
+    /// share.
     pub resident: u64,
     /// The resident pages that are its own alone (`RssAnon`).
     pub anonymous: u64,

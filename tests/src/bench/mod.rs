@@ -1,8 +1,9 @@
-//! Measures what Patchbay costs its users, for `make bench`: the wait of a first contact, the time and
-//! throughput that the way through the gateway takes, and the memory and CPU behind it.
+//! Measures what Patchbay costs its users, for `make bench`: the wait of a first contact, the time
+//! and throughput that the way through the gateway takes, and the memory and CPU behind it.
 //!
-//! Each module turns running processes into figures; [`report`] alone knows the budgets, and nothing
-//! here fails because a figure is bad. The modules must not know how the programs under test work.
+//! Each module turns running processes into figures; [`report`] alone knows the budgets, and
+//! nothing here fails because a figure is bad. The modules must not know how the programs under
+//! test work.
 
 pub mod client;
 pub mod first_contact;

@@ -1,7 +1,7 @@
 //! The figures beside the budgets, as a table that can be pasted into Markdown. Pure.
 //!
-//! A budget is held against a figure only where both mean the same load; the others are there to explain
-//! the first ones, and have none.
+//! A budget is held against a figure only where both mean the same load; the others are there to
+//! explain the first ones, and have none.
 
 use super::{
     first_contact::FirstContact,
@@ -87,7 +87,7 @@ fn setting_rows(setting: &Setting) -> Vec<Row> {
     ]
 }
 
-/// By what the gateway used under the most connections, where it has the least idle wake-ups per request.
+/// By what the gateway used under the most connections, where it wakes up least often per request.
 fn one_core(settings: &[Setting]) -> Row {
     let busiest = settings.iter().max_by_key(|setting| setting.connections);
     let measured = busiest.and_then(|setting| setting.per_cpu_second);

@@ -1,7 +1,7 @@
 //! The same server, directly and through the gateway to one bound worker, under the same load.
 //!
-//! The two alternate, so that whatever else the machine does in a minute meets both; a setting's figure
-//! is the median of its rounds' differences, and one disturbed round does not decide it.
+//! The two alternate, so that whatever else the machine does in a minute meets both; a setting's
+//! figure is the median of its rounds' differences, and one disturbed round does not decide it.
 
 use super::{
     CLASS, Scale,
@@ -149,8 +149,8 @@ impl Ways {
     }
 }
 
-/// Sends requests on every connection, one after the other on each, for this long. The connections are
-/// as before afterwards.
+/// Sends requests on every connection, one after the other on each, for this long, and leaves the
+/// connections open.
 async fn half_round(connections: &mut Vec<Connection>, length: Duration) -> anyhow::Result<Half> {
     let begun = Instant::now();
     let mut tasks = JoinSet::new();

@@ -1,7 +1,7 @@
 //! `make bench`: measures what Patchbay costs and prints each figure beside its budget.
 //!
-//! It fails only where something could not be measured: a machine that is busy with other work must not
-//! turn a figure into a failure.
+//! It fails only where something could not be measured: a machine that is busy with other work must
+//! not turn a figure into a failure.
 
 use anyhow::{Context, bail};
 use clap::Parser;

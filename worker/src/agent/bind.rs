@@ -6,11 +6,11 @@ use super::{
     clock::Moment,
     state::{BindPlan, Worker},
 };
-use crate::chain::Chain;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use patchbay_core::{
+    chain::Chain,
     latch::Claim,
     link::{BindAccepted, BindOutcome, BindRefusal, BindRequest, MAX_BIND_BYTES, Refused},
 };

@@ -13,12 +13,14 @@ use super::{
     state::{Entry, Worker},
     upstream::{RequestBody, Upstream},
 };
-use crate::chain::Chain;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::{Either, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
-use patchbay_core::link::{FORWARD_PREFIX, REQUEST_ID_HEADER};
+use patchbay_core::{
+    chain::Chain,
+    link::{FORWARD_PREFIX, REQUEST_ID_HEADER},
+};
 use std::sync::Arc;
 
 /// Answers a request whose path is under [`FORWARD_PREFIX`].

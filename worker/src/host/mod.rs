@@ -18,12 +18,10 @@ use self::{
     place::{Home, PlaceError},
     server_process::{ServerProcess, SpawnError},
 };
-use crate::{
-    chain::Chain,
-    listen::{self, ListenError},
-};
+use crate::listen::{self, ListenError};
 use patchbay_core::{
     boot::{HostBoot, LifelineCommand, LifelineEvent},
+    chain::Chain,
     class::Transport,
     quilt::PlacedFile,
 };

@@ -14,6 +14,7 @@ use super::{
 };
 use patchbay_core::{
     boot::ReportLine,
+    chain::Chain,
     class::WorkerClass,
     id::{ClassName, Incarnation, InvalidName, WorkerId},
     link::{Farewell, LeaveReason},
@@ -69,7 +70,7 @@ pub(super) async fn live(shared: Arc<Shared>, class: Arc<WorkerClass>) {
     async {
         let outcome = match start(&shared, &class, &id).await {
             Ok(running) => running.run(&shared, &class.name).await,
-            Err(error) => Outcome::Failed(chain(&error)),
+            Err(error) => Outcome::Failed(Chain(&error).to_string()),
         };
         match outcome {
             Outcome::Lived | Outcome::ShutDown => {}
@@ -339,17 +340,6 @@ fn configuration_file(class: &WorkerClass, directory: &Path) -> io::Result<Optio
     // the sandbox's user is another than this one, where this one is not root
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444))?;
     Ok(Some(path))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// A worker's own directory, removed with it.

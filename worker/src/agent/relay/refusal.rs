@@ -2,11 +2,9 @@
 //! person who reads the server's error sees the reason and the host. It must not know what led to
 //! one.
 
-use crate::{
-    agent::answer::{self, Body},
-    chain::Chain,
-};
+use crate::agent::answer::{self, Body};
 use http::{Response, StatusCode};
+use patchbay_core::chain::Chain;
 use serde::Serialize;
 use std::error::Error;
 

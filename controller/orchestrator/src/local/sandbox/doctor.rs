@@ -10,6 +10,7 @@ use super::{
     spawn::SpawnCommand,
     spec::{Limits, SandboxSpec, Tmpfs},
 };
+use patchbay_core::chain::Chain;
 use std::{collections::BTreeMap, io, time::Duration};
 
 /// One property of this host's sandboxes.
@@ -54,11 +55,13 @@ pub async fn probe(tools: Tools, cgroups: Cgroups) -> Vec<Property> {
         Err(error @ LaunchError::NoBubblewrap(_)) => {
             return vec![Property::bad(BUBBLEWRAP, error.to_string(), INSTALL)];
         }
-        Err(error) => return vec![Property::bad(SANDBOX, chain(&error), "see the message")],
+        Err(error) => {
+            return vec![Property::bad(SANDBOX, Chain(&error).to_string(), "see the message")];
+        }
     };
     match version_of(&launcher).await {
         Ok(text) => found.push(judge_version(&text)),
-        Err(error) => found.push(Property::bad(BUBBLEWRAP, chain(&error), INSTALL)),
+        Err(error) => found.push(Property::bad(BUBBLEWRAP, Chain(&error).to_string(), INSTALL)),
     }
     if found.iter().any(|property| !property.ok) {
         return found;
@@ -66,7 +69,9 @@ pub async fn probe(tools: Tools, cgroups: Cgroups) -> Vec<Property> {
     let run = tokio::time::timeout(PATIENCE, observe(&launcher)).await;
     match run {
         Ok(Ok(run)) => judge_run(&run, &UserNamespaces::read(), &mut found),
-        Ok(Err(error)) => found.push(Property::bad(SANDBOX, chain(&error), "see the message")),
+        Ok(Err(error)) => {
+            found.push(Property::bad(SANDBOX, Chain(&error).to_string(), "see the message"));
+        }
         Err(_) => found.push(Property::bad(
             SANDBOX,
             format!("a sandbox did not end within {} s", PATIENCE.as_secs()),
@@ -237,18 +242,6 @@ AppArmor keeps bubblewrap from user namespaces. Put this into /etc/apparmor.d/bw
     userns,
     include if exists <local/bwrap>
   }";
-
-/// An error with all that caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 /// Prints an error and, behind colons, its causes.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
