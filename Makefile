@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test lint crds clean
+.PHONY: help prerequisites build run test bench lint crds clean
 
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= auto
@@ -23,6 +23,10 @@ run: prerequisites ## Run Patchbay on this machine: real quilt-mcp, two users, a
 
 test: prerequisites build ## Run every test, against real sandboxes
 	$(CARGO) test --workspace --locked
+
+bench: prerequisites ## Measure against the budgets (release build; figures, no verdict)
+	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
+	@exec "$${CARGO_TARGET_DIR:-target}/release/bench"
 
 lint: ## Check formatting, lints, and the dependency graph
 	$(CARGO) fmt --all --check

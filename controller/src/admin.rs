@@ -10,9 +10,14 @@ use axum::{
     routing::get,
 };
 use parking_lot::Mutex;
+use patchbay_core::id::ClassName;
 use patchbay_gateway::{Gateway, origin::AllowedNames};
 use patchbay_orchestrator::local::{LocalOrchestrator, TenantRow};
-use prometheus_client::{encoding::text::encode, registry::Registry};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
 use std::sync::Arc;
 
 /// What the pages are made from.
@@ -21,6 +26,33 @@ pub(crate) struct Admin {
     pub(crate) orchestrator: Arc<LocalOrchestrator>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) registry: Arc<Mutex<Registry>>,
+    pub(crate) warm: WarmWorkers,
+}
+
+/// How many warm workers each class has: what a pool is scaled by.
+#[derive(Clone, Default)]
+pub(crate) struct WarmWorkers(Family<ClassLabel, Gauge>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: String,
+}
+
+impl WarmWorkers {
+    /// Registers the gauge; it is read when the metrics are.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let warm = Self::default();
+        let help = "Anonymous workers that are ready, by class";
+        registry.register("patchbay_warm_workers", help, warm.0.clone());
+        warm
+    }
+
+    fn update(&self, anonymous: Vec<(ClassName, usize)>) {
+        for (class, count) in anonymous {
+            let label = ClassLabel { class: class.to_string() };
+            self.0.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 /// The pages.
@@ -57,6 +89,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    admin.warm.update(admin.orchestrator.anonymous());
     let mut text = String::new();
     match encode(&mut text, &admin.registry.lock()) {
         Ok(()) => {

@@ -4,7 +4,7 @@
 //! signal and drains; a second signal ends it at once.
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, WarmWorkers},
     args::{LocalArgs, SandboxArgs},
     ca, telemetry,
 };
@@ -103,6 +103,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     let pages = admin::router(Admin {
         orchestrator: orchestrator.clone(),
         gateway: gateway.clone(),
+        warm: WarmWorkers::register(&mut registry),
         registry: Arc::new(Mutex::new(registry)),
     });
     let admin = tokio::spawn(

@@ -124,23 +124,25 @@ bob's token      {bob}
 
 Ask for alice's buckets:
 
-  curl -s {url} -H "Authorization: Bearer $(jq -r .tokens.alice {summary})" \
+  curl -s {url} -H 'X-API-Key: {key}' \
     -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
     -H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/call' -H 'Mcp-Name: bucket_list' \
     -d '{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"bucket_list","arguments":{{}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{{"name":"curl","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}'
 
 Claude Code:
 
-  claude mcp add --transport http patchbay {url} --header "Authorization: Bearer TOKEN"
+  claude mcp add --transport http patchbay {url} --header "X-API-Key: {key}"
 
 mcp-remote (for clients that start a local process):
 
-  npx mcp-remote {url} --allow-http --transport http-only --header 'Authorization:Bearer TOKEN'
+  npx mcp-remote {url} --allow-http --transport http-only --header 'X-API-Key:{key}'
 
 Inspector:
 
   npx @modelcontextprotocol/inspector --cli --server-url {url} --transport http \
-    --header "Authorization: Bearer TOKEN" --method tools/list
+    --header "X-API-Key: {key}" --method tools/list
+
+A token goes where the key is: --header "Authorization: Bearer TOKEN".
 
 Try: list the buckets as alice and as bob; read s3://b-bob/notes/bob.txt as alice; search for "note".
 Who has which worker: {admin}/tenants     Metrics: {admin}/metrics     Log: {log}

@@ -4,6 +4,7 @@
 //! It says `listening on ADDRESS` on standard output when it is ready; port 0 picks a free one.
 
 use anyhow::Context;
+use axum::serve::ListenerExt as _;
 use clap::{Parser, Subcommand};
 use patchbay_tests::fixture::{self, probe, state::State};
 use std::{io::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
@@ -64,6 +65,12 @@ async fn serve(port: u16) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;
     stdout.flush()?;
+    // answers are streams of small chunks, which must not wait for each other
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            eprintln!("a connection went away at once: {error}");
+        }
+    });
     axum::serve(listener, fixture::router(state)).await?;
     Ok(())
 }

@@ -316,7 +316,35 @@ fn seen<E: std::error::Error>(exit: Result<Exit, E>) -> Option<Exit> {
 /// What a sandbox writes goes to this process's log, marked with its part.
 async fn pass_on(part: &'static str, mut output: Output) {
     while let Ok(Some(line)) = output.next().await {
-        tracing::info!(part, line = line.text, "worker output");
+        if let Ok(said) = serde_json::from_str::<LogLine>(&line.text) {
+            said.log(part);
+        } else {
+            // not the worker's program: bubblewrap, or a panic
+            tracing::warn!(part, line = line.text, "worker output");
+        }
+    }
+}
+
+/// A line of the worker's own log, which is JSON: it becomes a line of this one.
+#[derive(Debug, serde::Deserialize)]
+struct LogLine {
+    level: String,
+    target: String,
+    fields: serde_json::Map<String, serde_json::Value>,
+}
+
+impl LogLine {
+    fn log(mut self, part: &'static str) {
+        let message = self.fields.remove("message").unwrap_or_default();
+        let message = message.as_str().unwrap_or_default();
+        let fields = serde_json::Value::Object(self.fields);
+        let target = self.target;
+        match self.level.as_str() {
+            "ERROR" => tracing::error!(part, from = target, %fields, "{message}"),
+            "WARN" => tracing::warn!(part, from = target, %fields, "{message}"),
+            "INFO" => tracing::info!(part, from = target, %fields, "{message}"),
+            _ => tracing::debug!(part, from = target, %fields, "{message}"),
+        }
     }
 }
 
