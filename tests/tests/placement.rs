@@ -178,6 +178,28 @@ async fn a_request_that_is_forced_to_another_tenants_worker_is_refused_there() -
 }
 
 #[tokio::test]
+async fn an_unused_connection_is_let_go_and_dialled_again_when_needed() -> anyhow::Result<()> {
+    let mut world = world(Duration::from_mins(2))?;
+    world.context.limits.link_idle = Duration::from_millis(200);
+    let placement = take(&world, "t1").await?;
+    let link = Link::new(&placement.offer, &world.context)?;
+    bind(&link, &placement.claim, &grant("t1")).await?;
+    // a call that is longer than the limit keeps its stream
+    let (status, _, body) = call(&link, &placement.claim, "sleep", json!({ "ms": 600 })).await?;
+    ensure!(status.is_success(), "{status} {body}");
+    let let_go = async {
+        while link.is_connected() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, let_go).await?;
+    let (status, _, body) = call(&link, &placement.claim, "echo", json!({ "text": "x" })).await?;
+    ensure!(status.is_success() && link.is_connected(), "{status} {body}");
+    world.orchestrator.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn another_key_at_the_workers_address_is_refused() -> anyhow::Result<()> {
     let world = world(Duration::from_mins(2))?;
     let (first, second) = (take(&world, "t1").await?, take(&world, "t2").await?);

@@ -23,6 +23,8 @@ pub struct Limits {
     pub replay_bytes: usize,
     /// How long a connection to a worker may take.
     pub dial: Duration,
+    /// How long an unused connection to a worker is kept open.
+    pub link_idle: Duration,
     /// How long a worker that cannot be dialled may take to be known as gone.
     pub settle: Duration,
     /// Client connections at one time.
@@ -43,6 +45,7 @@ impl Default for Limits {
             waiting_bytes: 64 * 1024 * 1024,
             replay_bytes: 64 * 1024,
             dial: Duration::from_secs(5),
+            link_idle: Duration::from_mins(1),
             settle: Duration::from_secs(2),
             connections: 10_000,
             drain: Duration::from_secs(30),

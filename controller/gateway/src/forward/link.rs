@@ -25,14 +25,14 @@ use std::{
     error::Error as StdError,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -115,8 +115,17 @@ pub struct Link {
     endpoint: Endpoint,
     tls: TlsConnector,
     dial_limit: Duration,
-    sender: Mutex<Option<SendRequest<LinkBody>>>,
+    idle_limit: Duration,
+    live: Arc<Mutex<Option<Live>>>,
     dialling: tokio::sync::Mutex<()>,
+}
+
+/// An open connection.
+struct Live {
+    sender: SendRequest<LinkBody>,
+    /// Tells it from those before and after it.
+    number: u64,
+    last_used: Instant,
 }
 
 /// What all links of a gateway have in common.
@@ -153,7 +162,8 @@ impl Link {
             endpoint: offer.endpoint.clone(),
             tls: TlsConnector::from(Arc::new(config)),
             dial_limit: context.limits.dial,
-            sender: Mutex::new(None),
+            idle_limit: context.limits.link_idle,
+            live: Arc::default(),
             dialling: tokio::sync::Mutex::new(()),
         })
     }
@@ -176,12 +186,28 @@ impl Link {
         let sender = timeout(self.dial_limit, self.dial())
             .await
             .map_err(|_| DialError::TimedOut(self.dial_limit))??;
-        *self.sender.lock() = Some(sender.clone());
+        let number = self.store(sender.clone());
+        tokio::spawn(close_when_idle(Arc::downgrade(&self.live), number, self.idle_limit));
         Ok(sender)
     }
 
     fn live_sender(&self) -> Option<SendRequest<LinkBody>> {
-        self.sender.lock().as_ref().filter(|sender| !sender.is_closed()).cloned()
+        let mut live = self.live.lock();
+        let live = live.as_mut().filter(|live| !live.sender.is_closed())?;
+        live.last_used = Instant::now();
+        Some(live.sender.clone())
+    }
+
+    fn store(&self, sender: SendRequest<LinkBody>) -> u64 {
+        let mut live = self.live.lock();
+        let number = live.as_ref().map_or(0, |before| before.number + 1);
+        *live = Some(Live { sender, number, last_used: Instant::now() });
+        number
+    }
+
+    /// Whether a connection is kept open.
+    pub fn is_connected(&self) -> bool {
+        self.live.lock().as_ref().is_some_and(|live| !live.sender.is_closed())
     }
 
     async fn dial(&self) -> Result<SendRequest<LinkBody>, DialError> {
@@ -222,6 +248,25 @@ impl Link {
             }
         });
         Ok(sender)
+    }
+}
+
+/// Lets go of a connection that nobody has used for a while: with ten thousand tenants, most are silent.
+/// Streams that are still open keep theirs to their end.
+async fn close_when_idle(live: Weak<Mutex<Option<Live>>>, number: u64, limit: Duration) {
+    let mut wait = limit;
+    loop {
+        sleep(wait).await;
+        let Some(live) = live.upgrade() else { return };
+        let mut live = live.lock();
+        match live.as_ref().filter(|live| live.number == number) {
+            None => return,
+            Some(this) if this.last_used.elapsed() >= limit => {
+                *live = None;
+                return;
+            }
+            Some(this) => wait = limit.saturating_sub(this.last_used.elapsed()),
+        }
     }
 }
 
