@@ -18,7 +18,10 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 /// What the pages are made from.
 #[derive(Clone)]
@@ -56,22 +59,35 @@ impl WarmWorkers {
 }
 
 /// The pages.
-pub(crate) fn router(admin: Admin) -> Router {
+///
+/// They answer to loopback names and to `address`, where they listen.
+pub(crate) fn router(admin: Admin, address: SocketAddr) -> Router {
+    let names = Arc::new(AllowedNames::new(host_name(address), []));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/tenants", get(tenants))
-        .layer(middleware::from_fn(only_loopback_names))
+        .layer(middleware::from_fn(move |request, next| {
+            only_our_names(names.clone(), request, next)
+        }))
         .with_state(admin)
 }
 
 /// A page of another site, under a name that it rebound to loopback, sees nothing.
-async fn only_loopback_names(request: Request, next: Next) -> Response {
-    let names = AllowedNames::new([], []);
+async fn only_our_names(names: Arc<AllowedNames>, request: Request, next: Next) -> Response {
     match names.check(request.uri(), request.headers(), std::iter::empty()) {
         Ok(_) => next.run(request).await,
         Err(error) => (StatusCode::FORBIDDEN, format!("{error}\n")).into_response(),
+    }
+}
+
+/// A listener's address as a URL names it; a listener on all addresses has none of its own.
+pub(crate) fn host_name(address: SocketAddr) -> Option<String> {
+    match address.ip() {
+        ip if ip.is_unspecified() => None,
+        IpAddr::V4(ip) => Some(ip.to_string()),
+        IpAddr::V6(ip) => Some(format!("[{ip}]")),
     }
 }
 

@@ -4,7 +4,7 @@
 //! signal and drains; a second signal ends it at once.
 
 use crate::{
-    admin::{self, Admin, WarmWorkers},
+    admin::{self, Admin, WarmWorkers, host_name},
     args::{LocalArgs, SandboxArgs},
     ca, telemetry,
 };
@@ -90,7 +90,10 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     let authenticator = Authenticator::new(DigestKey::generate()?, &providers, &crypto)?;
     let gateway = Arc::new(Gateway::new(Composition {
         routes: Arc::new(ArcSwap::from_pointee(routes)),
-        names: AllowedNames::new(allowed_hosts, allowed_origins),
+        names: AllowedNames::new(
+            allowed_hosts.into_iter().chain(host_name(listener.address()?)),
+            allowed_origins,
+        ),
         public_url,
         authenticator,
         orchestrator: orchestrator.clone(),
@@ -100,12 +103,15 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     }));
 
     let shutdown = CancellationToken::new();
-    let pages = admin::router(Admin {
-        orchestrator: orchestrator.clone(),
-        gateway: gateway.clone(),
-        warm: WarmWorkers::register(&mut registry),
-        registry: Arc::new(Mutex::new(registry)),
-    });
+    let pages = admin::router(
+        Admin {
+            orchestrator: orchestrator.clone(),
+            gateway: gateway.clone(),
+            warm: WarmWorkers::register(&mut registry),
+            registry: Arc::new(Mutex::new(registry)),
+        },
+        admin_address,
+    );
     let admin = tokio::spawn(
         axum::serve(admin_socket, pages)
             .with_graceful_shutdown(shutdown.clone().cancelled_owned())

@@ -1,7 +1,8 @@
-//! A worker's sandboxes as the machine's owner sees them: which processes are in one, what the kernel
-//! says of their rights and mounts, and the files of their tmpfs through `/proc/PID/root`.
+//! A worker's sandboxes as the machine's owner sees them: which processes are in one, what the
+//! kernel says of their rights and mounts, their memory, and the files of their tmpfs through
+//! `/proc/PID/root`.
 //!
-//! It needs the rights of whoever started the sandboxes, and cgroups, by which processes are told apart.
+//! It needs the rights of whoever started the sandboxes, and cgroups, which tell processes apart.
 
 use crate::{
     controller::Controller,
@@ -146,8 +147,8 @@ pub struct Found {
     pub stamp: (u64, i64, i64),
 }
 
-/// Everything below a directory that is no directory itself, in order. Symbolic links are not followed;
-/// mount points are.
+/// Everything below a directory that is no directory itself, in order. Symbolic links are not
+/// followed; mount points are.
 pub fn files_below(top: &Path) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut left = vec![top.to_path_buf()];
@@ -254,9 +255,6 @@ mod tests {
     #[test]
     fn what_is_in_memory_is_found_there() {
         let secret = format!("{}-{}", "made at run time", std::process::id());
-        let absent = secret.chars().rev().collect::<String>();
-        let found = memory_with(std::process::id(), &[&secret]).unwrap();
-        assert_eq!(found, [0]);
-        assert_eq!(absent.len(), secret.len());
+        assert_eq!(memory_with(std::process::id(), &[&secret]).unwrap(), [0]);
     }
 }

@@ -7,7 +7,7 @@ use patchbay_tests::{
     controller::{Controller, ControllerConfig, api_key, fixture_documents, tenant_name},
     http::Http,
     mcp::McpClient,
-    processes,
+    processes, sandbox,
 };
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -332,6 +332,44 @@ async fn a_killed_worker_costs_its_sessions_and_nothing_else() -> anyhow::Result
     ensure!(stale.status == StatusCode::NOT_FOUND, "{} {}", stale.status, stale.text());
     let kept = bob.call("recall", json!({ "key": "k" })).await?;
     ensure!(kept.to_string().contains("kept"), "{kept}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_kill_is_answered_by_the_next_worker_or_told_that_it_may_be_lost()
+-> anyhow::Result<()> {
+    let controller = start(3, &["alice"]).await?;
+    let alice = client(&controller, "alice");
+    for round in 0..10 {
+        alice.call("echo", json!({ "text": "before" })).await?;
+        let worker = worker_of(&controller, "alice").await?;
+        sandbox::kill(&controller, &worker)?;
+        // at once: what reached the dying worker is not sent again, for it may have had an effect
+        let met = alice.modern_call("echo", json!({ "text": "met" })).await?;
+        ensure!(
+            met.status.is_success() || met.reason().as_deref() == Some("worker_broke"),
+            "round {round}: {} {}",
+            met.status,
+            met.text()
+        );
+        controller
+            .eventually("another worker has the tenant", async || {
+                Ok(worker_of(&controller, "alice").await.is_ok_and(|now| now != worker)
+                    || alice.modern_call("echo", json!({ "text": "x" })).await?.status.is_success())
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_controller_on_another_loopback_address_answers_there() -> anyhow::Result<()> {
+    let address = |port| std::net::SocketAddr::from(([127, 0, 0, 9], port));
+    let documents = fixture_documents(CLASS, 1, &["alice"], "")?;
+    let controller =
+        ControllerConfig::new(documents).listen(address(0), address(0)).start().await?;
+    ensure!(controller.url(CLASS).starts_with("http://127.0.0.9:"), "{}", controller.url(CLASS));
+    client(&controller, "alice").call("echo", json!({ "text": "x" })).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! What a hostile MCP server reaches from inside its sandbox: nothing but itself.
 //!
-//! The fixture server runs in a real worker behind the real gateway and tries, for alice and for bob.
-//! Whatever is said to be out of reach exists, and the test has reached it from outside before.
+//! The fixture server runs in a real worker behind the real gateway and tries. Whatever is said to
+//! be out of reach exists, and the test has reached it from outside before.
 
 use anyhow::{Context, ensure};
 use patchbay_tests::{
@@ -304,7 +304,7 @@ async fn ask_proxy(client: &McpClient, method: &str, target: &str) -> anyhow::Re
     Ok(told["answer"].as_str().with_context(|| format!("{target}: {told}"))?.to_owned())
 }
 
-/// Two addresses that were free a moment ago: documents must name them before anybody listens there.
+/// Two addresses that were free a moment ago: documents name them before anybody listens there.
 async fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
     let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -321,8 +321,8 @@ async fn its_proxy_leads_to_what_is_listed_and_never_to_the_gateway() -> anyhow:
     };
     // the gateway's own are listed too: by mistake, or by somebody who means ill
     let egress = format!(
-        "  egress:\n    hosts:\n      - {}\n      - {}\n      - {}\n      - {{ host: localhost, port: {}, \
-         plainHttp: true }}\n",
+        "  egress:\n    hosts:\n      - {}\n      - {}\n      - {}\n      \
+         - {{ host: localhost, port: {}, plainHttp: true }}\n",
         host(listed.local_addr()?),
         host(gateway),
         host(admin),

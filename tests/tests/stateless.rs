@@ -47,8 +47,8 @@ fn data(files: &[&str]) -> Vec<String> {
     files.iter().map(|file| format!("{DATA}/{file}")).collect()
 }
 
-/// The files of HOME, without the index of the machine's fonts, which a library of the server makes for
-/// itself at start.
+/// The files of HOME, without the index of the machine's fonts, which a library of the server makes
+/// for itself at start.
 fn home(server: u32) -> anyhow::Result<Vec<String>> {
     let names = sandbox::names_in(server, HOME)?;
     Ok(names.into_iter().filter(|name| !name.starts_with(".cache/fontconfig/")).collect())
@@ -236,7 +236,7 @@ async fn a_users_secrets_are_nowhere_but_where_they_belong() -> anyhow::Result<(
     let (access_key, secret_key, session_token) = (access_key?, secret_key?, session_token?);
     ensure!(access_key.starts_with("ASIA"), "no keys of STS: {access_key}");
     let brought = [token.as_str(), key.as_str()];
-    // what her own server holds, and nobody else may; her key's name is public, and stays out of this
+    // what her own server holds, and nobody else may; the access key's id is no secret
     let held = [stand_in.as_str(), secret_key.as_str(), session_token.as_str()];
     let secrets = [brought.as_slice(), held.as_slice()].concat();
     let none = |place: &str, text: &str| {

@@ -36,8 +36,6 @@ pub const REQUEST_ID_HEADER: &str = "patchbay-request-id";
 pub const REFUSAL_HEADER: &str = "patchbay-refusal";
 /// Value of [`REFUSAL_HEADER`] with 421: the request named a tenant or epoch that is not the worker's.
 pub const MISDIRECTED: &str = "misdirected";
-/// Value of [`REFUSAL_HEADER`] with 502: the MCP server could not be reached.
-pub const SERVER_UNREACHABLE: &str = "serverUnreachable";
 /// No header with this prefix is ever taken from a client or shown to an MCP server.
 pub const HEADER_PREFIX: &str = "patchbay-";
 

@@ -55,9 +55,6 @@ pub enum Refusal {
     /// The worker went away, and the request cannot be sent again.
     #[error("the worker is being replaced; send the request again")]
     WorkerReplaced,
-    /// The MCP server in the worker cannot be reached.
-    #[error("the MCP server does not answer")]
-    ServerUnreachable,
 }
 
 /// What a client is told.
@@ -109,7 +106,6 @@ impl Refusal {
             Self::WorkerReplaced => {
                 told_retry(S::SERVICE_UNAVAILABLE, -32008, "worker_replaced", 1)
             }
-            Self::ServerUnreachable => told(S::BAD_GATEWAY, -32008, "server_unreachable"),
         }
     }
 }
@@ -241,7 +237,6 @@ mod tests {
             activate(ActivateError::BindFailed),
             Refusal::WorkerBroke,
             Refusal::WorkerReplaced,
-            Refusal::ServerUnreachable,
         ]
     }
 

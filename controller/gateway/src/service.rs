@@ -28,8 +28,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use patchbay_core::{
+    chain::Chain,
     grant::GrantSource,
-    link::{MISDIRECTED, REFUSAL_HEADER, SERVER_UNREACHABLE, forward_path},
+    link::{MISDIRECTED, REFUSAL_HEADER, forward_path},
     orchestrator::Orchestrator,
     routing::{Route, RouteTable},
     tenant::TenantName,
@@ -271,26 +272,32 @@ impl Gateway {
             let bound = self.worker(forward, &name).await?;
             let body = source.attempt().ok_or(Refusal::WorkerReplaced)?;
             match bound.link.send(forward.request(&bound, LinkBody::Forwarded(body))?).await {
-                Ok(response) if is_refusal(&response, MISDIRECTED) => {
-                    tracing::warn!(
-                        tenant = %name, worker = %bound.placement.offer.worker,
-                        "a worker refused a request of its assigned tenant"
-                    );
-                    self.activator.forget(&name, &bound);
-                }
-                Ok(response) if is_refusal(&response, SERVER_UNREACHABLE) => {
-                    return Err(Refusal::ServerUnreachable);
-                }
-                Ok(mut response) => {
-                    headers::to_client(response.headers_mut());
-                    return Ok(response);
-                }
+                Ok(mut response) => match agents_own(&response) {
+                    None => {
+                        headers::to_client(response.headers_mut());
+                        return Ok(response);
+                    }
+                    Some(AgentAnswer::Misdirected) => {
+                        tracing::warn!(
+                            tenant = %name, worker = %bound.placement.offer.worker,
+                            "a worker refused a request of its assigned tenant"
+                        );
+                        self.activator.forget(&name, &bound);
+                    }
+                    Some(AgentAnswer::Failed) => {
+                        return Err(match source.end() {
+                            Some(End::TooLong) => Refusal::BodyTooLarge(self.limits.body_bytes),
+                            Some(End::ClientFailed) => Refusal::BodyIncomplete,
+                            None => Refusal::WorkerBroke,
+                        });
+                    }
+                },
                 Err(SendError::Refused) => self.activator.worker_leaves(&name, &bound),
                 Err(SendError::NotSent(_)) => {}
                 Err(error @ SendError::Dial(_)) => {
                     tracing::warn!(
                         tenant = %name, worker = %bound.placement.offer.worker,
-                        error = &error as &dyn std::error::Error, "a bound worker cannot be dialled"
+                        error = %Chain(&error), "a bound worker cannot be dialled"
                     );
                     if !self.activator.settled(&bound).await {
                         return Err(crate::activate::ActivateError::Unreachable.into());
@@ -368,14 +375,20 @@ fn document(json: &serde_json::Value) -> Response<AnswerBody> {
     response
 }
 
-fn is_refusal(response: &Response<Incoming>, reason: &str) -> bool {
-    let is_agents_own = response.headers().get(REFUSAL_HEADER).is_some_and(|value| value == reason);
-    let expected = if reason == MISDIRECTED {
-        StatusCode::MISDIRECTED_REQUEST
-    } else {
-        StatusCode::BAD_GATEWAY
-    };
-    is_agents_own && response.status() == expected
+/// An answer that an agent gave in its MCP server's place. Its own words are never passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AgentAnswer {
+    /// The request is not for this worker's tenant; the server saw nothing of it.
+    Misdirected,
+    /// The server broke off, or the worker ended what it waited for.
+    Failed,
+}
+
+fn agents_own<B>(response: &Response<B>) -> Option<AgentAnswer> {
+    let reason = response.headers().get(REFUSAL_HEADER)?;
+    let is_misdirected =
+        reason == MISDIRECTED && response.status() == StatusCode::MISDIRECTED_REQUEST;
+    Some(if is_misdirected { AgentAnswer::Misdirected } else { AgentAnswer::Failed })
 }
 
 fn broken(source: &Source<Incoming>, error: &hyper::Error, limit: u64) -> Refusal {
@@ -383,7 +396,7 @@ fn broken(source: &Source<Incoming>, error: &hyper::Error, limit: u64) -> Refusa
         Some(End::TooLong) => Refusal::BodyTooLarge(limit),
         Some(End::ClientFailed) => Refusal::BodyIncomplete,
         None => {
-            tracing::warn!(error = error as &dyn std::error::Error, "a worker broke off");
+            tracing::warn!(error = %Chain(error), "a worker broke off");
             Refusal::WorkerBroke
         }
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
-use patchbay_core::link::{MISDIRECTED, REFUSAL_HEADER, SERVER_UNREACHABLE};
+use patchbay_core::link::{MISDIRECTED, REFUSAL_HEADER};
 use serde::Serialize;
 
 /// The body of every response on the link.
@@ -16,8 +16,6 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 pub(crate) enum Reason {
     /// It names another tenant or epoch, or none; the MCP server saw nothing of it.
     Misdirected,
-    /// The MCP server could not be connected to.
-    ServerUnreachable,
     /// The MCP server broke the connection or its protocol before it answered.
     ServerFailed,
     /// A stream that waited for events, ended because the worker leaves.
@@ -41,7 +39,6 @@ impl Reason {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Misdirected => MISDIRECTED,
-            Self::ServerUnreachable => SERVER_UNREACHABLE,
             Self::ServerFailed => "serverFailed",
             Self::Leaving => "leaving",
             Self::InvalidPath => "invalidPath",
@@ -88,7 +85,6 @@ mod tests {
     fn the_mark_of_a_refusal_is_the_word_in_its_body() {
         for reason in [
             Reason::Misdirected,
-            Reason::ServerUnreachable,
             Reason::ServerFailed,
             Reason::Leaving,
             Reason::InvalidPath,

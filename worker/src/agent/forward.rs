@@ -16,7 +16,6 @@ use super::{
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::{Either, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Error;
 use patchbay_core::{
     chain::Chain,
     link::{FORWARD_PREFIX, REQUEST_ID_HEADER},
@@ -35,7 +34,7 @@ pub(crate) async fn forward(
     let claim = headers::claim(request.headers());
     let weight = headers::weight(request.method(), request.headers());
     match worker.enter(claim.as_ref(), weight, Moment::now()) {
-        Entry::Admitted(in_flight) => Ok(relay(upstream, request, in_flight).await),
+        Entry::Admitted(in_flight) => relay(upstream, request, in_flight).await,
         Entry::Misdirected => {
             let request_id = request_id(request.headers());
             tracing::warn!(request_id, ?claim, "refused a request for another tenant or epoch");
@@ -49,10 +48,10 @@ async fn relay(
     upstream: &Upstream,
     request: Request<Incoming>,
     in_flight: InFlight,
-) -> Response<Body> {
+) -> Result<Response<Body>, h2::Error> {
     let request_id = request_id(request.headers()).map(str::to_owned);
     let Some(request) = to_server(upstream, request) else {
-        return refuse(StatusCode::BAD_REQUEST, Reason::InvalidPath);
+        return Ok(refuse(StatusCode::BAD_REQUEST, Reason::InvalidPath));
     };
     let cut = in_flight.cut_by();
     let is_cut = async {
@@ -63,13 +62,20 @@ async fn relay(
     };
     let result = tokio::select! {
         result = upstream.send(request) => result,
-        () = is_cut => return refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Leaving),
+        () = is_cut => {
+            return Ok(refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Leaving));
+        }
     };
     match result {
-        Ok(response) => from_server(response, in_flight),
+        Ok(response) => Ok(from_server(response, in_flight)),
+        Err(error) if error.is_connect() => {
+            // the server is gone and saw nothing; this worker's end is about to be noticed
+            tracing::warn!(request_id, error = %Chain(&error), "the MCP server takes no connection");
+            Err(h2::Reason::REFUSED_STREAM.into())
+        }
         Err(error) => {
             tracing::warn!(request_id, error = %Chain(&error), "the MCP server did not answer");
-            refuse(StatusCode::BAD_GATEWAY, reason(&error))
+            Ok(refuse(StatusCode::BAD_GATEWAY, Reason::ServerFailed))
         }
     }
 }
@@ -88,10 +94,6 @@ fn from_server(response: Response<Incoming>, in_flight: InFlight) -> Response<Bo
     parts.version = Version::HTTP_2;
     headers::strip_response(&mut parts.headers);
     Response::from_parts(parts, UnsyncBoxBody::new(Relayed::new(body, in_flight)))
-}
-
-fn reason(error: &Error) -> Reason {
-    if error.is_connect() { Reason::ServerUnreachable } else { Reason::ServerFailed }
 }
 
 fn request_id(headers: &HeaderMap) -> Option<&str> {

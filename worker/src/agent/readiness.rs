@@ -22,7 +22,7 @@ pub(crate) async fn wait(upstream: &Upstream, deadline: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::class::Transport;
+    use patchbay_core::{boot::SERVER_CONNECTED, class::Transport};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::UnixListener,
@@ -42,6 +42,7 @@ mod tests {
         let server = async {
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(&[SERVER_CONNECTED]).await.unwrap();
                 let mut request = [0; 1024];
                 let length = stream.read(&mut request).await.unwrap();
                 assert!(length > 0);

@@ -10,7 +10,7 @@ use hyper_util::{
     client::legacy::{Client, Error},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use patchbay_core::class::Transport;
+use patchbay_core::{boot::SERVER_CONNECTED, class::Transport};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::net::UnixStream;
+use tokio::{io::AsyncReadExt as _, net::UnixStream};
 use tower_service::Service;
 
 /// An unused connection is kept for this long: less than the shortest keep-alive of common servers
@@ -95,7 +95,7 @@ fn host(port: u16) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("127.0.0.1"))
 }
 
-/// Connects to the host's socket, whatever the URL.
+/// Connects through the host's socket to the server, whatever the URL.
 #[derive(Debug, Clone)]
 struct Connector {
     socket: Arc<Path>,
@@ -114,7 +114,16 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Connecting {
         let socket = Arc::clone(&self.socket);
-        Box::pin(async move { UnixStream::connect(socket).await.map(TokioIo::new) })
+        Box::pin(async move {
+            let mut stream = UnixStream::connect(socket).await?;
+            let mut first = [0];
+            // an end without the byte is a failed connect: the server saw nothing, and will not
+            stream.read_exact(&mut first).await?;
+            if first != [SERVER_CONNECTED] {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            Ok(TokioIo::new(stream))
+        })
     }
 }
 

@@ -3,9 +3,10 @@
 //! said.
 
 use crate::listen::accepted;
+use patchbay_core::boot::SERVER_CONNECTED;
 use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy, copy_bidirectional, split},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, copy_bidirectional, split},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
     time::timeout,
@@ -28,7 +29,7 @@ impl Piping {
     }
 
     /// Joins each connection of the agent to a new one to the MCP server on `port`. One that the
-    /// server refuses is closed, which is how the agent learns that the server does not listen.
+    /// server takes begins with [`SERVER_CONNECTED`]; one that it refuses is closed without a byte.
     pub(crate) async fn serve_agent(self, agent_side: UnixListener, port: u16) {
         let permits = Arc::new(Semaphore::new(MAX_PIPES));
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
@@ -77,9 +78,10 @@ impl Piping {
     }
 }
 
-async fn join_server(agent: UnixStream, port: u16) -> io::Result<()> {
+async fn join_server(mut agent: UnixStream, port: u16) -> io::Result<()> {
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     server.set_nodelay(true)?;
+    agent.write_all(&[SERVER_CONNECTED]).await?;
     until_either_ends(agent, server).await
 }
 
@@ -116,7 +118,7 @@ fn log_end(result: io::Result<()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncReadExt as _;
 
     /// A host's way in for the agent, and the MCP server's listener behind it.
     async fn way_in() -> (tempfile::TempDir, PathBuf, TcpListener, Piping) {
@@ -140,9 +142,9 @@ mod tests {
         server.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"question");
         server.write_all(b"answer").await.unwrap();
-        let mut got = [0; 6];
+        let mut got = [0; 7];
         agent.read_exact(&mut got).await.unwrap();
-        assert_eq!(&got, b"answer");
+        assert_eq!(&got, b"+answer", "the server's own words follow the host's one byte");
         drop(agent);
         assert_eq!(server.read(&mut got).await.unwrap(), 0);
     }
@@ -161,7 +163,7 @@ mod tests {
         let mut got = Vec::new();
         let ((), read) = tokio::join!(writing, agent.read_to_end(&mut got));
         read.unwrap();
-        assert_eq!(got, words);
+        assert_eq!(got.split_first(), Some((&SERVER_CONNECTED, &words[..])));
     }
 
     #[tokio::test]

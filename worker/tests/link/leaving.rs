@@ -63,6 +63,18 @@ async fn leaves_in_order(leave: impl AsyncFnOnce(&Worker)) -> Farewell {
 }
 
 #[tokio::test]
+async fn the_parent_is_told_of_the_bind_once() {
+    let mut worker = Worker::ready(Options::default()).await;
+    let gateway = worker.bound().await;
+    assert!(worker.says_that_it_is_bound().await);
+    let (status, answer) = gateway.bind("t1", 1).await;
+    assert_eq!(status, 200, "{answer}");
+    drop(gateway);
+    signal(&worker.agent, Signal::TERM);
+    assert!(!worker.says_that_it_is_bound().await, "told twice");
+}
+
+#[tokio::test]
 async fn a_drained_worker_finishes_its_call_and_refuses_new_ones_unread() {
     let farewell = leaves_in_order(async |worker| {
         let operator = worker.connect(Role::Operator).await;

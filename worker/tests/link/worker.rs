@@ -158,9 +158,19 @@ impl Worker {
         gateway
     }
 
-    /// What the agent says next.
+    /// What the agent says next, but that it was bound: the tests do that themselves.
     pub(crate) async fn report(&mut self) -> ReportLine {
-        next_report(&mut self.reports).await
+        loop {
+            match next_report(&mut self.reports).await {
+                ReportLine::Bound => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether the agent says next that it was bound.
+    pub(crate) async fn says_that_it_is_bound(&mut self) -> bool {
+        next_report(&mut self.reports).await == ReportLine::Bound
     }
 
     /// The agent's last words and how both processes ended; nothing of the grant is in their logs.

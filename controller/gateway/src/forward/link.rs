@@ -270,6 +270,14 @@ async fn close_when_idle(live: Weak<Mutex<Option<Live>>>, number: u64, limit: Du
     }
 }
 
+/// The worker's own word that it did not process a stream (RFC 9113, 8.7): it refused it, or it said
+/// good-bye before it.
+fn is_untouched(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_remote() && (refused || left)
+}
+
 fn classify(error: hyper::Error) -> SendError {
     if error.is_canceled() {
         return SendError::NotSent(error);
@@ -277,8 +285,7 @@ fn classify(error: hyper::Error) -> SendError {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(h2) = cause.downcast_ref::<h2::Error>()
-            && h2.is_reset()
-            && h2.reason() == Some(h2::Reason::REFUSED_STREAM)
+            && is_untouched(h2)
         {
             return SendError::Refused;
         }
