@@ -275,7 +275,7 @@ fn end_and_remove(dirs: &[PathBuf]) -> Result<(), CgroupError> {
 
 fn remove(dir: &Path) -> Result<(), CgroupError> {
     match std::fs::remove_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", dir)(error)),
+        Err(error) if !reap::is_gone(&error) => Err(failed("remove", dir)(error)),
         _ => Ok(()),
     }
 }
@@ -283,9 +283,17 @@ fn remove(dir: &Path) -> Result<(), CgroupError> {
 /// Names and paths of the cgroups directly below `dir`.
 fn children(dir: &Path) -> Result<Vec<(String, PathBuf)>, CgroupError> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed("list", dir))? {
-        let entry = entry.map_err(failed("list", dir))?;
-        if entry.file_type().map_err(failed("list", dir))?.is_dir() {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if reap::is_gone(&error) => return Ok(found),
+        entries => entries.map_err(failed("list", dir))?,
+    };
+    for entry in entries {
+        let entry = match entry {
+            Err(error) if reap::is_gone(&error) => return Ok(found),
+            entry => entry.map_err(failed("list", dir))?,
+        };
+        // a cgroup directory says what its entries are; an entry that is gone is none
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
         }
     }

@@ -70,17 +70,27 @@ fn processes(dir: &Path) -> io::Result<Vec<OwnedFd>> {
 fn pids(list: &Path) -> io::Result<Vec<Pid>> {
     match std::fs::read_to_string(list) {
         Ok(text) => Ok(text.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
 
+/// Whether a cgroup was removed: its files are absent, or (open or half removed) have no device. Several
+/// controllers may clean up after one that was killed.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
+}
+
 fn write_where_present(file: &Path, text: &str) -> io::Result<()> {
     // `fs::write` would create the file on anything but a cgroup file system.
-    match std::fs::OpenOptions::new().write(true).open(file) {
-        Ok(mut file) => io::Write::write_all(&mut file, text.as_bytes()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    match written {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -95,6 +105,13 @@ mod tests {
         std::fs::write(dir.path().join("cgroup.procs"), "").unwrap();
         end_processes(&[dir.path().to_path_buf(), dir.path().join("absent")]).unwrap();
         assert!(!dir.path().join("cgroup.kill").exists());
+    }
+
+    #[test]
+    fn a_cgroup_that_another_controller_removes_meanwhile_is_gone() {
+        assert!(is_gone(&io::Error::from_raw_os_error(Errno::NODEV.raw_os_error())));
+        assert!(is_gone(&io::ErrorKind::NotFound.into()));
+        assert!(!is_gone(&io::ErrorKind::PermissionDenied.into()));
     }
 
     #[test]
