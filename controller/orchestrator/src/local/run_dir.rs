@@ -118,9 +118,16 @@ fn sweep(root: &Path) -> io::Result<Vec<String>> {
         if !is_instance || !entry.file_type()?.is_dir() {
             continue;
         }
-        if let Some(_held) = lock(&entry.path())? {
-            std::fs::remove_dir_all(entry.path())?;
-            swept.push(name);
+        // another controller may be sweeping too: what is gone is swept
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        match lock(&entry.path()) {
+            Ok(Some(_held)) => match std::fs::remove_dir_all(entry.path()) {
+                Err(error) if !gone(&error) => return Err(error),
+                _ => swept.push(name),
+            },
+            Ok(None) => {}
+            Err(error) if gone(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(swept)
