@@ -295,6 +295,15 @@ impl Controller {
         answer.json()?.as_array().cloned().context("tenants are no list")
     }
 
+    /// The worker that a user of [`fixture_documents`] has.
+    pub async fn worker_of(&self, class: &str, user: &str) -> anyhow::Result<String> {
+        let name = tenant_name(class, user)?;
+        let tenants = self.tenants().await?;
+        let tenant = tenants.iter().find(|tenant| tenant["tenant"] == name.as_str());
+        let worker = tenant.and_then(|tenant| tenant["worker"].as_str());
+        Ok(worker.with_context(|| format!("{user} has no worker: {tenants:?}"))?.to_owned())
+    }
+
     /// The admin page's metrics.
     pub async fn metrics(&self) -> anyhow::Result<String> {
         Ok(self.http.get(&format!("{}/metrics", self.admin), &[]).await?.text())

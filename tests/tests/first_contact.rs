@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use http::{Method, StatusCode};
 use patchbay_tests::{
-    controller::{Controller, ControllerConfig, api_key, fixture_documents, tenant_name},
+    controller::{Controller, ControllerConfig, api_key, fixture_documents},
     http::Http,
     mcp::McpClient,
     processes, sandbox,
@@ -323,7 +323,7 @@ async fn a_killed_worker_costs_its_sessions_and_nothing_else() -> anyhow::Result
     bob.call("remember", json!({ "key": "k", "value": "kept" })).await?;
     let session = alice.initialize().await?;
     session.call("remember", json!({ "key": "k", "value": "lost" })).await?;
-    let worker = worker_of(&controller, "alice").await?;
+    let worker = controller.worker_of(CLASS, "alice").await?;
     kill_sandboxes_of(&controller, &worker)?;
 
     let after = alice.call("recall", json!({ "key": "k" })).await?;
@@ -342,7 +342,7 @@ async fn a_request_that_meets_a_kill_is_answered_by_the_next_worker_or_told_that
     let alice = client(&controller, "alice");
     for round in 0..10 {
         alice.call("echo", json!({ "text": "before" })).await?;
-        let worker = worker_of(&controller, "alice").await?;
+        let worker = controller.worker_of(CLASS, "alice").await?;
         sandbox::kill(&controller, &worker)?;
         // at once: what reached the dying worker is not sent again, for it may have had an effect
         let met = alice.modern_call("echo", json!({ "text": "met" })).await?;
@@ -354,7 +354,7 @@ async fn a_request_that_meets_a_kill_is_answered_by_the_next_worker_or_told_that
         );
         controller
             .eventually("another worker has the tenant", async || {
-                Ok(worker_of(&controller, "alice").await.is_ok_and(|now| now != worker)
+                Ok(controller.worker_of(CLASS, "alice").await.is_ok_and(|now| now != worker)
                     || alice.modern_call("echo", json!({ "text": "x" })).await?.status.is_success())
             })
             .await?;
@@ -452,14 +452,6 @@ async fn an_api_key_is_nowhere_but_in_the_request() -> anyhow::Result<()> {
         ensure!(!argv.contains(secret) && !environ.contains(secret), "{process:?}");
     }
     Ok(())
-}
-
-async fn worker_of(controller: &Controller, user: &str) -> anyhow::Result<String> {
-    let name = tenant_name(CLASS, user)?;
-    let tenants = controller.tenants().await?;
-    let tenant = tenants.iter().find(|tenant| tenant["tenant"] == name.as_str());
-    let worker = tenant.and_then(|tenant| tenant["worker"].as_str());
-    Ok(worker.with_context(|| format!("{user} has no worker: {tenants:?}"))?.to_owned())
 }
 
 /// Kills a worker's server as the kernel would: by pid, without a word to anybody.

@@ -6,7 +6,7 @@
 use anyhow::{Context, ensure};
 use patchbay_tests::{
     binaries,
-    controller::{Controller, ControllerConfig, api_key, fixture_documents, tenant_name},
+    controller::{Controller, ControllerConfig, api_key, fixture_documents},
     http::Http,
     mcp::McpClient,
     sandbox::{self, HOME, Part},
@@ -31,15 +31,6 @@ fn config(warm: u32, users: &[&str], class_fields: &str) -> anyhow::Result<Contr
 
 fn client(controller: &Controller, user: &str) -> McpClient {
     McpClient::bearer(controller.url(CLASS), &api_key(user))
-}
-
-/// The worker that a user has.
-async fn worker_of(controller: &Controller, user: &str) -> anyhow::Result<String> {
-    let name = tenant_name(CLASS, user)?;
-    let tenants = controller.tenants().await?;
-    let tenant = tenants.iter().find(|tenant| tenant["tenant"] == name.as_str());
-    let worker = tenant.and_then(|tenant| tenant["worker"].as_str());
-    Ok(worker.with_context(|| format!("{user} has no worker: {tenants:?}"))?.to_owned())
 }
 
 /// Calls a tool with a path and wants it refused with this errno.
@@ -69,7 +60,7 @@ async fn of_the_machines_files_it_sees_the_listed_ones_alone() -> anyhow::Result
 
     let run_dir = controller.run_dir();
     let documents = run_dir.with_file_name("documents.yaml");
-    let bobs = worker_of(&controller, "bob").await?;
+    let bobs = controller.worker_of(CLASS, "bob").await?;
     let bobs = sandbox::path_in(sandbox::server(&controller, &bobs)?.pid, &own);
     for path in [&documents, &bobs, Path::new("/etc/shadow"), Path::new("/etc/hostname")] {
         ensure!(path.is_file(), "{} is not there to be hidden", path.display());
@@ -175,7 +166,7 @@ async fn its_agent_its_host_and_every_other_process_are_out_of_reach() -> anyhow
     ensure!(targets.iter().map(|tried| &tried["target"]).eq([&json!(1)]), "{targets:?}");
 
     let (mine, others) =
-        (worker_of(&controller, "alice").await?, worker_of(&controller, "bob").await?);
+        (controller.worker_of(CLASS, "alice").await?, controller.worker_of(CLASS, "bob").await?);
     let agent = sandbox::processes_of(&controller, &mine, Part::Agent)?;
     let neighbour = sandbox::processes_of(&controller, &others, Part::Server)?;
     for process in agent.iter().chain(&neighbour) {
@@ -284,7 +275,7 @@ async fn its_environment_is_built_from_nothing() -> anyhow::Result<()> {
     ensure!(!who.to_string().contains(&mark), "{who}");
 
     // nor in that of any process of the worker, its agent included
-    let worker = worker_of(&controller, "alice").await?;
+    let worker = controller.worker_of(CLASS, "alice").await?;
     for part in [Part::Agent, Part::Server] {
         for process in sandbox::processes_of(&controller, &worker, part)? {
             let environ = std::fs::read(format!("/proc/{}/environ", process.pid))?;
@@ -385,7 +376,7 @@ async fn nothing_of_a_worker_is_left_in_the_next() -> anyhow::Result<()> {
         let path = format!("{directory}/left");
         alice.call("write_file", json!({ "path": path, "text": "lost" })).await?;
     }
-    let worker = worker_of(&controller, "alice").await?;
+    let worker = controller.worker_of(CLASS, "alice").await?;
     sandbox::kill(&controller, &worker)?;
     controller
         .eventually("the worker is gone", async || {
@@ -396,7 +387,7 @@ async fn nothing_of_a_worker_is_left_in_the_next() -> anyhow::Result<()> {
 
     let recalled = alice.call("recall", json!({ "key": "k" })).await?;
     ensure!(recalled == json!({ "memory": null, "file": null }), "{recalled}");
-    ensure!(worker_of(&controller, "alice").await? != worker);
+    ensure!(controller.worker_of(CLASS, "alice").await? != worker);
     ensure!(names(&alice, HOME).await?.is_empty());
     ensure!(names(&alice, "/tmp").await?.is_empty());
     ensure!(names(&alice, "/run").await? == set(["patchbay"]));
@@ -416,7 +407,7 @@ async fn a_server_beyond_its_memory_limit_ends_and_the_next_request_has_another(
     let alice = client(&controller, "alice");
     let within = alice.call("eat_memory", json!({ "mib": 16 })).await?;
     ensure!(within == json!({ "touchedMib": 16, "refused": false }), "{within}");
-    let worker = worker_of(&controller, "alice").await?;
+    let worker = controller.worker_of(CLASS, "alice").await?;
     let limit = sandbox::memory_limit(sandbox::server(&controller, &worker)?.pid);
     let beyond = alice.modern_call("eat_memory", json!({ "mib": 256 })).await;
     match limit {
@@ -435,7 +426,7 @@ async fn a_server_beyond_its_memory_limit_ends_and_the_next_request_has_another(
                 })
                 .await?;
             alice.call("echo", json!({ "text": "again" })).await?;
-            ensure!(worker_of(&controller, "alice").await? != worker, "it was not replaced");
+            ensure!(controller.worker_of(CLASS, "alice").await? != worker, "it was not replaced");
         }
         Err(why) => {
             println!("memory limit: of each process ({why})");

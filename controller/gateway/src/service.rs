@@ -228,8 +228,7 @@ impl Gateway {
     }
 
     fn check_size(&self, headers: &HeaderMap, body: &SizeHint) -> Result<(), Refusal> {
-        let bytes: usize =
-            headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let bytes = header_bytes(headers);
         if headers.len() > self.limits.headers || bytes > self.limits.header_bytes {
             return Err(Refusal::HeadersTooLarge {
                 count: self.limits.headers,
@@ -285,11 +284,7 @@ impl Gateway {
                         self.activator.forget(&name, &bound);
                     }
                     Some(AgentAnswer::Failed) => {
-                        return Err(match source.end() {
-                            Some(End::TooLong) => Refusal::BodyTooLarge(self.limits.body_bytes),
-                            Some(End::ClientFailed) => Refusal::BodyIncomplete,
-                            None => Refusal::WorkerBroke,
-                        });
+                        return Err(broken(source, self.limits.body_bytes));
                     }
                 },
                 Err(SendError::Refused) => self.activator.worker_leaves(&name, &bound),
@@ -304,7 +299,10 @@ impl Gateway {
                     }
                 }
                 Err(SendError::Broken(error)) => {
-                    return Err(broken(source, &error, self.limits.body_bytes));
+                    if source.end().is_none() {
+                        tracing::warn!(error = %Chain(&error), "a worker broke off");
+                    }
+                    return Err(broken(source, self.limits.body_bytes));
                 }
             }
         }
@@ -361,9 +359,7 @@ impl Forward<'_> {
     /// What this request holds while it waits: its headers, and the part of its body that flow control
     /// may have let in.
     fn held_bytes(&self, limits: &Limits) -> usize {
-        let headers: usize =
-            self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        headers + limits.replay_bytes
+        header_bytes(&self.head.headers) + limits.replay_bytes
     }
 }
 
@@ -391,14 +387,18 @@ fn agents_own<B>(response: &Response<B>) -> Option<AgentAnswer> {
     Some(if is_misdirected { AgentAnswer::Misdirected } else { AgentAnswer::Failed })
 }
 
-fn broken(source: &Source<Incoming>, error: &hyper::Error, limit: u64) -> Refusal {
+/// All header names and values together.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
+/// Whose doing it is that a request got no answer of its MCP server: the client's, whose body ended early,
+/// or else the worker's.
+fn broken(source: &Source<Incoming>, limit: u64) -> Refusal {
     match source.end() {
         Some(End::TooLong) => Refusal::BodyTooLarge(limit),
         Some(End::ClientFailed) => Refusal::BodyIncomplete,
-        None => {
-            tracing::warn!(error = %Chain(error), "a worker broke off");
-            Refusal::WorkerBroke
-        }
+        None => Refusal::WorkerBroke,
     }
 }
 
