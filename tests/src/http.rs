@@ -65,7 +65,7 @@ impl Http {
         Ok(self.0.request(request.body(Full::new(body.into()))?).await?)
     }
 
-    /// Sends a request and returns its whole answer.
+    /// Sends a request and returns its whole answer. One that began and broke off is a [`hyper::Error`].
     pub async fn send(
         &self,
         method: Method,

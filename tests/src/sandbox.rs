@@ -77,14 +77,23 @@ pub fn server(controller: &Controller, worker: &str) -> anyhow::Result<Process> 
     inside.find(|process| process.parent == host.pid).context("the host has no child")
 }
 
-/// Ends a worker's MCP server and its host as the kernel would, without a word to anybody.
-pub fn kill(controller: &Controller, worker: &str) -> anyhow::Result<()> {
-    let inside = processes_of(controller, worker, Part::Server)?;
-    let first = inside.first().context("no host")?.pid;
+/// Kills one of a worker's sandboxes as the kernel would, without a word to anybody, and waits until
+/// nothing of it is left.
+pub async fn kill(controller: &Controller, worker: &str, part: Part) -> anyhow::Result<()> {
+    let pids = strike(controller, worker, part)?;
+    let gone = format!("the {part:?} of {worker} is gone");
+    controller.eventually(&gone, async || Ok(!processes::any_alive(&pids))).await
+}
+
+/// Kills one of a worker's sandboxes and returns at once, while it may not even know yet: its
+/// processes.
+pub fn strike(controller: &Controller, worker: &str, part: Part) -> anyhow::Result<Vec<u32>> {
+    let inside = processes_of(controller, worker, part)?;
+    let first = inside.first().context("no process")?.pid;
     let pid = rustix::process::Pid::from_raw(i32::try_from(first)?).context("pid")?;
     // the others go with the first of their PID namespace
     rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
-    Ok(())
+    Ok(inside.into_iter().map(|process| process.pid).collect())
 }
 
 /// A field of `/proc/PID/status`.

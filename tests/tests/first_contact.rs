@@ -5,9 +5,10 @@ use futures_util::future::try_join_all;
 use http::{Method, StatusCode};
 use patchbay_tests::{
     controller::{Controller, ControllerConfig, api_key, fixture_documents},
-    http::Http,
+    http::{Answer, Http},
     mcp::McpClient,
-    processes, sandbox,
+    processes,
+    sandbox::{self, Part},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -324,7 +325,7 @@ async fn a_killed_worker_costs_its_sessions_and_nothing_else() -> anyhow::Result
     let session = alice.initialize().await?;
     session.call("remember", json!({ "key": "k", "value": "lost" })).await?;
     let worker = controller.worker_of(CLASS, "alice").await?;
-    kill_sandboxes_of(&controller, &worker)?;
+    sandbox::kill(&controller, &worker, Part::Server).await?;
 
     let after = alice.call("recall", json!({ "key": "k" })).await?;
     ensure!(!after.to_string().contains("lost"), "the new worker remembers: {after}");
@@ -336,30 +337,63 @@ async fn a_killed_worker_costs_its_sessions_and_nothing_else() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn a_request_that_meets_a_kill_is_answered_by_the_next_worker_or_told_that_it_may_be_lost()
+async fn whichever_part_of_a_worker_is_killed_the_next_request_has_another_worker()
+-> anyhow::Result<()> {
+    let controller = start(2, &["alice"]).await?;
+    let alice = client(&controller, "alice");
+    for part in [Part::Agent, Part::Server, Part::Agent, Part::Server] {
+        alice.call("echo", json!({ "text": "before" })).await?;
+        let worker = controller.worker_of(CLASS, "alice").await?;
+        sandbox::kill(&controller, &worker, part).await?;
+        let after = alice.call("echo", json!({ "text": "after" })).await;
+        after.with_context(|| format!("{part:?} of {worker}: {}", controller.logs()))?;
+        ensure!(controller.worker_of(CLASS, "alice").await? != worker, "{part:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_kill_is_lost_only_where_the_server_was_given_it()
 -> anyhow::Result<()> {
     let controller = start(3, &["alice"]).await?;
     let alice = client(&controller, "alice");
-    for round in 0..10 {
+    for round in 0..30 {
         alice.call("echo", json!({ "text": "before" })).await?;
         let worker = controller.worker_of(CLASS, "alice").await?;
-        sandbox::kill(&controller, &worker)?;
-        // at once: what reached the dying worker is not sent again, for it may have had an effect
-        let met = alice.modern_call("echo", json!({ "text": "met" })).await?;
-        ensure!(
-            met.status.is_success() || met.reason().as_deref() == Some("worker_broke"),
-            "round {round}: {} {}",
-            met.status,
-            met.text()
-        );
+        let dying = sandbox::strike(&controller, &worker, Part::Server)?;
+        // at once: what the dying server was given is not sent again, for it may have had an effect
+        match alice.modern_call("echo", json!({ "text": "met" })).await {
+            Ok(met) if met.status.is_success() => {}
+            Ok(met) => explain_loss(&controller, &met)
+                .await
+                .with_context(|| format!("round {round}: {} {}", met.status, met.text()))?,
+            // the server had begun to answer
+            Err(error) if broke_off(&error) => {}
+            Err(error) => return Err(error),
+        }
         controller
-            .eventually("another worker has the tenant", async || {
-                Ok(controller.worker_of(CLASS, "alice").await.is_ok_and(|now| now != worker)
-                    || alice.modern_call("echo", json!({ "text": "x" })).await?.status.is_success())
-            })
+            .eventually("the server is gone", async || Ok(!processes::any_alive(&dying)))
             .await?;
     }
     Ok(())
+}
+
+/// Whether an answer broke off, at its first byte or later.
+fn broke_off(error: &anyhow::Error) -> bool {
+    error.chain().any(<dyn std::error::Error>::is::<hyper::Error>)
+}
+
+/// A refused request may have had an effect only if its MCP server was given it, and the agent says so; had
+/// the agent itself broken off, nobody could know.
+async fn explain_loss(controller: &Controller, refused: &Answer) -> anyhow::Result<()> {
+    ensure!(refused.reason().as_deref() == Some("worker_broke"));
+    let request = refused.json()?["error"]["data"]["requestId"].as_str().map(str::to_owned);
+    let request = request.context("no request id")?;
+    let gave_up =
+        |line: &str| line.contains("the MCP server did not answer") && line.contains(&request);
+    controller
+        .eventually("the agent says so", async || Ok(controller.logs().lines().any(gave_up)))
+        .await
 }
 
 #[tokio::test]
@@ -451,21 +485,5 @@ async fn an_api_key_is_nowhere_but_in_the_request() -> anyhow::Result<()> {
         let (argv, environ) = (&process.argv, &process.environ);
         ensure!(!argv.contains(secret) && !environ.contains(secret), "{process:?}");
     }
-    Ok(())
-}
-
-/// Kills a worker's server as the kernel would: by pid, without a word to anybody.
-fn kill_sandboxes_of(controller: &Controller, worker: &str) -> anyhow::Result<()> {
-    let mut killed = 0;
-    for process in processes::descendants(controller.pid().context("pid")?) {
-        let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid));
-        if cgroup.is_ok_and(|cgroup| cgroup.contains(&format!("{worker}-server"))) {
-            let pid = i32::try_from(process.pid)?;
-            let pid = rustix::process::Pid::from_raw(pid).context("pid")?;
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
-            killed += 1;
-        }
-    }
-    ensure!(killed > 0, "no process of {worker} was found");
     Ok(())
 }

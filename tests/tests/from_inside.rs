@@ -377,7 +377,7 @@ async fn nothing_of_a_worker_is_left_in_the_next() -> anyhow::Result<()> {
         alice.call("write_file", json!({ "path": path, "text": "lost" })).await?;
     }
     let worker = controller.worker_of(CLASS, "alice").await?;
-    sandbox::kill(&controller, &worker)?;
+    sandbox::kill(&controller, &worker, Part::Server).await?;
     controller
         .eventually("the worker is gone", async || {
             let tenants = controller.tenants().await?;

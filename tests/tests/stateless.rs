@@ -186,7 +186,7 @@ async fn nothing_of_a_worker_is_left_after_it() -> anyhow::Result<()> {
 
     // the pool is filled again before the first worker ends: the next is one that has waited
     controller.wait_ready().await?;
-    sandbox::kill(&controller, &worker)?;
+    sandbox::kill(&controller, &worker, Part::Server).await?;
     controller
         .eventually("nothing of the worker is left", async || {
             Ok(bound(&controller).await?.is_empty() && !workers(&controller)?.contains(&worker))

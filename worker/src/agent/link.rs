@@ -4,6 +4,7 @@
 use super::{
     answer::{Body, bare, json},
     bind, forward,
+    lingering::Lingering,
     route::{Route, route},
     state::Worker,
     tls::ALPN,
@@ -19,9 +20,12 @@ use patchbay_core::{
 };
 use rustls::ServerConfig;
 use std::{io, pin::pin, sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::task::TaskTracker;
+use tokio_util::{io::InspectReader, task::TaskTracker};
 
 /// Connections at one time: a gateway replica needs one, an operator one. More wait in the queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -112,6 +116,22 @@ impl Link {
         // next requests elsewhere; one that is opened after that gets its refusals first
         let last_call =
             if worker.is_leaving() { worker.closing().clone() } else { worker.leaving_token() };
+        let (heard, preface) = oneshot::channel();
+        let mut heard = Some(heard);
+        let stream = InspectReader::new(Lingering::new(tls), move |bytes| {
+            if !bytes.is_empty()
+                && let Some(heard) = heard.take()
+            {
+                // the other end is only waited for once the connection is to end
+                let _ = heard.send(());
+            }
+        });
+        // Before a client has said who speaks, a connection can only be cut, and a client that has our
+        // first words takes that for a fault. A preface is one write, and so one read.
+        let may_end = async move {
+            last_call.cancelled().await;
+            let _ = preface.await;
+        };
         let service = service_fn(move |request| {
             respond(Arc::clone(&worker), Arc::clone(&upstream), role, request)
         });
@@ -125,11 +145,11 @@ impl Link {
                 .max_header_list_size(MAX_HEADER_BYTES)
                 .max_send_buf_size(MAX_SEND_BUFFER)
                 .keep_alive_interval(KEEP_ALIVE)
-                .serve_connection(TokioIo::new(tls), service)
+                .serve_connection(TokioIo::new(stream), service)
         );
         tokio::select! {
             result = &mut connection => return result,
-            () = last_call.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = may_end => connection.as_mut().graceful_shutdown(),
         }
         connection.await
     }

@@ -17,6 +17,7 @@ mod held_grant;
 mod idle;
 mod in_flight;
 mod lifeline;
+mod lingering;
 mod link;
 mod readiness;
 mod relay;

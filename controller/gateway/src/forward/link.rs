@@ -32,9 +32,12 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
+    sync::oneshot,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
+use tokio_util::io::InspectReader;
 
 /// What a link carries: a client's body, or one of the gateway's own.
 pub enum LinkBody {
@@ -102,6 +105,9 @@ pub enum DialError {
     /// HTTP/2 could not be begun.
     #[error("no HTTP/2")]
     Http(#[source] hyper::Error),
+    /// The worker ended the connection before it said a word: it is going.
+    #[error("the worker ended the connection at once")]
+    Unanswered,
     /// None of this happened in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -118,6 +124,13 @@ pub struct Link {
     idle_limit: Duration,
     live: Arc<Mutex<Option<Live>>>,
     dialling: tokio::sync::Mutex<()>,
+}
+
+/// A new connection.
+struct Dialled {
+    sender: SendRequest<LinkBody>,
+    /// What moves its bytes; completes when it has ended.
+    ended: JoinHandle<()>,
 }
 
 /// An open connection.
@@ -172,7 +185,11 @@ impl Link {
     /// the answer's body resets the stream, which tells the worker that nobody waits any more.
     pub async fn send(&self, request: Request<LinkBody>) -> Result<Response<Incoming>, SendError> {
         let mut sender = self.sender().await.map_err(SendError::Dial)?;
-        sender.send_request(request).await.map_err(classify)
+        let answer = sender.send_request(request);
+        // A request that is queued in the very moment in which the connection ends is only found again
+        // when the queue's last sender is gone (tokio#7714): were one kept here, it would wait for ever.
+        drop(sender);
+        answer.await.map_err(classify)
     }
 
     async fn sender(&self) -> Result<SendRequest<LinkBody>, DialError> {
@@ -183,12 +200,13 @@ impl Link {
         if let Some(sender) = self.live_sender() {
             return Ok(sender);
         }
-        let sender = timeout(self.dial_limit, self.dial())
+        let dialled = timeout(self.dial_limit, self.dial())
             .await
             .map_err(|_| DialError::TimedOut(self.dial_limit))??;
-        let number = self.store(sender.clone());
+        let number = self.store(dialled.sender.clone());
         tokio::spawn(close_when_idle(Arc::downgrade(&self.live), number, self.idle_limit));
-        Ok(sender)
+        tokio::spawn(forget_when_ended(Arc::downgrade(&self.live), number, dialled.ended));
+        Ok(dialled.sender)
     }
 
     fn live_sender(&self) -> Option<SendRequest<LinkBody>> {
@@ -210,7 +228,7 @@ impl Link {
         self.live.lock().as_ref().is_some_and(|live| !live.sender.is_closed())
     }
 
-    async fn dial(&self) -> Result<SendRequest<LinkBody>, DialError> {
+    async fn dial(&self) -> Result<Dialled, DialError> {
         match &self.endpoint {
             Endpoint::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(DialError::Connect)?;
@@ -224,13 +242,23 @@ impl Link {
         }
     }
 
-    async fn handshake<S>(&self, stream: S) -> Result<SendRequest<LinkBody>, DialError>
+    async fn handshake<S>(&self, stream: S) -> Result<Dialled, DialError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let name = ServerName::try_from(AUTHORITY)
             .map_err(|_| DialError::Config(rustls::Error::General("server name".into())))?;
         let stream = self.tls.connect(name, stream).await.map_err(DialError::Tls)?;
+        let (greeted, greeting) = oneshot::channel();
+        let mut greeted = Some(greeted);
+        let stream = InspectReader::new(stream, move |bytes| {
+            if !bytes.is_empty()
+                && let Some(greeted) = greeted.take()
+            {
+                // nobody waits any more where the dial took too long
+                let _ = greeted.send(());
+            }
+        });
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -242,12 +270,15 @@ impl Link {
             .await
             .map_err(DialError::Http)?;
         // ends by itself once the connection is closed and no sender is left
-        tokio::spawn(async move {
+        let ended = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to a worker ended");
             }
         });
-        Ok(sender)
+        // A TLS client believes in its connection before the worker does. One that goes in between ends
+        // it without a word about requests; one that has begun HTTP/2 says of each what became of it.
+        greeting.await.map_err(|_| DialError::Unanswered)?;
+        Ok(Dialled { sender, ended })
     }
 }
 
@@ -267,6 +298,16 @@ async fn close_when_idle(live: Weak<Mutex<Option<Live>>>, number: u64, limit: Du
             }
             Some(this) => wait = limit.saturating_sub(this.last_used.elapsed()),
         }
+    }
+}
+
+/// Lets go of a connection that has ended: the last sender of its queue, which holds up what was queued
+/// too late.
+async fn forget_when_ended(live: Weak<Mutex<Option<Live>>>, number: u64, ended: JoinHandle<()>) {
+    // it cannot fail but by a panic, which ends it as well
+    let _ = ended.await;
+    if let Some(live) = live.upgrade() {
+        live.lock().take_if(|live| live.number == number);
     }
 }
 
