@@ -9,6 +9,7 @@ mod agent;
 mod backoff;
 mod boot;
 mod enter;
+mod handover;
 mod harden;
 mod host;
 mod inherited;

@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 /// A boot document is at most this long, bytes.
 pub const MAX_BOOT_BYTES: u64 = 256 * 1024;
 
-/// The first byte that a host writes on a connection of its agent: the MCP server took the connection. An
-/// end without it means that the server saw nothing.
+/// The byte that a host sends on a connection of its agent together with a descriptor: the MCP server took
+/// a connection, and this is it. An end without it means that the server saw nothing.
 pub const SERVER_CONNECTED: u8 = b'+';
 
 /// Something to listen on.

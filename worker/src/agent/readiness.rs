@@ -22,10 +22,11 @@ pub(crate) async fn wait(upstream: &Upstream, deadline: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::{boot::SERVER_CONNECTED, class::Transport};
+    use crate::handover;
+    use patchbay_core::class::Transport;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::UnixListener,
+        net::{TcpListener, TcpStream, UnixListener},
     };
 
     /// Answers each connection with the next of `answers`, then listens no more.
@@ -39,10 +40,14 @@ mod tests {
             ready_path: ready_path.map(Into::into),
         };
         let upstream = Upstream::new(path, transport);
+        let mcp_server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = mcp_server.local_addr().unwrap();
         let server = async {
             for answer in answers {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                stream.write_all(&[SERVER_CONNECTED]).await.unwrap();
+                let (agent, _) = listener.accept().await.unwrap();
+                let connection = TcpStream::connect(address).await.unwrap();
+                handover::give(connection, &agent).await.unwrap();
+                let (mut stream, _) = mcp_server.accept().await.unwrap();
                 let mut request = [0; 1024];
                 let length = stream.read(&mut request).await.unwrap();
                 assert!(length > 0);

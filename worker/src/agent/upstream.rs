@@ -1,7 +1,8 @@
-//! The MCP server as an HTTP client's other end: requests over the host's Unix socket, which the
-//! host pipes to the server's port. Connections are kept and reused; one whose request was dropped
-//! is closed, and so is its pipe. It must not know tenants, or who asks.
+//! The MCP server as an HTTP client's other end: requests over connections to the server's port, which
+//! the host makes and hands over. Connections are kept and reused; one whose request was dropped is
+//! closed. It must not know tenants, or who asks.
 
+use crate::handover;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, uri::InvalidUri};
 use http_body_util::{Either, Empty};
@@ -10,7 +11,7 @@ use hyper_util::{
     client::legacy::{Client, Error},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use patchbay_core::{boot::SERVER_CONNECTED, class::Transport};
+use patchbay_core::class::Transport;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -19,7 +20,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{io::AsyncReadExt as _, net::UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tower_service::Service;
 
 /// An unused connection is kept for this long: less than the shortest keep-alive of common servers
@@ -95,16 +96,16 @@ fn host(port: u16) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("127.0.0.1"))
 }
 
-/// Connects through the host's socket to the server, whatever the URL.
+/// Asks the host's socket for a connection to the server, whatever the URL.
 #[derive(Debug, Clone)]
 struct Connector {
     socket: Arc<Path>,
 }
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<UnixStream>>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>;
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<UnixStream>;
+    type Response = TokioIo<TcpStream>;
     type Error = io::Error;
     type Future = Connecting;
 
@@ -115,14 +116,8 @@ impl Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Connecting {
         let socket = Arc::clone(&self.socket);
         Box::pin(async move {
-            let mut stream = UnixStream::connect(socket).await?;
-            let mut first = [0];
-            // an end without the byte is a failed connect: the server saw nothing, and will not
-            stream.read_exact(&mut first).await?;
-            if first != [SERVER_CONNECTED] {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            Ok(TokioIo::new(stream))
+            let host = UnixStream::connect(socket).await?;
+            handover::take(&host).await.map(TokioIo::new)
         })
     }
 }

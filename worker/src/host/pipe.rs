@@ -1,19 +1,18 @@
-//! Joins two byte streams: the agent's connections to the MCP server's port, and the server's proxy
-//! connections to the agent's socket. Bytes pass as they are. It must not know HTTP, or what is
+//! Joins the two sides: it gives the agent connections to the MCP server's port, and pipes the server's
+//! proxy connections to the agent's socket. Bytes pass as they are. It must not know HTTP, or what is
 //! said.
 
-use crate::listen::accepted;
-use patchbay_core::boot::SERVER_CONNECTED;
+use crate::{handover, listen::accepted};
 use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, copy_bidirectional, split},
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Open pipes in one direction; more connections wait in the listener's queue.
+/// Open pipes, or connections that are being made; more wait in the listener's queue.
 const MAX_PIPES: usize = 1024;
 
 /// Every open pipe, and whether there may be more.
@@ -28,8 +27,8 @@ impl Piping {
         Self { pipes: TaskTracker::new(), closing: CancellationToken::new() }
     }
 
-    /// Joins each connection of the agent to a new one to the MCP server on `port`. One that the
-    /// server takes begins with [`SERVER_CONNECTED`]; one that it refuses is closed without a byte.
+    /// Answers each connection of the agent with a new one to the MCP server on `port`. Where the
+    /// server takes none, the agent's is closed without a byte.
     pub(crate) async fn serve_agent(self, agent_side: UnixListener, port: u16) {
         let permits = Arc::new(Semaphore::new(MAX_PIPES));
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
@@ -41,7 +40,7 @@ impl Piping {
                 continue;
             };
             self.pipes.spawn(async move {
-                log_end(join_server(agent, port).await);
+                log_end(connect_server(&agent, port).await);
                 drop(permit);
             });
         }
@@ -78,11 +77,10 @@ impl Piping {
     }
 }
 
-async fn join_server(mut agent: UnixStream, port: u16) -> io::Result<()> {
+async fn connect_server(agent: &UnixStream, port: u16) -> io::Result<()> {
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     server.set_nodelay(true)?;
-    agent.write_all(&[SERVER_CONNECTED]).await?;
-    until_either_ends(agent, server).await
+    handover::give(server, agent).await
 }
 
 async fn join_agent(mut server: TcpStream, control: &PathBuf) -> io::Result<()> {
@@ -90,22 +88,6 @@ async fn join_agent(mut server: TcpStream, control: &PathBuf) -> io::Result<()> 
     let mut agent = UnixStream::connect(control).await?;
     // a tunnel: what runs in it may close one direction and go on in the other
     copy_bidirectional(&mut server, &mut agent).await.map(drop)
-}
-
-/// Passes bytes until one side ends, then closes both at once. The agent never closes half of a
-/// connection: its end means that the client has gone, and the server must see that, also where it
-/// would take a half-closed connection for a living one.
-async fn until_either_ends<A, B>(a: A, b: B) -> io::Result<()>
-where
-    A: AsyncRead + AsyncWrite,
-    B: AsyncRead + AsyncWrite,
-{
-    let (mut a_read, mut a_write) = split(a);
-    let (mut b_read, mut b_write) = split(b);
-    tokio::select! {
-        result = copy(&mut a_read, &mut b_write) => result.map(drop),
-        result = copy(&mut b_read, &mut a_write) => result.map(drop),
-    }
 }
 
 /// A pipe may end in any way that a connection can; none of them is a fault of the host.
@@ -118,7 +100,7 @@ fn log_end(result: io::Result<()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     /// A host's way in for the agent, and the MCP server's listener behind it.
     async fn way_in() -> (tempfile::TempDir, PathBuf, TcpListener, Piping) {
@@ -133,37 +115,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_pass_both_ways_and_the_agents_end_is_the_servers_end() {
-        let (_directory, path, listener, _piping) = way_in().await;
-        let mut agent = UnixStream::connect(&path).await.unwrap();
+    async fn the_agent_is_given_a_connection_that_is_its_own() {
+        let (_directory, path, listener, piping) = way_in().await;
+        let agent = UnixStream::connect(&path).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
+        let mut agent = handover::take(&agent).await.unwrap();
+        piping.finish(Duration::from_secs(10)).await;
         agent.write_all(b"question").await.unwrap();
         let mut got = [0; 8];
         server.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"question");
         server.write_all(b"answer").await.unwrap();
-        let mut got = [0; 7];
-        agent.read_exact(&mut got).await.unwrap();
-        assert_eq!(&got, b"+answer", "the server's own words follow the host's one byte");
-        drop(agent);
-        assert_eq!(server.read(&mut got).await.unwrap(), 0);
-    }
-
-    #[tokio::test]
-    async fn the_servers_last_words_arrive_before_its_end() {
-        let (_directory, path, listener, piping) = way_in().await;
-        let mut agent = UnixStream::connect(&path).await.unwrap();
-        let (mut server, _) = listener.accept().await.unwrap();
-        let words = vec![7; 300_000];
-        let writing = async {
-            server.write_all(&words).await.unwrap();
-            drop(server);
-            piping.finish(Duration::from_secs(10)).await;
-        };
+        drop(server);
         let mut got = Vec::new();
-        let ((), read) = tokio::join!(writing, agent.read_to_end(&mut got));
-        read.unwrap();
-        assert_eq!(got.split_first(), Some((&SERVER_CONNECTED, &words[..])));
+        agent.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"answer");
     }
 
     #[tokio::test]
