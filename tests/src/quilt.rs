@@ -22,7 +22,7 @@ pub const CLASS: &str = "quilt";
 /// Its path.
 pub const PATH: &str = "/mcp";
 /// What tokens name a gateway in tests.
-const AUDIENCE: &str = "https://patchbay.example/mcp";
+pub const AUDIENCE: &str = "https://patchbay.example/mcp";
 
 /// A handful of tool calls on a loaded machine.
 const CALLS_LIMIT: Duration = Duration::from_mins(4);
@@ -86,13 +86,14 @@ pub fn call(tool: &str, arguments: Value) -> Value {
 impl QuiltWorld {
     /// Starts catalog and AWS with alice and bob.
     pub async fn start() -> anyhow::Result<Self> {
-        Self::start_for(AUDIENCE).await
+        Self::start_for(AUDIENCE, &["alice", "bob"]).await
     }
 
-    /// Starts them for a gateway that tokens name like this.
-    pub async fn start_for(audience: &str) -> anyhow::Result<Self> {
+    /// Starts them for a gateway that tokens name by `audience`, with these users; the first of them
+    /// administers the catalog.
+    pub async fn start_for(audience: &str, users: &[&str]) -> anyhow::Result<Self> {
         let moto = Moto::start().await?;
-        let world = moto.set_up(&["alice", "bob"]).await?;
+        let world = moto.set_up(users).await?;
         // two addresses, because quilt3 knows catalog and registry by their hosts alone
         let at = |last| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
         let config = Config {

@@ -1,16 +1,19 @@
 //! alice and bob with the real `quilt-mcp`: each acts as themselves, and as nobody else.
 
 use anyhow::{Context, ensure};
-use http::StatusCode;
+use axum::{Json, Router};
+use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 use patchbay_tests::{
     catalog::{fault::Fault, record::Seen},
-    controller::Controller,
+    controller::{Controller, ControllerConfig},
     mcp::McpClient,
     processes,
     quilt::{CLASS, CallResult, Era, QuiltWorld, Report, call, sdk_calls},
 };
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use tokio::net::TcpListener;
 
 /// Every class of tool that a shared server would mix up, on one's own things and on the other's.
 fn calls_of(own: &str, other: &str) -> Vec<Value> {
@@ -290,34 +293,64 @@ async fn an_api_key_alone_works_and_a_revoked_or_unprovable_one_does_not() -> an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotated_token_is_used_from_then_on_and_nothing_fails() -> anyhow::Result<()> {
+async fn pointing_the_server_at_a_hostile_catalog_leaks_nothing() -> anyhow::Result<()> {
     let world = QuiltWorld::start().await?;
-    let controller = world.controller(1).await?;
-    let credentials = world.catalog.credentials();
-    let now = jiff::Timestamp::now();
-    let token = |hours| {
-        let claims = credentials.claims("alice", now, jiff::SignedDuration::from_hours(hours));
-        credentials.key().sign(&claims)
-    };
-    let (first, second) = (token(1)?, token(2)?);
-    let buckets = async |token: &str| {
-        McpClient::bearer(controller.url(CLASS), token).call("bucket_list", json!({})).await
-    };
-    let last_bearer = || {
-        let seen = world.catalog.record().all();
-        seen.into_iter()
-            .rev()
-            .find_map(|request| (request.operation.is_some()).then_some(request.bearer).flatten())
-    };
-    for (token, used) in
-        [(&first, &first), (&second, &second), (&first, &second), (&second, &second)]
-    {
-        world.catalog.record().clear();
-        let answer = buckets(token).await?;
-        ensure!(answer.to_string().contains("b-alice"), "{answer}");
-        ensure!(last_bearer().as_deref() == Some(used.as_str()), "another bearer was used");
+    // it passes for alice's own registry's catalog, and the operator even lets workers reach it
+    let hostile = HostileCatalog::start(world.catalog.registry_url()).await?;
+    let mut documents = world.documents(1).await?;
+    let mut class: Value = serde_json::from_str(&documents[0])?;
+    let hosts = class["spec"]["egress"]["hosts"].as_array_mut().context("no hosts")?;
+    let address = hostile.address;
+    hosts.push(json!({ "host": address.ip(), "port": address.port(), "plainHttp": true }));
+    documents[0] = class.to_string();
+    let controller = ControllerConfig::new(documents).start().await?;
+
+    let token = world.token("alice")?;
+    let calls = [
+        call("bucket_list", json!({})),
+        call("catalog_configure", json!({ "catalog_url": format!("http://{address}") })),
+        call("bucket_list", json!({})),
+        call("search_catalog", json!({ "query": "note", "scope": "global" })),
+        call("bucket_object_text", json!({ "s3_uri": "s3://b-alice/notes/alice.txt" })),
+    ];
+    let bearer = format!("Bearer {token}");
+    let url = url(&controller);
+    let report = sdk_calls(&url, ("Authorization", &bearer), Era::Modern, &calls).await?;
+    let asked = hostile.asked.lock().clone();
+    ensure!(!asked.is_empty(), "the server never went there: {report:?}");
+    for headers in &asked {
+        ensure!(!headers.contains_key("authorization"), "it was shown a bearer: {headers:?}");
+        ensure!(!headers.contains_key("cookie"), "{headers:?}");
     }
-    let tenants = controller.tenants().await?;
-    ensure!(tenants.len() == 1 && tenants[0]["epoch"] == 1, "{tenants:?}");
-    Ok(())
+    let [before, configured, buckets, search, text] = &report.results[..] else {
+        anyhow::bail!("{report:?}")
+    };
+    ensure!(before.text.contains("b-alice"), "{before:?}");
+    ensure!(configured.said().to_lowercase().contains("error"), "it took it: {configured:?}");
+    for after in [buckets, search, text] {
+        ensure!(after.text.contains("alice"), "{after:?}");
+    }
+    check_bearers(&world.catalog.record().all(), &[&token])
+}
+
+/// A catalog that names somebody else's registry as its own, and remembers what it is shown.
+struct HostileCatalog {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<HeaderMap>>>,
+}
+
+impl HostileCatalog {
+    async fn start(registry: &str) -> anyhow::Result<Self> {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let listener = TcpListener::bind("127.0.0.4:0").await?;
+        let address = listener.local_addr()?;
+        let record = asked.clone();
+        let config = json!({ "registryUrl": registry, "region": "us-east-1" });
+        let answer = async move |headers: HeaderMap| {
+            record.lock().push(headers);
+            Json(config.clone())
+        };
+        tokio::spawn(axum::serve(listener, Router::new().fallback(answer)).into_future());
+        Ok(Self { address, asked })
+    }
 }

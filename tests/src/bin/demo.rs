@@ -69,7 +69,7 @@ async fn run(
     summary: &Path,
 ) -> anyhow::Result<()> {
     eprintln!("1/3  AWS stand-in and demo catalog (the first time, Python packages are installed)");
-    let world = QuiltWorld::start_for(&format!("http://{listen}{PATH}")).await?;
+    let world = QuiltWorld::start_for(&format!("http://{listen}{PATH}"), &["alice", "bob"]).await?;
     eprintln!("2/3  Patchbay on {listen}");
     let log = directory.join("patchbay.log");
     let controller = ControllerConfig::new(world.documents(2).await?)
