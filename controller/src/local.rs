@@ -97,7 +97,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         public_url,
         authenticator,
         orchestrator: orchestrator.clone(),
-        grants: Arc::new(Broker::new()),
+        grants: Arc::new(Broker),
         links: Arc::new(LinkContext { crypto, certificate: ca.gateway, limits: Limits::default() }),
         metrics: Metrics::register(&mut registry),
     }));

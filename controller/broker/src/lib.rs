@@ -15,16 +15,7 @@ use secrecy::ExposeSecret;
 
 /// Makes grants.
 #[derive(Debug, Default)]
-pub struct Broker {
-    _private: (),
-}
-
-impl Broker {
-    /// A broker.
-    pub const fn new() -> Self {
-        Self { _private: () }
-    }
-}
+pub struct Broker;
 
 #[async_trait]
 impl GrantSource for Broker {
@@ -101,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_class_without_credentials_gets_a_grant_that_holds_nothing() {
-        let grant = Broker::new().prepare(&class("c", "/c"), &user("pb_k_secret")).await.unwrap();
+        let grant = Broker.prepare(&class("c", "/c"), &user("pb_k_secret")).await.unwrap();
         assert!(grant.catalog.is_none() && grant.aws.is_none());
         let text = serde_json::to_string(&grant).unwrap();
         assert!(!text.contains("secret"), "{text}");
@@ -109,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_catalogs_own_credential_is_granted_for_its_two_origins() {
-        let grant = Broker::new().prepare(&catalog_class(), &user("qk_abc")).await.unwrap();
+        let grant = Broker.prepare(&catalog_class(), &user("qk_abc")).await.unwrap();
         let catalog = grant.catalog.unwrap();
         assert_eq!(catalog.origin, "https://catalog.example");
         assert_eq!(catalog.bearer.expose_secret(), "qk_abc");
@@ -117,7 +108,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_patchbay_key_is_never_shown_to_a_catalog() {
-        let refused = Broker::new().prepare(&catalog_class(), &user("pb_k_secret")).await;
+        let refused = Broker.prepare(&catalog_class(), &user("pb_k_secret")).await;
         assert!(matches!(refused, Err(GrantError::Refused(_))));
     }
 }

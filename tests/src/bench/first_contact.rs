@@ -7,13 +7,8 @@
 use super::{CLASS, Scale, client::Endpoint, footprint, footprint::Memory, statistics::Latency};
 use crate::controller::{Controller, ControllerConfig, api_key, fixture_documents};
 use anyhow::{Context, ensure};
-use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// What `PATCHBAY_LOG` must say when the controller starts: that a worker became ready is told in
-/// its log alone, since `/readyz` stays ready once a class has a tenant.
-pub const LOG_FILTER: &str = "info,patchbay_orchestrator::local::worker=debug";
 
 const WARM: usize = 2;
 /// Longer than the gateway holds a request, so that its own refusal is what is seen.
@@ -39,11 +34,11 @@ pub async fn measure(scale: &Scale) -> anyhow::Result<FirstContact> {
     let documents = fixture_documents(CLASS, u32::try_from(WARM)?, &names, "")?;
     let mut controller = ControllerConfig::new(documents).start().await?;
     let (mut first, mut bound) = (Vec::new(), Vec::new());
-    for (served, user) in names.iter().enumerate() {
+    for user in &names {
         let endpoint = Endpoint::with_key(controller.url(CLASS), &api_key(user))?;
         let mut connection = endpoint.connect().await?;
-        for (workers, times) in [(served + WARM, &mut first), (served + 1 + WARM, &mut bound)] {
-            wait_for_workers(&controller, workers).await?;
+        for times in [&mut first, &mut bound] {
+            wait_for_full_pool(&controller).await?;
             let timing = timeout(ANSWER_LIMIT, connection.call()).await;
             times.push(timing.with_context(|| format!("{user} got no answer"))??.first_byte);
         }
@@ -58,58 +53,13 @@ pub async fn measure(scale: &Scale) -> anyhow::Result<FirstContact> {
     })
 }
 
-/// Waits until this many workers became ready since the start. One that ended would have to be
-/// replaced, and the replacement would not be told from a refill: then there is no figure.
-async fn wait_for_workers(controller: &Controller, wanted: usize) -> anyhow::Result<()> {
-    let what = format!("{wanted} workers became ready");
+/// Waits until as many workers are warm as the class wants: then none is starting. An answer comes after
+/// its worker was taken, so that this never sees the pool as it was before.
+async fn wait_for_full_pool(controller: &Controller) -> anyhow::Result<()> {
+    let full = format!("patchbay_warm_workers{{class=\"{CLASS}\"}} {WARM}");
     controller
-        .eventually(&what, async || {
-            let seen = Workers::in_log(&controller.logs());
-            ensure!(seen.ended == 0, "a worker ended during the measurement");
-            Ok(seen.ready >= wanted)
+        .eventually("the pool is full", async || {
+            Ok(controller.metrics().await?.lines().any(|line| line == full))
         })
         .await
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Workers {
-    ready: usize,
-    ended: usize,
-}
-
-impl Workers {
-    fn in_log(log: &str) -> Self {
-        let said = |what: &str| {
-            log.lines()
-                // most lines are about something else: look before parsing
-                .filter(|line| line.contains(what))
-                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-                .filter(|event| event["target"] == "patchbay_orchestrator::local::worker")
-                .filter(|event| event["message"] == what)
-                .count()
-        };
-        Self { ready: said("ready"), ended: said("a worker has ended") }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn workers_are_counted_by_the_orchestrators_own_words() {
-        const WORKER: &str = "patchbay_orchestrator::local::worker";
-        let event = |target, message| {
-            json!({ "target": target, "message": message, "line": "ready" }).to_string()
-        };
-        let log = [
-            event(WORKER, "ready"),
-            event(WORKER, "worker output"),
-            event("elsewhere", "ready"),
-            event(WORKER, "a worker has ended"),
-            "ready".to_owned(),
-        ];
-        assert_eq!(Workers::in_log(&log.join("\n")), Workers { ready: 1, ended: 1 });
-    }
 }

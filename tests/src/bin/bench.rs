@@ -6,10 +6,7 @@
 use anyhow::{Context, bail};
 use clap::Parser;
 use patchbay_tests::bench::{Scale, first_contact, report::Report, throughput};
-use std::{env, os::unix::process::CommandExt as _, process::Command};
 use tokio::signal::unix::{SignalKind, signal};
-
-const LOG: &str = "PATCHBAY_LOG";
 
 /// Measures first contact, added latency, throughput and memory of `patchbay local`.
 #[derive(Debug, Parser)]
@@ -21,14 +18,6 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let Args { quick } = Args::parse();
-    // What is measured inherits this process's environment, which only `exec` can change safely.
-    if env::var(LOG).ok().as_deref() != Some(first_contact::LOG_FILTER) {
-        let failed = Command::new(env::current_exe()?)
-            .args(env::args_os().skip(1))
-            .env(LOG, first_contact::LOG_FILTER)
-            .exec();
-        return Err(failed).context("cannot run this program again");
-    }
     let scale = if quick { Scale::quick() } else { Scale::full() };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
