@@ -1,0 +1,60 @@
+//! `make cluster-up`, `make cluster-down`: a real Kubernetes cluster on this machine.
+
+use anyhow::bail;
+use clap::{Parser, Subcommand};
+use patchbay_tests::cluster::{Cluster, Status, default_directory};
+use std::path::PathBuf;
+
+/// A Kubernetes cluster on this machine, for tests.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where its files are [default: patchbay/cluster-run in the user's cache]
+    #[arg(long, global = true, env = "PATCHBAY_CLUSTER_DIRECTORY")]
+    directory: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Action {
+    /// Bring it up, if it is not, and print the path of its kubeconfig
+    Up,
+    /// Take it down; nothing is left
+    Down,
+    /// Say what runs; fail if something does not
+    Status,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Args { directory, action } = Args::parse();
+    let directory = match directory {
+        Some(directory) => std::path::absolute(directory)?,
+        None => default_directory()?,
+    };
+    match action {
+        Action::Up => {
+            let cluster = Cluster::up(&directory).await?;
+            println!("{}", cluster.kubeconfig().display());
+            Ok(())
+        }
+        Action::Down => Cluster::take_down(&directory),
+        Action::Status => {
+            let Some(cluster) = Cluster::attach(&directory)? else {
+                bail!("no cluster is up");
+            };
+            let mut are_all_running = true;
+            for Status { component, pid } in cluster.status()? {
+                are_all_running &= pid.is_some();
+                let state =
+                    pid.map_or("not running".to_owned(), |pid| format!("running, pid {pid}"));
+                println!("{component:<24} {state}");
+            }
+            println!("KUBECONFIG={}", cluster.kubeconfig().display());
+            if !are_all_running {
+                bail!("not everything runs; `cluster up` starts it");
+            }
+            Ok(())
+        }
+    }
+}

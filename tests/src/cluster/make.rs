@@ -1,0 +1,128 @@
+//! Bringing up and taking down, step by step. Whatever is made outside of the cluster's directory is written down
+//! first, so that it can be taken down from any step on, by anybody.
+
+use super::{
+    Cluster, Component, END_LIMIT, arguments, certificates, cgroups, files,
+    layout::{Layout, Plan},
+    link, node,
+    state::{State, make_private, write_private},
+};
+use anyhow::{Context, bail};
+use std::{fs, io::ErrorKind, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+
+impl Cluster {
+    pub(super) async fn make(layout: Layout, programs: PathBuf) -> anyhow::Result<Self> {
+        for directory in [
+            layout.pki(""),
+            layout.config("cni"),
+            layout.config("registries/_default"),
+            layout.logs(),
+            layout.etcd(),
+            layout.images(),
+        ] {
+            make_private(&directory)?;
+        }
+        // what is in there becomes the node's /var/lib, /var/log and temporary files, which any uid may look into
+        for directory in ["lib", "log", "tmp"].map(|name| layout.node().join(name)) {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+        }
+        // everything that is made outside of the directory is written down first
+        let mut state = State::new(programs);
+        state.save(&layout)?;
+        let node = node::make(layout.directory())?;
+        state.init = Some(node.process().clone());
+        state.save(&layout)?;
+        let addresses = link::make(&state.link(), node.process())?;
+        state.addresses = Some(addresses);
+        state.save(&layout)?;
+        let (api, own, range) = (addresses.api(), addresses.node(), addresses.all());
+        let init = node.set_up(&format!("{api} {own} {range}"))?;
+        cgroups::make(&state.cgroup())?;
+
+        let mut cluster = Self { layout, state, init: Some(init) };
+        cluster.configure()?;
+        let (first, then): (Vec<_>, Vec<_>) =
+            Component::ALL.into_iter().partition(|component| !component.needs_api());
+        for component in first {
+            cluster.launch(component)?;
+        }
+        cluster.import_pause().await?;
+        cluster.api_ready().await?;
+        for component in then {
+            cluster.launch(component)?;
+        }
+        cluster.ready().await?;
+        cluster.state.is_up = true;
+        cluster.state.save(&cluster.layout)?;
+        Ok(cluster)
+    }
+
+    fn plan(&self) -> anyhow::Result<Plan> {
+        Ok(Plan {
+            layout: self.layout.clone(),
+            programs: self.state.programs.clone(),
+            addresses: self.addresses()?,
+            cgroup: self.state.cgroup(),
+        })
+    }
+
+    fn configure(&self) -> anyhow::Result<()> {
+        let plan = self.plan()?;
+        let layout = &plan.layout;
+        for (name, content) in files::all(&plan) {
+            write_private(&layout.config(name), content)?;
+        }
+        let clients = certificates::make(layout, plan.addresses)?;
+        for (path, user) in [
+            (layout.kubeconfig(), &clients.administrator),
+            (layout.kubeconfig_of(Component::Controllers), &clients.controllers),
+            (layout.kubeconfig_of(Component::Scheduler), &clients.scheduler),
+            (layout.kubeconfig_of(Component::Kubelet), &clients.kubelet),
+        ] {
+            let content = files::kubeconfig(plan.addresses, &clients.authority, user);
+            write_private(&path, content)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a component without waiting for it. What runs is not started twice.
+    pub(super) fn launch(&mut self, component: Component) -> anyhow::Result<()> {
+        if self.pid(component)?.is_some() {
+            return Ok(());
+        }
+        let (program, arguments) = arguments::command(component, &self.plan()?);
+        let init = self.state.init.as_ref().context("there is no node")?;
+        let log = self.layout.log(component);
+        let temporary = self.layout.node().join("tmp");
+        let process = node::start(init, &program, &arguments, &temporary, &log)
+            .with_context(|| format!("cannot start {component}"))?;
+        self.state.components.insert(component, process);
+        self.state.save(&self.layout)
+    }
+}
+
+/// Ends and removes everything that the state says was made.
+pub(super) fn take_down(layout: &Layout) -> anyhow::Result<()> {
+    let Some(state) = State::load(layout)? else {
+        return Ok(());
+    };
+    if let Some(init) = &state.init {
+        init.kill(END_LIMIT)?;
+    }
+    link::remove(&state.link())?;
+    cgroups::remove(&state.cgroup())?;
+    for path in layout.contents() {
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                bail!("cannot remove {}: {error}", path.display())
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

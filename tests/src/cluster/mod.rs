@@ -1,0 +1,236 @@
+//! A real Kubernetes cluster on this machine, brought up and down: etcd, the control plane, and one node with
+//! kubelet, containerd and runc.
+//!
+//! Everything runs on a node with namespaces of its own ([`node`]); the host has a link to it, a cgroup for its
+//! pods, and a directory with its files. The programs come from `scripts/cluster-components`. It must not know
+//! what the cluster is used for.
+
+pub mod addresses;
+mod arguments;
+mod certificates;
+mod cgroups;
+pub mod component;
+mod files;
+pub mod image;
+mod import;
+pub mod layout;
+mod link;
+mod make;
+mod node;
+mod process;
+mod ready;
+mod state;
+
+pub use self::{component::Component, image::Image, ready::until};
+
+use self::{
+    addresses::Addresses,
+    certificates::NODE,
+    layout::Layout,
+    make::take_down,
+    state::{State, take_turn},
+};
+use crate::moto::repository;
+use anyhow::{Context, ensure};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::Duration,
+};
+use tokio::process::Command;
+
+/// How long the kernel may take to end a process, or everything on a node.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// A cluster that is up.
+pub struct Cluster {
+    layout: Layout,
+    state: State,
+    /// The first process, where this process is its parent and has to wait for it.
+    init: Option<Child>,
+}
+
+/// What is known of a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Which one.
+    pub component: Component,
+    /// Its process; none if it is not running.
+    pub pid: Option<u32>,
+}
+
+/// Where a cluster is if nobody says where.
+pub fn default_directory() -> anyhow::Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    Ok(cache.or_else(home).context("HOME is not set")?.join("patchbay/cluster-run"))
+}
+
+impl Cluster {
+    /// Brings a cluster up in `directory`, or finds it there. What is left of one that did not come up, or of
+    /// which the node is gone, is taken down first; a component that is not running is started.
+    pub async fn up(directory: &Path) -> anyhow::Result<Self> {
+        let layout = Layout::new(directory)?;
+        let _turn = take_turn(&layout)?;
+        if let Some(mut cluster) = Self::find(&layout)? {
+            for Status { component, pid } in cluster.status()? {
+                if pid.is_none() {
+                    cluster.start(component).await?;
+                }
+            }
+            cluster.ready().await?;
+            return Ok(cluster);
+        }
+        take_down(&layout)?;
+        let programs = programs().await?;
+        Self::make(layout, programs)
+            .await
+            .with_context(|| format!("what the components said is in {}/logs", directory.display()))
+    }
+
+    /// The cluster that is up in `directory`, if there is one.
+    pub fn attach(directory: &Path) -> anyhow::Result<Option<Self>> {
+        Self::find(&Layout::new(directory)?)
+    }
+
+    /// Takes down what is in `directory`, whatever state it is in. Nothing there is no error.
+    pub fn take_down(directory: &Path) -> anyhow::Result<()> {
+        let layout = Layout::new(directory)?;
+        if !directory.exists() {
+            return Ok(());
+        }
+        let _turn = take_turn(&layout)?;
+        take_down(&layout)
+    }
+
+    /// Takes this cluster down; nothing of it is left but its empty directory.
+    pub fn down(mut self) -> anyhow::Result<()> {
+        Self::take_down(self.layout.directory())?;
+        if let Some(mut init) = self.init.take() {
+            init.wait()?;
+        }
+        Ok(())
+    }
+
+    fn find(layout: &Layout) -> anyhow::Result<Option<Self>> {
+        let Some(state) = State::load(layout)? else {
+            return Ok(None);
+        };
+        let is_there = match &state.init {
+            Some(init) => state.is_up && init.is_alive()?,
+            None => false,
+        };
+        Ok(is_there.then(|| Self { layout: layout.clone(), state, init: None }))
+    }
+
+    /// Ends a component as the kernel would.
+    pub fn kill(&self, component: Component) -> anyhow::Result<()> {
+        let process = self.state.components.get(&component);
+        process.with_context(|| format!("{component} was never started"))?.kill(END_LIMIT)
+    }
+
+    /// Starts a component that is not running. It may take a moment to do its work: see [`Self::ready`].
+    pub async fn start(&mut self, component: Component) -> anyhow::Result<()> {
+        if component.needs_api() {
+            self.api_ready().await?;
+        }
+        self.launch(component)
+    }
+
+    /// Waits until every component does its work and the node takes pods.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        self.api_ready().await?;
+        let client = self.client().await?;
+        ready::until("the node takes pods", async || {
+            self.nobody_ended()?;
+            ready::is_node_ready(&client, NODE).await
+        })
+        .await
+    }
+
+    async fn api_ready(&self) -> anyhow::Result<()> {
+        let client = self.client().await?;
+        ready::until("the API server is ready", async || ready::is_api_ready(&client).await).await
+    }
+
+    /// Every component, and whether it runs.
+    pub fn status(&self) -> anyhow::Result<Vec<Status>> {
+        Component::ALL
+            .into_iter()
+            .map(|component| Ok(Status { component, pid: self.pid(component)? }))
+            .collect()
+    }
+
+    /// The process of a component, as the host numbers it; none if it is not running.
+    pub fn pid(&self, component: Component) -> anyhow::Result<Option<u32>> {
+        match self.state.components.get(&component) {
+            Some(process) if process.is_alive()? => Ok(Some(process.pid())),
+            _ => Ok(None),
+        }
+    }
+
+    fn nobody_ended(&self) -> anyhow::Result<()> {
+        for Status { component, pid } in self.status()? {
+            let log = self.layout.log(component);
+            ensure!(pid.is_some(), "{component} has ended: see {}", log.display());
+        }
+        Ok(())
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.layout.kubeconfig()
+    }
+
+    /// A client that may do everything.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
+        let options = KubeConfigOptions::default();
+        Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &options).await?)?)
+    }
+
+    /// kubectl as the administrator.
+    pub fn kubectl(&self) -> Command {
+        let mut command = Command::new(self.state.programs.join("kubernetes"));
+        command
+            .arg("kubectl")
+            .env("KUBECONFIG", self.kubeconfig())
+            // it keeps what it discovers there
+            .env("KUBECACHEDIR", self.layout.config("kubectl"))
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Where it is: what runs inside has these addresses, and pods reach the host at one of them.
+    pub fn addresses(&self) -> anyhow::Result<Addresses> {
+        self.state.addresses.context("the cluster has no addresses")
+    }
+
+    /// Who asked the API server for what.
+    pub fn audit_log(&self) -> PathBuf {
+        self.layout.audit_log()
+    }
+
+    /// What a component has said.
+    pub fn log(&self, component: Component) -> PathBuf {
+        self.layout.log(component)
+    }
+}
+
+/// The programs of a cluster, built at their first use.
+async fn programs() -> anyhow::Result<PathBuf> {
+    let output = Command::new(repository().join("scripts/cluster-components"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("cannot run scripts/cluster-components")?;
+    ensure!(output.status.success(), "scripts/cluster-components failed");
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+}
