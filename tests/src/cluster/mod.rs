@@ -186,6 +186,11 @@ impl Cluster {
         self.layout.kubeconfig()
     }
 
+    /// The authority that vouches for the API server, in PEM.
+    pub fn authority(&self) -> PathBuf {
+        self.layout.pki("ca.crt")
+    }
+
     /// A client that may do everything.
     pub async fn client(&self) -> anyhow::Result<Client> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;

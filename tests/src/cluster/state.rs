@@ -6,9 +6,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -107,6 +107,8 @@ pub(super) struct Turn(
 pub(super) fn take_turn(layout: &Layout) -> anyhow::Result<Turn> {
     make_private(layout.directory())?;
     let directory = File::open(layout.directory())?;
+    // it may have been there
+    directory.set_permissions(Permissions::from_mode(0o700))?;
     flock(&directory, FlockOperation::LockExclusive)?;
     Ok(Turn(directory))
 }
@@ -114,12 +116,12 @@ pub(super) fn take_turn(layout: &Layout) -> anyhow::Result<Turn> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn what_is_saved_is_loaded_and_for_its_user_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(&folder.path().join("deep/cluster")).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let layout = Layout::new(folder.path()).unwrap();
         let _turn = take_turn(&layout).unwrap();
         assert_eq!(State::load(&layout).unwrap(), None);
 
