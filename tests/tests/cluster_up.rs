@@ -273,6 +273,19 @@ async fn what_is_killed_on_its_way_up_is_taken_down_whole() -> anyhow::Result<()
 }
 
 #[tokio::test]
+async fn a_directory_with_something_else_in_it_is_left_alone() -> anyhow::Result<()> {
+    let place = Place::make().await?;
+    let file = place.path().join("config");
+    fs::write(&file, "somebody's")?;
+    let up = place.tool("up")?.stderr(Stdio::piped()).output().await?;
+    let said = String::from_utf8_lossy(&up.stderr);
+    ensure!(!up.status.success() && said.contains("something else"), "{said}");
+    place.run("down").await?;
+    ensure!(fs::read_to_string(file)? == "somebody's");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_cluster_whose_node_was_killed_is_made_anew() -> anyhow::Result<()> {
     let place = Place::make().await?;
     place.run("up").await?;

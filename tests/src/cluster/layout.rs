@@ -35,6 +35,11 @@ impl Layout {
         self.directory.join("state.json")
     }
 
+    /// What runs, while it is being written.
+    pub fn unfinished_state(&self) -> PathBuf {
+        self.directory.join("state.json.new")
+    }
+
     /// The administrator's.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.join("kubeconfig")
@@ -86,7 +91,7 @@ impl Layout {
     }
 
     /// Everything below the directory that a cluster makes.
-    pub fn contents(&self) -> [PathBuf; 8] {
+    pub fn contents(&self) -> [PathBuf; 9] {
         [
             self.pki(""),
             self.config(""),
@@ -95,6 +100,7 @@ impl Layout {
             self.node(),
             self.images(),
             self.kubeconfig(),
+            self.unfinished_state(),
             // last: as long as it is there, the rest may be too
             self.state(),
         ]

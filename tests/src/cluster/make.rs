@@ -7,11 +7,19 @@ use super::{
     link, node,
     state::{State, make_private, write_private},
 };
-use anyhow::{Context, bail};
-use std::{fs, io::ErrorKind, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+use anyhow::{Context, ensure};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
 
 impl Cluster {
     pub(super) async fn make(layout: Layout, programs: PathBuf) -> anyhow::Result<Self> {
+        // whatever is made is written down first
+        let mut state = State::new(programs);
+        state.save(&layout)?;
         for directory in [
             layout.pki(""),
             layout.config("cni"),
@@ -26,9 +34,6 @@ impl Cluster {
         for directory in ["lib", "log", "tmp"].map(|name| layout.node().join(name)) {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
         }
-        // everything that is made outside of the directory is written down first
-        let mut state = State::new(programs);
-        state.save(&layout)?;
         let node = node::make(layout.directory())?;
         state.init = Some(node.process().clone());
         state.save(&layout)?;
@@ -103,6 +108,8 @@ impl Cluster {
 
 /// Ends and removes everything that the state says was made.
 pub(super) fn take_down(layout: &Layout) -> anyhow::Result<()> {
+    // left by a run that ended before it made anything
+    remove(&layout.unfinished_state())?;
     let Some(state) = State::load(layout)? else {
         return Ok(());
     };
@@ -111,18 +118,28 @@ pub(super) fn take_down(layout: &Layout) -> anyhow::Result<()> {
     }
     link::remove(&state.link())?;
     cgroups::remove(&state.cgroup())?;
-    for path in layout.contents() {
-        let removed = match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
-            Ok(_) => fs::remove_file(&path),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                bail!("cannot remove {}: {error}", path.display())
-            }
-            _ => {}
+    layout.contents().iter().try_for_each(|path| remove(path))
+}
+
+/// Removes a file or directory, if it is there.
+fn remove(path: &Path) -> anyhow::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
+        _ => Ok(()),
     }
+}
+
+/// A directory with something else in it is no place for a cluster, whose end would take that away.
+pub(super) fn ensure_empty(layout: &Layout) -> anyhow::Result<()> {
+    let directory = layout.directory();
+    let is_empty = fs::read_dir(directory)?.next().is_none();
+    ensure!(is_empty, "there is something else in {}", directory.display());
     Ok(())
 }

@@ -27,7 +27,7 @@ use self::{
     addresses::Addresses,
     certificates::NODE,
     layout::Layout,
-    make::take_down,
+    make::{ensure_empty, take_down},
     state::{State, take_turn},
 };
 use crate::moto::repository;
@@ -86,6 +86,7 @@ impl Cluster {
             return Ok(cluster);
         }
         take_down(&layout)?;
+        ensure_empty(&layout)?;
         let programs = programs().await?;
         Self::make(layout, programs)
             .await

@@ -67,10 +67,9 @@ impl State {
 
     /// Written beside its place and moved there, so that whoever finds it finds all of it.
     pub(super) fn save(&self, layout: &Layout) -> anyhow::Result<()> {
-        let path = layout.state();
-        let unfinished = path.with_extension("json.new");
+        let unfinished = layout.unfinished_state();
         write_private(&unfinished, &serde_json::to_vec_pretty(self)?)?;
-        fs::rename(&unfinished, &path)?;
+        fs::rename(&unfinished, layout.state())?;
         Ok(())
     }
 }
