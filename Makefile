@@ -3,9 +3,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test bench lint crds clean
+.PHONY: help prerequisites build run test bench lint crds clean cluster cluster-up cluster-down test-cluster
 
 CARGO ?= cargo
+CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 
 help: ## List the targets
@@ -24,13 +25,27 @@ run: prerequisites ## Run Patchbay on this machine: real quilt-mcp, two users, a
 test: prerequisites build ## Run every test, against real sandboxes
 	$(CARGO) test --workspace --locked
 
+cluster-up: cluster ## Bring up a Kubernetes cluster on this machine; prints its kubeconfig
+	@$(CLUSTER) up
+
+cluster-down: cluster ## Take that cluster down; nothing is left
+	@$(CLUSTER) down
+
+test-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-test
+test-cluster: cluster ## Run the tests that need a Kubernetes cluster, on one made for them
+	@trap '$(CLUSTER) down --keep-logs target/cluster-logs' EXIT; $(CLUSTER) down; $(CLUSTER) up >/dev/null; \
+	  $(CARGO) test --locked -p patchbay-tests --features cluster --test 'cluster_*'
+
+cluster:
+	@$(CARGO) build --quiet --locked -p patchbay-tests --bin cluster
+
 bench: prerequisites ## Measure against the budgets (release build; figures, no verdict)
 	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
 	@exec "$${CARGO_TARGET_DIR:-target}/release/bench"
 
 lint: ## Check formatting, lints, and the dependency graph
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features patchbay-tests/cluster --locked -- -D warnings
 	scripts/cargo-deny check bans licenses sources
 
 crds: ## Write crds/yaml from the API's types

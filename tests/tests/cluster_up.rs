@@ -238,9 +238,12 @@ async fn every_component_comes_back_after_it_was_killed_and_pods_run_on() -> any
     let status = place.tool("status")?.stderr(Stdio::null()).stdout(Stdio::null()).status().await?;
     ensure!(!status.success(), "status with two components killed");
     place.run("up").await?;
-    cluster = Cluster::attach(place.path())?.context("it is up")?;
-    cluster.ready().await?;
+    Cluster::attach(place.path())?.context("it is up")?.ready().await?;
     ensure!(container(&pods, "before").await? == Some(before));
+
+    let all = place.processes()?;
+    cluster.down()?;
+    ensure!(!processes::any_alive(&all), "some of {all:?} are left");
     place.leaves_nothing().await
 }
 

@@ -2,25 +2,32 @@
 
 use anyhow::bail;
 use clap::{Parser, Subcommand};
-use patchbay_tests::cluster::{Cluster, Status, default_directory};
-use std::path::PathBuf;
+use patchbay_tests::cluster::{Cluster, Status, default_directory, layout::Layout};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// A Kubernetes cluster on this machine, for tests.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where its files are [default: patchbay/cluster-run in the user's cache]
-    #[arg(long, global = true, env = "PATCHBAY_CLUSTER_DIRECTORY")]
+    /// Where its files are; by default `PATCHBAY_CLUSTER_DIRECTORY`, or a place in the user's cache
+    #[arg(long, global = true)]
     directory: Option<PathBuf>,
     #[command(subcommand)]
     action: Action,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Action {
     /// Bring it up, if it is not, and print the path of its kubeconfig
     Up,
     /// Take it down; nothing is left
-    Down,
+    Down {
+        /// But for what its components said, in this directory
+        #[arg(long)]
+        keep_logs: Option<PathBuf>,
+    },
     /// Say what runs; fail if something does not
     Status,
 }
@@ -38,7 +45,12 @@ async fn main() -> anyhow::Result<()> {
             println!("{}", cluster.kubeconfig().display());
             Ok(())
         }
-        Action::Down => Cluster::take_down(&directory),
+        Action::Down { keep_logs } => {
+            if let Some(to) = keep_logs {
+                keep(&Layout::new(&directory)?.logs(), &to)?;
+            }
+            Cluster::take_down(&directory)
+        }
         Action::Status => {
             let Some(cluster) = Cluster::attach(&directory)? else {
                 bail!("no cluster is up");
@@ -57,4 +69,17 @@ async fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Copies what is in `logs`, if anything is.
+fn keep(logs: &Path, to: &Path) -> anyhow::Result<()> {
+    if !logs.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(logs)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }

@@ -63,11 +63,14 @@ pub struct Status {
     pub pid: Option<u32>,
 }
 
-/// Where a cluster is if nobody says where.
+/// Where a cluster is if nobody says where: `PATCHBAY_CLUSTER_DIRECTORY`, or a place in the user's cache.
 pub fn default_directory() -> anyhow::Result<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    Ok(cache.or_else(home).context("HOME is not set")?.join("patchbay/cluster-run"))
+    let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    if let Some(directory) = path("PATCHBAY_CLUSTER_DIRECTORY") {
+        return Ok(directory);
+    }
+    let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
+    Ok(cache.context("HOME is not set")?.join("patchbay/cluster-run"))
 }
 
 impl Cluster {
@@ -88,9 +91,10 @@ impl Cluster {
         take_down(&layout)?;
         ensure_empty(&layout)?;
         let programs = programs().await?;
+        let logs = layout.logs();
         Self::make(layout, programs)
             .await
-            .with_context(|| format!("what the components said is in {}/logs", directory.display()))
+            .with_context(|| format!("what the components said is in {}", logs.display()))
     }
 
     /// The cluster that is up in `directory`, if there is one.
