@@ -232,6 +232,12 @@ async fn every_component_comes_back_after_it_was_killed_and_pods_run_on() -> any
         ensure!(now.as_ref() == Some(&before), "{component}: {before} is now {now:?}");
     }
 
+    // orphans too, of which killed components are some, are waited for
+    until("no process on the node is dead and still there", async || {
+        Ok(place.processes()?.iter().all(|pid| processes::any_alive(&[*pid])))
+    })
+    .await?;
+
     // found killed by the tool
     cluster.kill(Component::Etcd)?;
     cluster.kill(Component::Kubelet)?;

@@ -39,6 +39,7 @@ ip route add unreachable "$range"
 echo 1 >/proc/sys/net/ipv4/ip_forward
 
 echo ready
-# orphans come here, and are gone when they end
-trap '' CHLD
-exec sleep infinity <&- >&- 2>&-
+exec <&- >&- 2>&-
+# orphans come here, and are waited for together with what does not end
+sleep infinity &
+while :; do wait; done
