@@ -216,7 +216,7 @@ async fn a_cluster_that_is_up_stays_as_it_is_and_one_that_is_down_leaves_nothing
 #[tokio::test]
 async fn every_component_comes_back_after_it_was_killed_and_pods_run_on() -> anyhow::Result<()> {
     let place = Place::make().await?;
-    let mut cluster = Cluster::up(place.path()).await?;
+    let cluster = Cluster::up(place.path()).await?;
     let pods = Api::<Pod>::default_namespaced(cluster.client().await?);
     let before = runs(&cluster, &pod("before", "sleep 1000")?).await?;
     for component in Component::ALL {

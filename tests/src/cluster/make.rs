@@ -44,7 +44,7 @@ impl Cluster {
         let init = node.set_up(&format!("{api} {own} {range}"))?;
         cgroups::make(&state.cgroup())?;
 
-        let mut cluster = Self { layout, state, init: Some(init) };
+        let cluster = Self { layout, state, init: Some(init) };
         cluster.configure()?;
         let (first, then): (Vec<_>, Vec<_>) =
             Component::ALL.into_iter().partition(|component| !component.needs_api());
@@ -57,8 +57,8 @@ impl Cluster {
             cluster.launch(component)?;
         }
         cluster.ready().await?;
-        cluster.state.is_up = true;
-        cluster.state.save(&cluster.layout)?;
+        let state = State { is_up: true, ..cluster.current_state()? };
+        state.save(&cluster.layout)?;
         Ok(cluster)
     }
 
@@ -90,8 +90,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a component without waiting for it. What runs is not started twice.
-    pub(super) fn launch(&mut self, component: Component) -> anyhow::Result<()> {
+    /// Starts a component without waiting for it. What runs is not started twice, if this is done in turn.
+    pub(super) fn launch(&self, component: Component) -> anyhow::Result<()> {
         if self.pid(component)?.is_some() {
             return Ok(());
         }
@@ -101,8 +101,9 @@ impl Cluster {
         let temporary = self.layout.node().join("tmp");
         let process = node::start(init, &program, &arguments, &temporary, &log)
             .with_context(|| format!("cannot start {component}"))?;
-        self.state.components.insert(component, process);
-        self.state.save(&self.layout)
+        let mut state = self.current_state()?;
+        state.components.insert(component, process);
+        state.save(&self.layout)
     }
 }
 

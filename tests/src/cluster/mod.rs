@@ -28,7 +28,8 @@ use self::{
     certificates::NODE,
     layout::Layout,
     make::{ensure_empty, take_down},
-    state::{State, take_turn},
+    process::Recorded,
+    state::{State, Turn, take_turn},
 };
 use crate::moto::repository;
 use anyhow::{Context, ensure};
@@ -36,6 +37,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use rustix::process::geteuid;
 use std::{
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -49,6 +51,7 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 /// A cluster that is up.
 pub struct Cluster {
     layout: Layout,
+    /// As it was found. Which components run is looked up, since others may start some.
     state: State,
     /// The first process, where this process is its parent and has to wait for it.
     init: Option<Child>,
@@ -77,13 +80,12 @@ impl Cluster {
     /// Brings a cluster up in `directory`, or finds it there. What is left of one that did not come up, or of
     /// which the node is gone, is taken down first; a component that is not running is started.
     pub async fn up(directory: &Path) -> anyhow::Result<Self> {
+        ensure!(geteuid().is_root(), "a cluster makes namespaces, which takes root");
         let layout = Layout::new(directory)?;
-        let _turn = take_turn(&layout)?;
-        if let Some(mut cluster) = Self::find(&layout)? {
-            for Status { component, pid } in cluster.status()? {
-                if pid.is_none() {
-                    cluster.start(component).await?;
-                }
+        let _turn = wait_for_turn(&layout).await?;
+        if let Some(cluster) = Self::find(&layout)? {
+            for component in Component::ALL {
+                cluster.ensure_started(component).await?;
             }
             cluster.ready().await?;
             return Ok(cluster);
@@ -134,12 +136,16 @@ impl Cluster {
 
     /// Ends a component as the kernel would.
     pub fn kill(&self, component: Component) -> anyhow::Result<()> {
-        let process = self.state.components.get(&component);
-        process.with_context(|| format!("{component} was never started"))?.kill(END_LIMIT)
+        self.process(component)?.map_or(Ok(()), |process| process.kill(END_LIMIT))
     }
 
-    /// Starts a component that is not running. It may take a moment to do its work: see [`Self::ready`].
-    pub async fn start(&mut self, component: Component) -> anyhow::Result<()> {
+    /// Starts a component if it is not running. It may take a moment to do its work: see [`Self::ready`].
+    pub async fn start(&self, component: Component) -> anyhow::Result<()> {
+        let _turn = wait_for_turn(&self.layout).await?;
+        self.ensure_started(component).await
+    }
+
+    async fn ensure_started(&self, component: Component) -> anyhow::Result<()> {
         if component.needs_api() {
             self.api_ready().await?;
         }
@@ -172,10 +178,21 @@ impl Cluster {
 
     /// The process of a component, as the host numbers it; none if it is not running.
     pub fn pid(&self, component: Component) -> anyhow::Result<Option<u32>> {
-        match self.state.components.get(&component) {
+        match self.process(component)? {
             Some(process) if process.is_alive()? => Ok(Some(process.pid())),
             _ => Ok(None),
         }
+    }
+
+    /// What was started last, by whomever.
+    fn process(&self, component: Component) -> anyhow::Result<Option<Recorded>> {
+        Ok(self.current_state()?.components.remove(&component))
+    }
+
+    fn current_state(&self) -> anyhow::Result<State> {
+        let state = State::load(&self.layout)?.context("the cluster was taken down")?;
+        ensure!(state.id == self.state.id, "the cluster was taken down, and another one made");
+        Ok(state)
     }
 
     fn nobody_ended(&self) -> anyhow::Result<()> {
@@ -230,6 +247,12 @@ impl Cluster {
     pub fn log(&self, component: Component) -> PathBuf {
         self.layout.log(component)
     }
+}
+
+/// Waits for the turn without holding up whoever has it.
+async fn wait_for_turn(layout: &Layout) -> anyhow::Result<Turn> {
+    let layout = layout.clone();
+    tokio::task::spawn_blocking(move || take_turn(&layout)).await?
 }
 
 /// The programs of a cluster, built at their first use.
