@@ -3,6 +3,7 @@
 //! The six fields are those of Kubernetes' own `metav1.Condition`, so that `kubectl wait` and every
 //! dashboard understand them. This module must not know what any condition means, nor the clock.
 
+use crate::bounds;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,17 +14,21 @@ use serde::{Deserialize, Serialize};
 pub struct Condition {
     /// What is observed, for example `Ready`.
     #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = bounds::CONDITION_WORD))]
     pub type_: String,
-    /// Whether it is so.
+    /// Whether it is so: `True`, `False` or `Unknown`.
     pub status: ConditionStatus,
     /// Why, as one CamelCase word for programs.
+    #[schemars(length(min = 1, max = bounds::CONDITION_WORD))]
     pub reason: String,
-    /// Why, in words for people.
+    /// Why, in words for people. May be empty.
+    #[schemars(length(max = bounds::CONDITION_MESSAGE))]
     pub message: String,
     /// When the status last changed.
     #[schemars(schema_with = "crate::schema::timestamp")]
     pub last_transition_time: Timestamp,
-    /// The generation of the object that was observed.
+    /// The generation (`metadata.generation`) of the object that was observed. Where it is less
+    /// than the object's, the condition is about an earlier spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }

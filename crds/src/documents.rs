@@ -9,7 +9,7 @@ mod structure;
 mod yaml;
 
 use crate::{
-    API_VERSION, IdentityProvider, Tenant, WorkerClass,
+    API_VERSION, IdentityProvider, Tenant, WorkerClass, schema,
     validate::{self, FieldError, Problem, quoted},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -223,11 +223,11 @@ impl Kind {
     }
 
     fn definition(self) -> CustomResourceDefinition {
-        match self {
+        schema::conformed(match self {
             Self::WorkerClass => WorkerClass::crd(),
             Self::IdentityProvider => IdentityProvider::crd(),
             Self::Tenant => Tenant::crd(),
-        }
+        })
     }
 }
 
@@ -289,7 +289,7 @@ impl Reader {
             let fix = "start it with `apiVersion:` and `kind:`";
             return Err(vec![field_error("", "is not a mapping", fix)]);
         };
-        // what an API server says about the object is none of the operator's words
+        // what is observed of the object is none of the operator's words
         document.remove("status");
         let mut errors = Vec::new();
         let kind = kind(&document).map_err(|error| errors.push(error)).ok();
@@ -316,7 +316,8 @@ impl Reader {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let value = Value::Object(document);
+        let mut value = Value::Object(document);
+        structure::drop_nulls(&mut value);
         let documents = &mut self.documents;
         match kind {
             Kind::WorkerClass => documents.classes.push((origin.clone(), typed(value)?)),
@@ -413,7 +414,9 @@ fn name(document: &Map<String, Value>, errors: &mut Vec<FieldError>) -> Option<S
 }
 
 /// The typed object. The schema was made from the type, so this fails only where the two differ in
-/// strictness; serde's words are shown then.
+/// strictness; serde's words are shown then. The types take fields that they do not know: an
+/// object of an API server may have been written by a later release. So nothing may get here
+/// unchecked.
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Vec<FieldError>> {
     serde_json::from_value(value)
         .map_err(|error| vec![field_error("", error.to_string(), "correct the document")])
@@ -422,3 +425,6 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Vec<FieldError>> {
 #[cfg(test)]
 #[path = "documents/tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "documents/unknown_fields_tests.rs"]
+mod unknown_fields_tests;

@@ -1,10 +1,12 @@
 //! `IdentityProvider`: one way in, to the classes that it lists.
 //!
 //! These types hold what was written, defaults filled in; `crate::validate` says whether it makes
-//! sense. The comments on fields are what `kubectl explain` shows: they speak to users. This module
-//! must not know how a credential is verified.
+//! sense. The comments on fields are what `kubectl explain` shows: they speak to users. This
+//! module must not know how a credential is verified.
 
-use crate::condition::Condition;
+#![allow(clippy::duplicated_attributes, reason = "every column has a type")]
+
+use crate::{bounds, condition::Condition, rules};
 use jiff::Timestamp;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -23,25 +25,66 @@ use std::collections::BTreeMap;
     category = "patchbay",
     status = "IdentityProviderStatus",
     derive = "PartialEq",
+    printcolumn(
+        name = "Classes",
+        type_ = "string",
+        json_path = ".spec.classes",
+        description = "The WorkerClasses that its users may reach"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether its users can be told apart now"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready, or not"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Token issuer",
+        type_ = "string",
+        json_path = ".spec.jwt.issuer",
+        description = "Who signs the tokens, where users present tokens",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Catalog",
+        type_ = "string",
+        json_path = ".spec.introspection.catalog.origin",
+        description = "The catalog that is asked, where one is",
+        priority = 1
+    ),
     doc = "One way in: how users of the listed classes prove who they are. Exactly one of `jwt`, \
            `introspection` and `apiKeys` is set."
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::identity_provider::spec()))]
 pub struct IdentityProviderSpec {
-    /// Names of the `WorkerClasses` that users of this provider may reach. At least one.
-    #[schemars(length(min = 1))]
+    /// Names of the `WorkerClasses` that users of this provider may reach: 1 to 256, each once.
+    #[schemars(
+        length(min = 1, max = bounds::CLASSES),
+        extend("x-kubernetes-list-type" = "set", "items" = {
+            "type": "string",
+            "maxLength": bounds::LABEL,
+            "x-kubernetes-validations": rules::form::label(),
+        })
+    )]
     pub classes: Vec<String>,
     /// Whether a user's first contact makes their Tenant (`OnFirstContact`), or only users whose
     /// Tenant an operator made are served (`Preprovisioned`). Default: `OnFirstContact`.
     #[serde(default)]
     pub provisioning: Provisioning,
-    /// Users present a JSON Web Token that an issuer signed.
+    /// Users present a JSON Web Token (RFC 7519) that an issuer signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Jwt>,
     /// Users present an opaque token or a `qk_` API key that a Quilt catalog knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introspection: Option<Introspection>,
-    /// Users present an API key that is listed here.
+    /// Users present an API key of Patchbay's own form, `pb_<id>_<secret>`, that is listed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_keys: Option<ApiKeys>,
 }
@@ -58,40 +101,69 @@ pub enum Provisioning {
 
 /// Verification of signed tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::identity_provider::jwt()))]
 pub struct Jwt {
-    /// Issuer: exactly what a token says as `iss`.
+    /// Issuer: exactly what a token says as `iss`. 1 to 1024 characters.
+    #[schemars(length(min = 1, max = bounds::IDENTITY))]
     pub issuer: String,
-    /// Audiences: a token must name at least one of them as `aud`.
-    #[schemars(length(min = 1))]
+    /// Audiences: a token must name at least one of them as `aud`. 1 to 32, each of at most 1024
+    /// characters.
+    #[schemars(
+        length(min = 1, max = bounds::CLAIMS),
+        extend("items" = {
+            "type": "string",
+            "maxLength": bounds::IDENTITY,
+            "x-kubernetes-validations": rules::form::filled("write what the tokens say as `aud`"),
+        })
+    )]
     pub audiences: Vec<String>,
-    /// Where the issuer's keys are found. Exactly one of `discovery`, `url` and `secretRef` is set.
+    /// Where the issuer's keys are found. Exactly one of `discovery`, `url` and `secretRef` is
+    /// set.
     pub jwks: Jwks,
-    /// Signature algorithms that are accepted, whatever a token says. Default: `RS256`, `ES256`.
+    /// Signature algorithms that are accepted, whatever a token says: `RS256`, `RS384`, `RS512`,
+    /// `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, or, with `jwks.secretRef` only,
+    /// `HS256`. Default: `RS256` and `ES256`.
     #[serde(default = "default_algorithms")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = bounds::CLAIMS))]
     pub algorithms: Vec<SignatureAlgorithm>,
-    /// Claim that names the user. Default: `sub`.
+    /// Claim that names the user, at most 256 characters. Default: `sub`.
     #[serde(default = "default_subject_claim")]
+    #[schemars(
+        length(max = bounds::WORD),
+        extend("x-kubernetes-validations" = rules::form::filled("name the claim, such as `sub`"))
+    )]
     pub subject_claim: String,
     /// Claims that a token must carry, by name, each with exactly this value (a list must contain
-    /// it). Default: none.
+    /// it). At most 32, with values of at most 1024 characters. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = bounds::CLAIMS,
+        "additionalProperties" = {"type": "string", "maxLength": bounds::IDENTITY}
+    ))]
     pub required_claims: BTreeMap<String, String>,
-    /// Names of claims that narrow what the user may do, such as `role` or `buckets`. One user with
-    /// two different values of them has two workers. Default: none.
+    /// Names of claims that narrow what the user may do, such as `role` or `buckets`. One user
+    /// with two different values of them has two workers. At most 32, each of at most 256
+    /// characters. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::CLAIMS), inner(length(min = 1, max = bounds::WORD)))]
     pub authority_claims: Vec<String>,
-    /// URL of the authorization server from which clients get their tokens. Where it is set, clients
-    /// without a valid token are pointed to it (RFC 9728). Default: none; nothing is advertised.
+    /// https URL of the authorization server from which clients get their tokens, at most 2048
+    /// characters. Where it is set, clients without a valid token are pointed to it (RFC 9728).
+    /// Default: none; nothing is advertised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = bounds::URL),
+        extend("x-kubernetes-validations" = rules::form::https_url_or_origin())
+    )]
     pub authorization_server: Option<String>,
     /// Form of the tokens: `standard`, or `quiltEnhanced` (as Quilt's front end makes them).
     /// Default: `standard`.
     #[serde(default)]
     pub format: JwtFormat,
     /// For `format: quiltEnhanced`: the catalog that is asked who the user is, because a key that
-    /// browsers hold proves nothing.
+    /// browsers hold proves nothing. Needed there unless `keyHeldByServersOnly` is set. Default:
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<CatalogOrigins>,
     /// For `format: quiltEnhanced`: states that the signing key is held by servers only, so that a
@@ -110,28 +182,38 @@ fn default_subject_claim() -> String {
 
 /// Where an issuer's keys are found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::identity_provider::jwks()))]
 pub struct Jwks {
-    /// Whether the issuer's discovery document names the key set. Default: false.
+    /// Whether the issuer's discovery document (`OpenID` Connect Discovery) names the key set.
+    /// Default: false.
     pub discovery: bool,
-    /// URL of the key set.
+    /// https URL of the key set (RFC 7517), at most 2048 characters. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = bounds::URL),
+        extend("x-kubernetes-validations" = rules::form::https_url())
+    )]
     pub url: Option<String>,
-    /// PEM certificates to trust for it besides the public ones. Default: none.
+    /// PEM certificates to trust for it besides the public ones, at most 65536 characters.
+    /// Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::CA_BUNDLE))]
     pub ca_bundle: Option<String>,
-    /// Secret in the same namespace that holds the key set or key.
+    /// Entry of a Secret in the same namespace that holds the key set or key. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
 }
 
 /// One entry of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// Name of the Secret.
+    /// Name of the Secret, 1 to 253 characters.
+    #[schemars(length(min = 1, max = bounds::NAME))]
     pub name: String,
-    /// Key of the entry.
+    /// Key of the entry, 1 to 253 characters.
+    #[schemars(length(min = 1, max = bounds::NAME))]
     pub key: String,
 }
 
@@ -164,7 +246,7 @@ pub enum JwtFormat {
 
 /// Verification by asking a Quilt catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Introspection {
     /// The catalog that is asked who the user is.
     pub catalog: CatalogOrigins,
@@ -172,43 +254,68 @@ pub struct Introspection {
 
 /// Where a Quilt catalog is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct CatalogOrigins {
-    /// Origin of the catalog, such as `https://catalog.example.com`: lower case, no path. It is the
-    /// issuer of the catalog's users.
+    /// Origin of the catalog, such as `https://catalog.example.com`: lower case, no path, no
+    /// default port. It is the issuer of the catalog's users.
+    #[schemars(
+        length(max = bounds::ORIGIN),
+        extend("x-kubernetes-validations" = rules::form::origin())
+    )]
     pub origin: String,
     /// Origin of its registry, such as `https://registry.example.com`.
+    #[schemars(
+        length(max = bounds::ORIGIN),
+        extend("x-kubernetes-validations" = rules::form::origin())
+    )]
     pub registry: String,
-    /// PEM certificates to trust for both besides the public ones. Default: none.
+    /// PEM certificates to trust for both besides the public ones, at most 65536 characters.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::CA_BUNDLE))]
     pub ca_bundle: Option<String>,
 }
 
 /// Patchbay's own API keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ApiKeys {
-    /// Who vouches for the users; part of what makes a Tenant. Set it where two providers' keys are
-    /// to reach the same Tenants. Default: `urn:patchbay:api-keys:` and the provider's name.
+    /// Who vouches for the users; part of what makes a Tenant. Set it where two providers' keys
+    /// are to reach the same Tenants. Default: `urn:patchbay:api-keys:` and the provider's name.
+    /// At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = bounds::IDENTITY),
+        extend("x-kubernetes-validations" =
+            rules::form::filled("name who vouches for the users, or leave the field out"))
+    )]
     pub issuer: Option<String>,
-    /// The keys. Several may name one subject, so that a key can be replaced without a gap.
-    #[schemars(extend(
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["id"]
-    ))]
+    /// The keys, at most 1000, each with an `id` of its own. Several may name one subject, so that
+    /// a key can be replaced without a gap.
+    #[schemars(
+        length(max = bounds::API_KEYS),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["id"]
+        )
+    )]
     pub keys: Vec<ApiKey>,
 }
 
 /// One API key: what is known of it, without the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::identity_provider::api_key()))]
 pub struct ApiKey {
     /// The key's public part: `<id>` of `pb_<id>_<secret>`, 1 to 32 lower-case letters and digits.
+    #[schemars(length(max = bounds::KEY_ID))]
     pub id: String,
-    /// The user whose key it is.
+    /// The user whose key it is, 1 to 1024 characters.
+    #[schemars(length(min = 1, max = bounds::IDENTITY))]
     pub subject: String,
-    /// SHA-256 of the whole key: `sha256:` and 64 lower-case hexadecimal characters.
+    /// SHA-256 of the whole key: `sha256:` and 64 lower-case hexadecimal characters. `patchbay
+    /// api-key` prints a new key and its digest.
+    #[schemars(length(max = bounds::DIGEST))]
     pub digest: String,
     /// When the key ends, such as `2030-01-31T00:00:00Z`. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -223,11 +330,14 @@ pub struct IdentityProviderStatus {
     /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What holds of the provider, and why.
-    #[schemars(extend(
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["type"]
-    ))]
+    /// What holds of the provider, and why; one of each type.
+    #[schemars(
+        length(max = bounds::CONDITIONS),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["type"]
+        )
+    )]
     pub conditions: Vec<Condition>,
 }
 
@@ -254,19 +364,5 @@ mod tests {
     #[test]
     fn the_algorithm_none_does_not_exist() {
         assert!(serde_json::from_value::<SignatureAlgorithm>(json!("none")).is_err());
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_at_every_level() {
-        for wrong in [
-            json!({"classes": ["c"], "apikeys": {"keys": []}}),
-            json!({"classes": ["c"], "apiKeys": {"keys": [], "x": 1}}),
-            json!({"classes": ["c"], "apiKeys": {
-                "keys": [{"id": "k", "subject": "s", "digest": "d", "key": "pb_k_secret"}]
-            }}),
-        ] {
-            let error = serde_json::from_value::<IdentityProviderSpec>(wrong).unwrap_err();
-            assert!(error.to_string().contains("unknown field"), "{error}");
-        }
     }
 }

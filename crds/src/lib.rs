@@ -1,13 +1,16 @@
 //! Patchbay's API: the kinds `WorkerClass`, `IdentityProvider` and `Tenant`.
 //!
-//! Two orchestrators read this one API. In a cluster the generated schemas (`crds/yaml/`) guard it;
-//! on one machine [`documents`] reads the same manifests from YAML files and checks them against
-//! the same schemas. [`validate`] turns what was written into the words of `patchbay-core`. This
-//! crate must not know an API server, nor how a worker or a credential works.
+//! Two orchestrators read this one API. In a cluster (Kubernetes 1.30 or later) the generated
+//! schemas and rules (`crds/yaml/`) guard it; on one machine [`documents`] reads the same manifests
+//! from YAML files and checks them against the same schemas. [`validate`] turns what was written
+//! into the words of `patchbay-core`. This crate must not know an API server, nor how a worker or a
+//! credential works.
 
+pub mod bounds;
 pub mod condition;
 pub mod documents;
 pub mod identity_provider;
+mod rules;
 pub mod schema;
 pub mod tenant;
 pub mod validate;

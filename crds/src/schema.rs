@@ -1,7 +1,9 @@
-//! What the derived schemas need before an API server takes them without a warning, and their YAML.
+//! What the derived schemas need before an API server takes them without a warning, and their
+//! YAML.
 //!
 //! This module must not know the fields of any kind.
 
+use crate::bounds;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -12,8 +14,9 @@ use serde_json::Value;
 ///
 /// It has none of the number formats that only schemars knows: an API server warns of each
 /// `uint16`, `uint32` and `uint64` (kubernetes/kubernetes#133136); minimum and maximum, which say
-/// the same, stay. Descriptions have no line breaks of the source: `kubectl explain` wraps them
-/// itself.
+/// the same, stay. Nothing is `nullable`: an API server drops a null that is not allowed, so rules
+/// need not tell a field without a value from a field that is not there. Descriptions have no line
+/// breaks of the source: `kubectl explain` wraps them itself.
 #[must_use]
 pub fn conformed(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
@@ -30,6 +33,7 @@ fn conform(schema: &mut JSONSchemaProps) {
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
+    schema.nullable = None;
     if let Some(description) = &mut schema.description {
         *description = description.replace('\n', " ");
     }
@@ -97,15 +101,15 @@ pub(crate) fn timestamp(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// The schema of a point in time that need not be given.
-pub(crate) fn optional_timestamp(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "format": "date-time", "nullable": true})
+pub(crate) fn optional_timestamp(generator: &mut SchemaGenerator) -> Schema {
+    timestamp(generator)
 }
 
 /// The schema of a list of objects whose fields are Kubernetes' own business.
 pub(crate) fn free_form_objects(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "nullable": true,
+        "maxItems": bounds::PLACEMENT,
         "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
     })
 }
@@ -183,6 +187,57 @@ mod tests {
                 unexplained(part, schema, &mut found);
             }
             assert!(found.is_empty(), "{}: {found:?}", crd.spec.names.kind);
+        }
+    }
+
+    /// How many bytes of JSON a value may take, if its texts are ASCII.
+    fn largest(path: &str, schema: &JSONSchemaProps) -> i64 {
+        let bound = |bound: Option<i64>| bound.unwrap_or_else(|| panic!("{path} is unbounded"));
+        match schema.type_.as_deref().unwrap() {
+            "boolean" => 5,
+            "integer" => 20,
+            "string" if schema.format.as_deref() == Some("date-time") => 32,
+            "string" if schema.enum_.is_some() => 32,
+            "string" => 2 + bound(schema.max_length),
+            "array" => {
+                let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items else { panic!() };
+                bound(schema.max_items) * (1 + largest(&format!("{path}[]"), items))
+            }
+            "object" => match (&schema.properties, &schema.additional_properties) {
+                (Some(properties), None) => properties
+                    .iter()
+                    .map(|(name, property)| {
+                        4 + i64::try_from(name.len()).unwrap()
+                            + largest(&format!("{path}.{name}"), property)
+                    })
+                    .sum(),
+                (None, Some(JSONSchemaPropsOrBool::Schema(values))) => {
+                    bound(schema.max_properties) * (260 + largest(path, values))
+                }
+                // a toleration: five words that Kubernetes bounds
+                _ => 1024,
+            },
+            other => panic!("{path}: {other}"),
+        }
+    }
+
+    #[test]
+    fn everything_is_bounded_and_the_largest_object_fits_into_etcd() {
+        for crd in crate::all() {
+            let root = crd.spec.versions[0].schema.as_ref().unwrap();
+            let root = root.open_api_v3_schema.as_ref().unwrap();
+            let properties = root.properties.as_ref().unwrap();
+            let status = largest("status", &properties["status"]);
+            let mut spec = properties["spec"].clone();
+            let mut bytes = status + largest("spec", &spec);
+            if crd.spec.names.kind == "IdentityProvider" {
+                // exactly one way in is set, and keys are by far the largest
+                let ways = spec.properties.as_mut().unwrap();
+                ways.retain(|name, _| !["jwt", "introspection"].contains(&name.as_str()));
+                bytes = status + largest("spec", &spec);
+            }
+            let most = 3 << 19; // etcd's own bound on a request
+            assert!(bytes < most, "{}: {bytes} bytes", crd.spec.names.kind);
         }
     }
 

@@ -166,8 +166,8 @@ fn cidr(text: &str) -> Result<(), Problem> {
             Ok(std::net::IpAddr::V6(_)) => 128,
             Err(_) => return false,
         };
-        prefix.bytes().all(|c| c.is_ascii_digit())
-            && prefix.parse::<u8>().is_ok_and(|prefix| prefix <= bits)
+        // one spelling: neither `+8` nor `08`
+        prefix.parse::<u8>().is_ok_and(|len| len.to_string() == prefix && len <= bits)
     });
     if is_valid {
         return Ok(());
@@ -226,7 +226,9 @@ mod tests {
         for good in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "fd00::/8", "10.1.2.3/32"] {
             assert_eq!(cidr(good), Ok(()), "{good}");
         }
-        for bad in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0/8", "::/129", "a/8", "::/", "::/+8"] {
+        for bad in
+            ["", "10.0.0.0", "10.0.0.0/33", "10.0.0/8", "::/129", "a/8", "::/", "::/+8", "::/08"]
+        {
             assert!(cidr(bad).is_err(), "{bad}");
         }
     }

@@ -1,8 +1,10 @@
 //! `WorkerClass`: what a worker is and where it is reached.
 //!
 //! These types hold what was written, defaults filled in; `crate::validate` says whether it makes
-//! sense. The comments on fields are what `kubectl explain` shows: they speak to users. This module
-//! must not know how workers are made.
+//! sense. The comments on fields are what `kubectl explain` shows: they speak to users. This
+//! module must not know how workers are made.
+
+#![allow(clippy::duplicated_attributes, reason = "every column has a type")]
 
 mod credentials;
 
@@ -10,7 +12,7 @@ pub use credentials::{
     CatalogCredentials, CredentialFile, CredentialSource, Credentials, TokenExchange,
 };
 
-use crate::condition::Condition;
+use crate::{bounds, condition::Condition, rules, validate::worker_class as limits};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,49 @@ use std::collections::BTreeMap;
     category = "patchbay",
     status = "WorkerClassStatus",
     derive = "PartialEq",
+    printcolumn(
+        name = "Path",
+        type_ = "string",
+        json_path = ".spec.path",
+        description = "Where the gateway serves it"
+    ),
+    printcolumn(
+        name = "Warm",
+        type_ = "integer",
+        json_path = ".status.warm",
+        description = "Workers that are ready and belong to nobody yet"
+    ),
+    printcolumn(
+        name = "Wanted",
+        type_ = "integer",
+        json_path = ".spec.warm",
+        description = "How many of them are to be kept"
+    ),
+    printcolumn(
+        name = "Bound",
+        type_ = "integer",
+        json_path = ".status.bound",
+        description = "Workers that belong to a user"
+    ),
+    printcolumn(
+        name = "Waiting",
+        type_ = "integer",
+        json_path = ".status.waiting",
+        description = "Users that wait for a worker now"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether workers can be started"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why they can, or cannot"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     scale(
         spec_replicas_path = ".spec.warm",
         status_replicas_path = ".status.warm",
@@ -36,38 +81,66 @@ use std::collections::BTreeMap;
     doc = "A class of MCP server workers: what a worker is, where it is reached, and what bounds \
            it. Every user of a class gets a worker of their own."
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::worker_class::spec()))]
 pub struct WorkerClassSpec {
-    /// Path under which the gateway serves this class. Default: `/mcp`.
+    /// Path under which the gateway serves this class: whole segments such as `/team/mcp`, not
+    /// below `/.well-known`. At most 1024 characters. Default: `/mcp`.
     #[serde(default = "default_mcp_path")]
+    #[schemars(
+        length(max = bounds::PATH),
+        extend("x-kubernetes-validations" = rules::form::route_path())
+    )]
     pub path: String,
-    /// Host name that the path is limited to. Without it, the path is served for every host name.
+    /// Host name that the path is limited to: a lower-case DNS name without port. Default: none;
+    /// the path is served for every host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = bounds::NAME),
+        extend("x-kubernetes-validations" = rules::form::dns_name())
+    )]
     pub host: Option<String>,
-    /// Image of the MCP server's container. Required; one machine without a cluster ignores it.
-    #[schemars(length(min = 1))]
+    /// Image of the MCP server's container, as in a pod's `image`: 1 to 1024 characters. One
+    /// machine without a cluster ignores it.
+    #[schemars(
+        length(min = 1, max = bounds::IMAGE),
+        extend("x-kubernetes-validations" = rules::form::filled("name the MCP server's image"))
+    )]
     pub image: String,
-    /// Command line of the MCP server; the first element is an absolute path.
-    #[schemars(length(min = 1))]
+    /// Command line of the MCP server; the first element is an absolute path. 1 to 64 elements,
+    /// each of at most 2048 characters.
+    #[schemars(
+        length(min = 1, max = bounds::COMMAND),
+        inner(length(max = bounds::ARGUMENT)),
+        extend("x-kubernetes-validations" = rules::worker_class::command())
+    )]
     pub command: Vec<String>,
-    /// Environment of the MCP server, which is otherwise built from nothing: plain configuration.
-    /// Never put secrets here: anyone who may read this object can read them.
+    /// Environment of the MCP server, which is otherwise built from nothing: plain configuration,
+    /// at most 100 variables with values of at most 4096 characters. Never put secrets here:
+    /// anyone who may read this object can read them. HOME, proxies and credentials are Patchbay's
+    /// to set. Default: empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = bounds::ENV,
+        "additionalProperties" = {"type": "string", "maxLength": bounds::ENV_VALUE},
+        "x-kubernetes-validations" = rules::worker_class::env()
+    ))]
     pub env: BTreeMap<String, String>,
     /// How the MCP server is spoken to: `http` (streamable HTTP on a loopback port) or `stdio`.
     /// Default: `http`.
     #[serde(default)]
     pub transport: Transport,
-    /// Where the MCP server listens, for `transport: http`.
-    #[serde(default)]
-    pub server: Server,
+    /// Where the MCP server listens, for `transport: http` only. Default: path `/mcp` on port
+    /// 8000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
     /// What Patchbay knows of the MCP server beyond MCP: `generic` (nothing) or `quilt` (the files
     /// and environment of quilt-mcp). Default: `generic`.
     #[serde(default)]
     pub profile: Profile,
     /// When the MCP server is started: `warm` (with the worker, before any user) or `onBind` (when
-    /// a user is given the worker, for servers that read credentials only at their start). Default:
-    /// `warm`.
+    /// a user is given the worker, for servers that read credentials only at their start).
+    /// Default: `warm`.
     #[serde(default)]
     pub start: Start,
     /// Bounds on one worker.
@@ -79,11 +152,17 @@ pub struct WorkerClassSpec {
     pub tmpfs: Tmpfs,
     /// `RuntimeClass` of the worker's pod, for example `gvisor`. Default: the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = bounds::NAME))]
     pub runtime_class_name: Option<String>,
-    /// Labels that a node must have to run a worker.
+    /// Labels that a node must have to run a worker, at most 32. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend(
+        "maxProperties" = bounds::PLACEMENT,
+        "additionalProperties" = {"type": "string", "maxLength": bounds::LABEL}
+    ))]
     pub node_selector: Option<BTreeMap<String, String>>,
-    /// Node taints that a worker's pod tolerates, as in a pod's `tolerations`.
+    /// Node taints that a worker's pod tolerates, as in a pod's `tolerations`, at most 32.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::free_form_objects")]
     pub tolerations: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
@@ -93,22 +172,39 @@ pub struct WorkerClassSpec {
     /// A worker leaves after this long without a call, as a duration such as `90s`, `15m` or
     /// `1h30m`. From `1s` to `30d`. Default: `15m`.
     #[serde(default = "default_idle_timeout")]
+    #[schemars(
+        length(max = bounds::DURATION),
+        extend("x-kubernetes-validations" = rules::form::duration(limits::MOST_IDLE))
+    )]
     pub idle_timeout: String,
     /// A worker that is older than this leaves at its next idle moment, as a duration such as
-    /// `12h`. Default: never for its age.
+    /// `12h`. From `1s` to `365d`. Default: never for its age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = bounds::DURATION),
+        extend("x-kubernetes-validations" = rules::form::duration(limits::MOST_AGE))
+    )]
     pub max_age: Option<String>,
-    /// How long a leaving worker may finish the calls in flight, as a duration. At most `10m`.
-    /// Default: `30s`.
+    /// How long a leaving worker may finish the calls in flight, as a duration. From `1s` to
+    /// `10m`. Default: `30s`.
     #[serde(default = "default_drain_timeout")]
+    #[schemars(
+        length(max = bounds::DURATION),
+        extend("x-kubernetes-validations" = rules::form::duration(limits::MOST_DRAIN))
+    )]
     pub drain_timeout: String,
-    /// A tenant that had no worker for this long is deleted, as a duration such as `90d`. Default:
-    /// never.
+    /// A tenant that had no worker for this long is deleted, as a duration such as `90d`. From
+    /// `1s` to `3650d`. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = bounds::DURATION),
+        extend("x-kubernetes-validations" = rules::form::duration(limits::MOST_FORGET))
+    )]
     pub forget_after: Option<String>,
-    /// How many workers that belong to nobody yet are kept ready, 0 to 1000. Default: 1.
+    /// How many workers that belong to nobody yet are kept ready, 0 to 1000. `kubectl scale` and
+    /// autoscalers set it. Default: 1.
     #[serde(default = "default_warm")]
-    #[schemars(range(min = 0, max = 1000))]
+    #[schemars(range(min = 0, max = limits::MOST_WARM))]
     pub warm: i32,
     /// Bounds on the users of the class. Default: none.
     #[serde(default)]
@@ -175,16 +271,24 @@ pub enum Start {
 
 /// Where the MCP server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Server {
     /// Loopback port, 1 to 65535. Default: 8000.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// Path of the MCP endpoint. Default: `/mcp`.
+    /// Path of the MCP endpoint, at most 1024 characters. Default: `/mcp`.
+    #[schemars(
+        length(max = bounds::PATH),
+        extend("x-kubernetes-validations" = rules::form::server_path())
+    )]
     pub path: String,
-    /// Path that answers with a 2xx status once the server is ready. Default: any answer counts as
-    /// ready.
+    /// Path that answers with a 2xx status once the server is ready, at most 1024 characters.
+    /// Default: any answer counts as ready; with `profile: quilt`, `/health`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = bounds::PATH),
+        extend("x-kubernetes-validations" = rules::form::server_path())
+    )]
     pub ready_path: Option<String>,
 }
 
@@ -196,10 +300,14 @@ impl Default for Server {
 
 /// Bounds on one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Resources {
     /// Memory of the MCP server, its tmpfs included, as a quantity such as `512Mi` or `2Gi`. From
     /// `64Mi` to `1Ti`. Default: `512Mi`.
+    #[schemars(
+        length(max = bounds::QUANTITY),
+        extend("x-kubernetes-validations" = rules::worker_class::memory())
+    )]
     pub memory: String,
     /// Processes and threads of the MCP server, 1 to 4194304. Default: 256.
     #[schemars(range(min = 1, max = 4_194_304))]
@@ -214,13 +322,25 @@ impl Default for Resources {
 
 /// Sizes of the places that the MCP server may write to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Tmpfs {
-    /// Its home directory, as a quantity. Default: `64Mi`.
+    /// Its home directory, as a quantity from `4Ki` to `1Ti`. Default: `64Mi`.
+    #[schemars(
+        length(max = bounds::QUANTITY),
+        extend("x-kubernetes-validations" = rules::worker_class::tmpfs())
+    )]
     pub home: String,
-    /// `/tmp`, as a quantity. Default: `100Mi`.
+    /// `/tmp`, as a quantity from `4Ki` to `1Ti`. Default: `100Mi`.
+    #[schemars(
+        length(max = bounds::QUANTITY),
+        extend("x-kubernetes-validations" = rules::worker_class::tmpfs())
+    )]
     pub tmp: String,
-    /// `/run`, as a quantity. Default: `10Mi`.
+    /// `/run`, as a quantity from `4Ki` to `1Ti`. Default: `10Mi`.
+    #[schemars(
+        length(max = bounds::QUANTITY),
+        extend("x-kubernetes-validations" = rules::worker_class::tmpfs())
+    )]
     pub run: String,
 }
 
@@ -232,23 +352,43 @@ impl Default for Tmpfs {
 
 /// Where the MCP server may connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Egress {
-    /// Hosts that are reached through the worker's proxy. In a cluster this binds only programs
-    /// that honour the proxy; `cidrs` is the boundary there.
+    /// Hosts that are reached through the worker's proxy, at most 256, each host and port once. In
+    /// a cluster this binds only programs that honour the proxy; `cidrs` is the boundary there.
+    /// Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::EGRESS),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["host", "port"]
+        )
+    )]
     pub hosts: Vec<EgressHost>,
-    /// Address ranges that the worker's `NetworkPolicy` allows, such as `10.0.0.0/8`. Used in
-    /// clusters only.
+    /// Address ranges that the worker's `NetworkPolicy` allows, such as `10.0.0.0/8`, at most 256.
+    /// Used in clusters only. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::EGRESS),
+        extend("items" = {
+            "type": "string",
+            "maxLength": bounds::CIDR,
+            "x-kubernetes-validations": rules::form::cidr(),
+        })
+    )]
     pub cidrs: Vec<String>,
 }
 
 /// One host that the MCP server may connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct EgressHost {
-    /// DNS name or IP address, lower case, without wildcard.
+    /// DNS name or IP address, lower case, without wildcard, at most 253 characters.
+    #[schemars(
+        length(max = bounds::NAME),
+        extend("x-kubernetes-validations" = rules::form::host())
+    )]
     pub host: String,
     /// TCP port, 1 to 65535. Default: 443.
     #[serde(default = "default_https_port")]
@@ -265,7 +405,7 @@ const fn default_https_port() -> u16 {
 
 /// Bounds on the users of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Limits {
     /// Users that may have a worker at one time, 1 to 1000000. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -283,25 +423,44 @@ pub struct Limits {
 
 /// Which tools users may see and call.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Tools {
-    /// Names of the only tools that are offered. Default: all that are not denied.
+    /// Names of the only tools that are offered, at most 256, each of at most 128 characters.
+    /// Default: all that are not denied.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::TOOLS), inner(length(min = 1, max = bounds::TOOL)))]
     pub allow: Option<Vec<String>>,
-    /// Names of tools that are never offered.
+    /// Names of tools that are never offered, at most 256, each of at most 128 characters.
+    /// Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::TOOLS), inner(length(min = 1, max = bounds::TOOL)))]
     pub deny: Option<Vec<String>>,
 }
 
 /// What is used only on one machine without a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Local {
-    /// Further absolute paths of the machine that the MCP server may read.
+    /// Further absolute paths of the machine that the MCP server may read, at most 64. Default:
+    /// none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::READ_ONLY_PATHS),
+        extend("items" = {
+            "type": "string",
+            "maxLength": bounds::PATH,
+            "x-kubernetes-validations": rules::worker_class::read_only_path(),
+        })
+    )]
     pub read_only_paths: Vec<String>,
-    /// Command line on this machine, where it differs from the image's. Default: `spec.command`.
+    /// Command line on this machine, where it differs from the image's: 1 to 64 elements, each of
+    /// at most 2048 characters. Default: `spec.command`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = bounds::COMMAND),
+        inner(length(max = bounds::ARGUMENT)),
+        extend("x-kubernetes-validations" = rules::worker_class::command())
+    )]
     pub command: Option<Vec<String>>,
 }
 
@@ -321,15 +480,19 @@ pub struct WorkerClassStatus {
     pub waiting: i32,
     /// Label selector of the workers that belong to nobody yet, for the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::PATH))]
     pub selector: Option<String>,
     /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What holds of the class, and why.
-    #[schemars(extend(
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["type"]
-    ))]
+    /// What holds of the class, and why; one of each type.
+    #[schemars(
+        length(max = bounds::CONDITIONS),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["type"]
+        )
+    )]
     pub conditions: Vec<Condition>,
 }
 
@@ -363,7 +526,8 @@ mod tests {
         let spec = spec(json!({"image": "i", "command": ["/c"]})).unwrap();
         assert_eq!(spec.path, "/mcp");
         assert_eq!(spec.transport, Transport::Http);
-        assert_eq!((spec.server.port, spec.server.path.as_str()), (8000, "/mcp"));
+        let server = spec.server.unwrap_or_default();
+        assert_eq!((server.port, server.path.as_str()), (8000, "/mcp"));
         assert_eq!((spec.profile, spec.start), (Profile::Generic, Start::Warm));
         assert_eq!(spec.resources.memory, "512Mi");
         assert_eq!(spec.resources.pids, 256);
@@ -385,22 +549,10 @@ mod tests {
             "egress": {"hosts": [{"host": "h.example"}]},
         }))
         .unwrap();
-        assert_eq!(spec.server.path, "/mcp");
+        assert_eq!(spec.server.unwrap().path, "/mcp");
         assert_eq!(spec.tmpfs.home, "64Mi");
         assert_eq!(spec.egress.hosts[0].port, 443);
         assert!(!spec.egress.hosts[0].plain_http);
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_at_every_level() {
-        for wrong in [
-            json!({"image": "i", "command": ["/c"], "imgae": ""}),
-            json!({"image": "i", "command": ["/c"], "server": {"prot": 1}}),
-            json!({"image": "i", "command": ["/c"], "egress": {"hosts": [{"host": "h", "x": 1}]}}),
-        ] {
-            let error = spec(wrong).unwrap_err().to_string();
-            assert!(error.contains("unknown field"), "{error}");
-        }
     }
 
     #[test]

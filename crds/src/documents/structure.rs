@@ -1,7 +1,9 @@
 //! Whether a document has the shape that its kind's schema says: every deviation, with its place.
 //!
-//! The schema is the one that a cluster's API server enforces, so both refuse the same documents.
-//! This module must not know any kind.
+//! The schema is the one that a cluster's API server enforces, so both refuse the same documents,
+//! but for fields that it does not know: an API server warns and drops them, and here they are
+//! refused, since nobody reads a warning of a server that starts. Its rules in CEL are not
+//! evaluated; what they say, `crate::validate` says too. This module must not know any kind.
 
 use crate::validate::{FieldError, element, member, quoted};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -16,9 +18,6 @@ pub(super) fn check(
     field: &str,
     errors: &mut Vec<FieldError>,
 ) {
-    if value.is_null() && schema.nullable == Some(true) {
-        return;
-    }
     let expected = schema.type_.as_deref();
     if let Some(expected) = expected
         && !is_of_type(value, expected)
@@ -91,14 +90,41 @@ fn check_object(
             known_fields(members, field, &known, errors);
         }
         for (name, value) in members {
-            if let Some(property) = properties.get(name) {
+            if let Some(property) = properties.get(name)
+                && !is_unset(schema, property, name, value)
+            {
                 check(property, value, &member(field, name), errors);
             }
         }
     } else if let Some(JSONSchemaPropsOrBool::Schema(values)) = &schema.additional_properties {
+        errors.extend(too_long(members.len(), schema.max_properties, "entries", field));
         for (name, value) in members {
             check(values, value, &member(field, name), errors);
         }
+    }
+}
+
+/// Whether `name:` without a value means that the field is not there, as it does to an API server.
+/// Where a default would step in, or a value is needed, it means that the value was forgotten.
+fn is_unset(
+    schema: &JSONSchemaProps,
+    property: &JSONSchemaProps,
+    name: &str,
+    value: &Value,
+) -> bool {
+    let is_required = schema.required.iter().flatten().any(|required| required == name);
+    value.is_null() && property.default.is_none() && !is_required
+}
+
+/// Removes every field without a value, as an API server does where none is allowed.
+pub(super) fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, value| !value.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -136,6 +162,7 @@ fn check_list(
     if is_below(items.len(), schema.min_items) {
         errors.push(error(field, "is empty", "list at least one element"));
     }
+    errors.extend(too_long(items.len(), schema.max_items, "elements", field));
     if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
         for (index, item) in items.iter().enumerate() {
             check(schema, item, &element(field, index), errors);
@@ -145,6 +172,12 @@ fn check_list(
 
 fn is_below(len: usize, least: Option<i64>) -> bool {
     least.is_some_and(|least| i64::try_from(len).is_ok_and(|len| len < least))
+}
+
+/// What is said of a length above its bound. What is too long is not repeated: it may be a secret.
+fn too_long(len: usize, most: Option<i64>, of: &str, field: &str) -> Option<FieldError> {
+    let most = most.filter(|most| i64::try_from(len).is_ok_and(|len| len > *most))?;
+    Some(error(field, format!("has {len} {of}"), format!("use at most {most}")))
 }
 
 fn check_text(schema: &JSONSchemaProps, text: &str, field: &str) -> Option<FieldError> {
@@ -157,6 +190,10 @@ fn check_text(schema: &JSONSchemaProps, text: &str, field: &str) -> Option<Field
     }
     if is_below(text.len(), schema.min_length) {
         return Some(error(field, "is empty", "write a value"));
+    }
+    let chars = text.chars().count();
+    if let Some(error) = too_long(chars, schema.max_length, "characters", field) {
+        return Some(error);
     }
     if schema.format.as_deref() == Some("date-time") && text.parse::<jiff::Timestamp>().is_err() {
         let problem = format!("{} is not a point in time", quoted(text));
@@ -203,8 +240,8 @@ pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
     }
 }
 
-/// How many letters must be inserted, removed, replaced or swapped with their neighbour to make one
-/// word of the other, letters of the other case being the same (optimal string alignment).
+/// How many letters must be inserted, removed, replaced or swapped with their neighbour to make
+/// one word of the other, letters of the other case being the same (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     // a word of a document may be as long as the file, and no known one is
     let a: Vec<char> = a.chars().take(100).flat_map(char::to_lowercase).collect();
@@ -251,12 +288,13 @@ mod tests {
                 "kind": {"type": "string", "enum": ["http", "stdio"]},
                 "on": {"type": "boolean"},
                 "env": {"type": "object", "additionalProperties": {"type": "string"}},
-                "at": {"type": "string", "format": "date-time", "nullable": true},
+                "at": {"type": "string", "format": "date-time"},
+                "count": {"type": "integer", "default": 1},
             },
         });
         let value = json!({
             "comand": ["/x"], "warm": 10, "kind": "htp", "on": "yes", "env": {"A": 1, "B": null},
-            "at": "tomorrow",
+            "at": "tomorrow", "count": null,
         });
         let mut errors = found(schema.clone(), &value);
         errors.sort();
@@ -267,6 +305,7 @@ mod tests {
                  `2030-01-31T00:00:00Z`",
                 "spec.comand: unknown field; did you mean `command`?",
                 "spec.command: is missing; add it",
+                "spec.count: has no value; write a whole number, or remove the line",
                 "spec.env.A: is not text; put it in quotes",
                 "spec.env.B: has no value; write text, or remove the line",
                 "spec.image: is missing; add it (The image)",
@@ -278,9 +317,30 @@ mod tests {
         let good = json!({"image": "", "command": ["a"], "at": null, "warm": 9, "on": false});
         assert_eq!(found(schema.clone(), &good), Vec::<String>::new());
         assert_eq!(
-            found(schema, &json!({"image": "i", "command": []})),
+            found(schema.clone(), &json!({"image": "i", "command": []})),
             ["spec.command: is empty; list at least one element"]
         );
+        assert_eq!(
+            found(schema, &json!({"image": null, "command": ["a"]})),
+            ["spec.image: has no value; write text, or remove the line"]
+        );
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_and_not_repeated() {
+        let text = json!({"type": "string", "maxLength": 3});
+        let list = json!({"type": "array", "maxItems": 1, "items": {"type": "string"}});
+        let map = json!({
+            "type": "object", "maxProperties": 1, "additionalProperties": {"type": "string"},
+        });
+        for (schema, good, bad, said) in [
+            (text, json!("äöü"), json!("pb_k_secret"), "has 11 characters; use at most 3"),
+            (list, json!(["a"]), json!(["a", "b"]), "has 2 elements; use at most 1"),
+            (map, json!({"a": "1"}), json!({"a": "1", "b": "2"}), "has 2 entries; use at most 1"),
+        ] {
+            assert!(found(schema.clone(), &good).is_empty());
+            assert_eq!(found(schema, &bad), [format!("spec: {said}")]);
+        }
     }
 
     #[test]

@@ -26,9 +26,10 @@ pub fn parse(text: &str) -> Result<Duration, Problem> {
         // the iterator goes on where it stopped, so a unit after a smaller or equal one is not
         // found
         let (_, scale) = units.find(|(name, _)| *name == unit).ok_or_else(invalid)?;
+        // as many digits as a cluster's rules read
+        let number = Some(number).filter(|number| number.len() <= 9);
         seconds = number
-            .parse::<u64>()
-            .ok()
+            .and_then(|number| number.parse::<u64>().ok())
             .and_then(|number| number.checked_mul(*scale))
             .and_then(|part| seconds.checked_add(part))
             .ok_or_else(invalid)?;

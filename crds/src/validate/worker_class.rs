@@ -17,17 +17,29 @@ use patchbay_core::{class, id::ClassName, idle::IdlePolicy, quilt};
 use std::{collections::BTreeMap, time::Duration};
 
 const DAY: Duration = Duration::from_hours(24);
-const MOST_IDLE: (&str, Duration) = ("30d", DAY.saturating_mul(30));
-const MOST_AGE: (&str, Duration) = ("365d", DAY.saturating_mul(365));
-const MOST_DRAIN: (&str, Duration) = ("10m", Duration::from_mins(10));
-const MOST_WARM: u32 = 1000;
+/// The longest `idleTimeout`.
+pub const MOST_IDLE: (&str, Duration) = ("30d", DAY.saturating_mul(30));
+/// The longest `maxAge`.
+pub const MOST_AGE: (&str, Duration) = ("365d", DAY.saturating_mul(365));
+/// The longest `drainTimeout`.
+pub const MOST_DRAIN: (&str, Duration) = ("10m", Duration::from_mins(10));
+/// The longest `forgetAfter`.
+pub const MOST_FORGET: (&str, Duration) = ("3650d", DAY.saturating_mul(3650));
+/// The most workers that can be kept warm.
+pub const MOST_WARM: u32 = 1000;
+/// The least memory that an MCP server can have.
+pub const LEAST_MEMORY: (&str, u64) = ("64Mi", 64 * MIB);
+/// The least size of a tmpfs: less than a page is no file system.
+pub const LEAST_TMPFS: (&str, u64) = ("4Ki", 4096);
+/// The most memory, or the largest tmpfs, that an MCP server can have.
+pub const MOST_MEMORY: (&str, u64) = ("1Ti", TIB);
 
 /// Names that Patchbay sets itself, or that would hand every user of the class one identity.
-const RESERVED_ENV: [&str; 5] =
+pub const RESERVED_ENV: [&str; 5] =
     ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "QUILT_API_KEY", "HOME"];
 
 /// Names that decide where the MCP server's requests go; programs read them in either case.
-const RESERVED_ENV_ANY_CASE: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"];
+pub const RESERVED_ENV_ANY_CASE: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"];
 
 /// The class in the words of the core, or everything that is wrong with it.
 pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldError>> {
@@ -71,7 +83,8 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
     self::command(f, "spec.command", command);
     self::env(f, env);
     let start = self::start(f, *start);
-    let transport = self::transport(f, *transport, server, *profile);
+    let server = server.clone().unwrap_or_default();
+    let transport = self::transport(f, *transport, &server, *profile);
     let resources = self::resources(f, resources);
     let tmpfs = self::tmpfs(f, tmpfs);
     let egress = self::egress(f, egress);
@@ -200,7 +213,7 @@ fn resources(findings: &mut Findings, resources: &Resources) -> Option<class::Re
         let problem = Problem::new("0 leaves no process to run", "use at least 1");
         findings.add("spec.resources.pids", problem);
     }
-    let bytes = quantity::bounded(memory, ("64Mi", 64 * MIB), ("1Ti", TIB));
+    let bytes = quantity::bounded(memory, LEAST_MEMORY, MOST_MEMORY);
     let memory_bytes = findings.check("spec.resources.memory", bytes)?;
     Some(class::Resources { memory_bytes, pids: *pids })
 }
@@ -208,8 +221,7 @@ fn resources(findings: &mut Findings, resources: &Resources) -> Option<class::Re
 fn tmpfs(findings: &mut Findings, tmpfs: &Tmpfs) -> Option<class::TmpfsSizes> {
     let Tmpfs { home, tmp, run } = tmpfs;
     let mut size = |field: &str, text: &str| {
-        // less than a page is no file system
-        let bytes = quantity::bounded(text, ("4Ki", 4096), ("1Ti", TIB));
+        let bytes = quantity::bounded(text, LEAST_TMPFS, MOST_MEMORY);
         findings.check(format!("spec.tmpfs.{field}"), bytes)
     };
     let (home, tmp, run) = (size("home", home), size("tmp", tmp), size("run", run));

@@ -1,0 +1,69 @@
+//! What an `IdentityProvider` may say, beyond the form of each text.
+//!
+//! This module must not know how a credential is verified.
+
+use super::{form, rule};
+use kube::core::Rule;
+
+/// The rules about the spec.
+pub(crate) fn spec() -> [Rule; 1] {
+    [rule(
+        "[has(self.jwt), has(self.introspection), has(self.apiKeys)].exists_one(is_set, is_set)",
+        "does not say exactly one way to prove who a user is; set exactly one of `jwt`, \
+         `introspection` and `apiKeys`",
+    )]
+}
+
+/// The rules about signed tokens.
+pub(crate) fn jwt() -> [Rule; 4] {
+    [
+        rule("self.issuer.trim() != ''", "is empty; write what the tokens say as `iss`")
+            .field_path(".issuer"),
+        rule(
+            "!('HS256' in self.algorithms) || has(self.jwks.secretRef)",
+            "`HS256` needs `jwks.secretRef`: whoever can read its key can sign; name the Secret \
+             that holds it, or use an asymmetric algorithm, such as RS256 or ES256",
+        )
+        .field_path(".algorithms"),
+        rule(
+            "self.format != 'quiltEnhanced' || has(self.catalog) || self.keyHeldByServersOnly",
+            "`quiltEnhanced` does not prove who a user is where browsers hold its key; set \
+             `catalog`, which is asked, or `keyHeldByServersOnly: true` if only servers hold it",
+        )
+        .field_path(".format"),
+        rule(
+            "self.format == 'quiltEnhanced' || (!has(self.catalog) && !self.keyHeldByServersOnly)",
+            "`catalog` and `keyHeldByServersOnly` belong to `format: quiltEnhanced`; set it, or \
+             leave them out",
+        )
+        .field_path(".format"),
+    ]
+}
+
+/// The rules about a set of keys.
+pub(crate) fn jwks() -> [Rule; 1] {
+    [rule(
+        "[self.discovery, has(self.url), has(self.secretRef)].exists_one(is_set, is_set)",
+        "does not name exactly one place of the issuer's keys; set exactly one of `discovery: \
+         true`, `url` and `secretRef`",
+    )]
+}
+
+/// The rules about an API key. What it says wrongly is not repeated: it may be the whole key.
+pub(crate) fn api_key() -> [Rule; 3] {
+    [
+        rule(
+            form::is_key_id("self.id"),
+            "is not the id of an API key; write `<id>` of `pb_<id>_<secret>`: 1 to 32 lower-case \
+             letters and digits",
+        )
+        .field_path(".id"),
+        rule("self.subject.trim() != ''", "is empty; name the user whose key it is")
+            .field_path(".subject"),
+        rule(
+            form::is_digest("self.digest"),
+            "is not a SHA-256 digest; write `sha256:` and 64 lower-case hexadecimal characters",
+        )
+        .field_path(".digest"),
+    ]
+}

@@ -1,0 +1,150 @@
+//! What a `WorkerClass` may say, beyond the form of each text.
+//!
+//! This module must not know how workers are made.
+
+use super::{form, rule};
+use crate::validate::worker_class as limits;
+use kube::core::{Reason, Rule};
+
+/// The rules about the spec.
+pub(crate) fn spec() -> [Rule; 4] {
+    [
+        rule(
+            "self.transport != 'stdio' || !has(self.server)",
+            "says where an HTTP server listens, and `transport: stdio` has none; remove it",
+        )
+        .field_path(".server"),
+        rule(
+            "!has(self.credentials.env) || self.start == 'onBind'",
+            "needs `start: onBind`: the environment of a server that runs cannot be changed; set \
+             it, or use `credentials.files`",
+        )
+        .field_path(".credentials.env"),
+        rule(
+            "self.profile != 'quilt' || self.credentials.source == 'catalog'",
+            "is not what `profile: quilt` needs; use `catalog`: the profile's server acts as a \
+             catalog's user",
+        )
+        .field_path(".credentials.source"),
+        rule(
+            "self.profile != 'quilt' || size(self.command) == 1",
+            "is not one program, as `profile: quilt` needs; name the Python that has quilt-mcp, \
+             and nothing else: the profile starts the server",
+        )
+        .field_path(".command"),
+    ]
+}
+
+/// The rules about the memory of a worker.
+pub(crate) fn memory() -> [Rule; 1] {
+    form::quantity(limits::LEAST_MEMORY.0, limits::MOST_MEMORY.0)
+}
+
+/// The rules about the size of a tmpfs.
+pub(crate) fn tmpfs() -> [Rule; 1] {
+    form::quantity(limits::LEAST_TMPFS.0, limits::MOST_MEMORY.0)
+}
+
+/// The rules about a command line.
+pub(crate) fn command() -> [Rule; 2] {
+    [
+        rule(
+            form::is_file_path("self[0]"),
+            "does not begin with the absolute path of a program; write a path such as \
+             `/opt/server`, without `.` or `..` as a segment",
+        ),
+        rule(
+            r"self.all(argument, !argument.contains('\u0000'))",
+            "contains a zero byte; remove it",
+        ),
+    ]
+}
+
+/// The rules about an environment of plain values.
+pub(crate) fn env() -> Vec<Rule> {
+    let fix =
+        "remove it: credentials come from `credentials`, and Patchbay sets HOME and the proxy";
+    let mut rules = names().to_vec();
+    rules.extend(limits::RESERVED_ENV.map(|name| {
+        rule(format!("!('{name}' in self)"), &format!("sets {name}, which is reserved; {fix}"))
+    }));
+    rules.push(rule(
+        format!(
+            "self.all(name, !name.matches('^(?i)({})$'))",
+            limits::RESERVED_ENV_ANY_CASE.join("|")
+        ),
+        &format!("sets a proxy, which is reserved; {fix}"),
+    ));
+    rules
+}
+
+/// The rules about the names of an environment.
+pub(crate) fn names() -> [Rule; 1] {
+    [rule(
+        "self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]{0,255}$'))",
+        "has a name that is none of an environment variable; use letters, digits and `_`, not \
+         starting with a digit, at most 256",
+    )]
+}
+
+/// The rules about credentials.
+pub(crate) fn credentials() -> [Rule; 3] {
+    [
+        rule(
+            "self.source != 'ambient'",
+            "`ambient` would give every user the cluster's own identity, and works on one machine \
+             without a cluster only; use another source",
+        )
+        .field_path(".source")
+        .reason(Reason::FieldValueForbidden),
+        rule(
+            "self.source != 'catalog' || has(self.catalog)",
+            "is what `source: catalog` needs; name the catalog's `origin` and `registry`",
+        )
+        .field_path(".catalog")
+        .reason(Reason::FieldValueRequired),
+        rule(
+            "self.source == 'catalog' || !has(self.catalog)",
+            "would not be used; set `source: catalog`, or remove it",
+        )
+        .field_path(".catalog"),
+    ]
+}
+
+/// The rules about a catalog as a source of credentials.
+pub(crate) fn catalog() -> [Rule; 1] {
+    // quilt3 knows both by host name alone, so the relay could not tell them apart
+    let host = r"find(r'^https://(\[[^\]]*\]|[^:]*)')";
+    [rule(
+        format!("self.origin == self.registry || self.origin.{host} != self.registry.{host}"),
+        "differs from the catalog by its port alone; give the registry a host name of its own, or \
+         let one origin serve both",
+    )
+    .field_path(".registry")]
+}
+
+/// The rules about an AWS region.
+pub(crate) fn region() -> [Rule; 1] {
+    [rule(
+        "self.matches('^[a-z0-9-]+$')",
+        "is not an AWS region; write a region such as `us-east-1`",
+    )]
+}
+
+/// The rules about a file under the home directory.
+pub(crate) fn relative_path() -> [Rule; 1] {
+    [rule(
+        "!self.startsWith('/') && !self.endsWith('/') && !self.matches(r'(^|/)\\.{0,2}(/|$)')",
+        "is not a path under the home directory; write it without `/` in front, such as \
+         `.config/server.json`, and without empty, `.` or `..` segments",
+    )]
+}
+
+/// The rules about a list of paths of a machine.
+pub(crate) fn read_only_path() -> [Rule; 1] {
+    [rule(
+        format!("{} && self.matches('[^/]')", form::is_file_path("self")),
+        "is not the absolute path of a folder or file; list what the MCP server needs, such as \
+         `/opt/server`, without `.` or `..` as a segment",
+    )]
+}
