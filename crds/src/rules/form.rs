@@ -13,7 +13,7 @@ const PORT: &str =
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 /// Looser than an address: that it is one, and in canonical form, is said by `crate::validate`.
-const V6: &str = "[0-9a-f]{0,4}:[0-9a-f:.]{1,40}";
+const V6: &str = r"[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7}((\.[0-9]{1,3}){3})?";
 /// Printable ASCII without `/` and what means something else in a path: `#`, `%`, `?`, `\`.
 const SEGMENT: &str = r#"[!"$&-.0->@-\[\]-~]"#;
 /// A segment that leads elsewhere.

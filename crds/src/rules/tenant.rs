@@ -17,7 +17,16 @@ pub(crate) fn name() -> Rule {
 }
 
 /// The rules about the spec.
-pub(crate) fn spec() -> [Rule; 2] {
+pub(crate) fn spec() -> [Rule; 3] {
+    let gained = |expression: &str| {
+        rule(
+            format!("!self.suspended || !has(self.assignment) || {expression}"),
+            "a suspended tenant gains no assignment; leave it as it was, or empty `worker` and \
+             `uid`, or set `suspended: false` first",
+        )
+        .field_path(".assignment")
+        .reason(Reason::FieldValueForbidden)
+    };
     [
         rule(
             "!has(oldSelf.assignment) || has(self.assignment)",
@@ -25,20 +34,17 @@ pub(crate) fn spec() -> [Rule; 2] {
              `uid` instead",
         )
         .field_path(".assignment"),
+        // Two rules, for a new tenant and for a known one: behind an optional `oldSelf` a point in
+        // time is a text, which equals no point in time (seen with Kubernetes 1.36).
+        gained("oldSelf.hasValue()").optional_old_self(true),
         // as it was, or emptied: the same wait may go on, but no other one may begin
-        rule(
-            "!self.suspended || !has(self.assignment) || (oldSelf.hasValue() && \
-             has(oldSelf.value().assignment) && self.assignment.epoch == \
-             oldSelf.value().assignment.epoch && self.assignment.requestedAt == \
-             oldSelf.value().assignment.requestedAt && (self.assignment.worker == '' || \
-             (self.assignment.worker == oldSelf.value().assignment.worker && self.assignment.uid \
-             == oldSelf.value().assignment.uid)))",
-            "a suspended tenant gains no assignment; leave it as it was, or empty `worker` and \
-             `uid`, or set `suspended: false` first",
-        )
-        .field_path(".assignment")
-        .reason(Reason::FieldValueForbidden)
-        .optional_old_self(true),
+        gained(
+            "(has(oldSelf.assignment) && self.assignment.epoch == oldSelf.assignment.epoch && \
+             self.assignment.requestedAt == oldSelf.assignment.requestedAt && \
+             (self.assignment.worker == '' || \
+             (self.assignment.worker == oldSelf.assignment.worker && \
+             self.assignment.uid == oldSelf.assignment.uid)))",
+        ),
     ]
 }
 

@@ -1,0 +1,164 @@
+//! What an `IdentityProvider` may say. The forms of its texts are in `agreement`.
+
+use crate::{
+    objects::{DIGEST, asking_provider, jwt_provider, key_provider, with},
+    server::Server,
+};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+fn enhanced() -> Value {
+    with(jwt_provider("p"), "jwt/format", json!("quiltEnhanced"))
+}
+
+fn catalog() -> Value {
+    json!({ "origin": "https://c.example", "registry": "https://r.example" })
+}
+
+fn secret() -> Value {
+    json!({ "secretRef": { "name": "s", "key": "k" } })
+}
+
+fn hs256(jwks: Value) -> Value {
+    with(with(jwt_provider("p"), "jwt/jwks", jwks), "jwt/algorithms", json!(["HS256"]))
+}
+
+fn keys(keys: Value) -> Value {
+    with(key_provider("p"), "apiKeys/keys", keys)
+}
+
+#[tokio::test]
+async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
+    let server = Server::with("provider-good").await?;
+    let key = |n: usize| json!({ "id": format!("k{n}"), "subject": "alice", "digest": DIGEST });
+    for object in [
+        jwt_provider("p"),
+        asking_provider("p"),
+        key_provider("p"),
+        with(jwt_provider("p"), "jwt/jwks", json!({ "discovery": true })),
+        with(jwt_provider("p"), "jwt/jwks", secret()),
+        hs256(secret()),
+        with(enhanced(), "jwt/catalog", catalog()),
+        with(enhanced(), "jwt/keyHeldByServersOnly", json!(true)),
+        keys(json!([])),
+        keys((0..1000).map(key).collect()),
+    ] {
+        let answer = server.try_create("identityproviders", &object).await?;
+        ensure!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+        answer.object()?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_largest_provider_of_keys_can_be_kept() -> anyhow::Result<()> {
+    let server = Server::with("provider-large").await?;
+    let key = |n: usize| {
+        let subject = format!("{n:01024}");
+        json!({
+            "id": format!("{n:032}"), "subject": subject, "digest": DIGEST,
+            "expiresAt": "2030-01-31T00:00:00Z",
+        })
+    };
+    let object = keys((0..1000).map(key).collect());
+    let path = server.path("identityproviders/p");
+    server.apply(&path, &object.to_string()).await?.object().map(drop)
+}
+
+#[tokio::test]
+async fn each_rule_holds() -> anyhow::Result<()> {
+    let server = Server::with("provider-bad").await?;
+    let key = || json!({ "id": "k", "subject": "s", "digest": DIGEST });
+    let key_with = |field: &str, value: Value| {
+        let mut key = key();
+        key[field] = value;
+        keys(json!([key]))
+    };
+    let jwt = |pointer: &str, value| with(jwt_provider("p"), &format!("jwt/{pointer}"), value);
+    let no_way = with(jwt_provider("p"), "jwt", Value::Null);
+    let two_ways = with(jwt_provider("p"), "apiKeys", json!({ "keys": [] }));
+    let mut both = secret();
+    both["url"] = json!("https://i.example/jwks");
+    let discovered = json!({ "discovery": true, "url": "https://i.example/jwks" });
+    let way = "does not say exactly one way";
+    let place = "does not name exactly one place of the issuer's keys";
+    let shared = "`HS256` needs `jwks.secretRef`";
+    let belongs = "belong to `format: quiltEnhanced`";
+    let many =
+        (0..1001).map(|n| json!({ "id": format!("k{n}"), "subject": "s", "digest": DIGEST }));
+    for (object, field, said) in [
+        (no_way, "spec", way),
+        (two_ways, "spec", way),
+        (jwt("jwks", json!({})), "spec.jwt.jwks", place),
+        (jwt("jwks", json!({ "discovery": false })), "spec.jwt.jwks", place),
+        (jwt("jwks", both), "spec.jwt.jwks", place),
+        (jwt("jwks", discovered), "spec.jwt.jwks", place),
+        (hs256(json!({ "url": "https://i.example/jwks" })), "spec.jwt.algorithms", shared),
+        (jwt("algorithms", json!(["ES256", "HS256"])), "spec.jwt.algorithms", shared),
+        (jwt("algorithms", json!(["none"])), "spec.jwt.algorithms[0]", "supported values"),
+        (jwt("algorithms", json!([])), "spec.jwt.algorithms", "at least 1"),
+        (enhanced(), "spec.jwt.format", "does not prove who a user is"),
+        (jwt("catalog", catalog()), "spec.jwt.format", belongs),
+        (jwt("keyHeldByServersOnly", json!(true)), "spec.jwt.format", belongs),
+        (jwt("issuer", json!(" ")), "spec.jwt.issuer", "is empty; write what the tokens say"),
+        (jwt("audiences", json!([])), "spec.jwt.audiences", "at least 1"),
+        (jwt("audiences", json!([" "])), "spec.jwt.audiences[0]", "is empty; write what"),
+        (jwt("subjectClaim", json!("")), "spec.jwt.subjectClaim", "is empty; name the claim"),
+        (with(jwt_provider("p"), "classes", json!([])), "spec.classes", "at least 1"),
+        (with(jwt_provider("p"), "classes", json!(["a", "a"])), "spec.classes[1]", "Duplicate"),
+        (with(jwt_provider("p"), "classes", json!(["A"])), "spec.classes[0]", "is not a class"),
+        (keys(json!([key(), key()])), "spec.apiKeys.keys[1]", "Duplicate value"),
+        (keys(many.collect()), "spec.apiKeys.keys", "Too many"),
+        (key_with("id", json!("K")), "spec.apiKeys.keys[0].id", "is not the id of an API key"),
+        (key_with("id", json!("")), "spec.apiKeys.keys[0].id", "is not the id of an API key"),
+        (key_with("subject", json!(" ")), "spec.apiKeys.keys[0].subject", "is empty; name the"),
+        (key_with("digest", json!("x")), "spec.apiKeys.keys[0].digest", "is not a SHA-256 digest"),
+        (key_with("expiresAt", json!("soon")), "spec.apiKeys.keys[0].expiresAt", "date-time"),
+        (
+            with(key_provider("p"), "apiKeys/issuer", json!("")),
+            "spec.apiKeys.issuer",
+            "is empty; name who vouches",
+        ),
+    ] {
+        let answer = server.try_create("identityproviders", &object).await?;
+        let told = object.to_string().chars().take(400).collect::<String>();
+        answer.ensure_refused(field, said).context(told)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_is_held_to_the_same_rules() -> anyhow::Result<()> {
+    let server = Server::with("provider-change").await?;
+    server.create("identityproviders", &key_provider("p")).await?.object()?;
+    let second = json!({ "spec": { "introspection": { "catalog": catalog() } } });
+    let answer = server.try_patch("identityproviders/p", &second).await?;
+    answer.ensure_refused("spec", "does not say exactly one way")?;
+    // one way in for another
+    let other = json!({ "spec": { "apiKeys": null, "introspection": { "catalog": catalog() } } });
+    server.try_patch("identityproviders/p", &other).await?.object().map(drop)
+}
+
+#[tokio::test]
+async fn a_key_that_is_pasted_where_its_id_or_digest_belongs_is_not_repeated() -> anyhow::Result<()>
+{
+    let server = Server::with("provider-secret").await?;
+    for secret in ["pb_a_hunter2".to_owned(), format!("pb_a_{}", "hunter2".repeat(40))] {
+        for field in ["id", "digest"] {
+            let mut key = json!({ "id": "k", "subject": "s", "digest": DIGEST });
+            key[field] = json!(secret);
+            let answer = server.try_create("identityproviders", &keys(json!([key]))).await?;
+            let field = format!("spec.apiKeys.keys[0].{field}");
+            answer.ensure_refused(&field, "")?;
+            let told = answer.body.to_string();
+            ensure!(!told.contains("hunter2"), "{told}");
+        }
+        // beside them, it is dropped before anybody can read it
+        let key = json!({ "id": "k", "subject": "s", "digest": DIGEST, "key": secret });
+        let answer = server.try_create("identityproviders", &keys(json!([key]))).await?;
+        ensure!(!answer.warnings.concat().contains("hunter2"), "{:?}", answer.warnings);
+        let told = answer.object()?.to_string();
+        ensure!(!told.contains("hunter2"), "{told}");
+    }
+    Ok(())
+}

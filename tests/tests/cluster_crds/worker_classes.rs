@@ -1,0 +1,167 @@
+//! What a `WorkerClass` may say. The forms of its texts are in `agreement`.
+
+use crate::{
+    objects::{class, quilt_class, with},
+    server::Server,
+};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
+    let server = Server::with("class-good").await?;
+    let on_bind = with(class("c"), "start", json!("onBind"));
+    let files = json!([{ "path": ".config/server.json", "template": "{}" }]);
+    for object in [
+        class("c"),
+        quilt_class("c"),
+        with(quilt_class("c"), "credentials/catalog/registry", json!("https://c.example")),
+        with(class("c"), "transport", json!("stdio")),
+        with(on_bind, "credentials", json!({ "env": { "TOKEN": "t" } })),
+        with(class("c"), "credentials", json!({ "source": "assumeRole", "files": files })),
+        with(class("c"), "server", json!({ "port": 9000, "readyPath": "/healthz" })),
+        with(class("c"), "warm", json!(0)),
+        with(class("c"), "env", json!({ "AWS_REGION": "us-east-1", "_x": "" })),
+        with(class("c"), "tolerations", json!([{ "key": "k", "operator": "Exists", "x": [1] }])),
+        with(class("c"), "tools", json!({ "allow": ["a"], "deny": [] })),
+        with(class("c"), "local", json!({ "readOnlyPaths": ["/opt"], "command": ["/c", ""] })),
+        with(
+            class("c"),
+            "egress",
+            json!({ "hosts": [{ "host": "a" }, { "host": "a", "port": 80 }] }),
+        ),
+    ] {
+        let answer = server.try_create("workerclasses", &object).await?;
+        ensure!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+        answer.object().with_context(|| object.to_string())?;
+    }
+    Ok(())
+}
+
+/// Where, what, which field is refused, and in which words.
+type Case = (&'static str, Value, &'static str, &'static str);
+
+fn credentials() -> Vec<Case> {
+    let catalog = json!({ "origin": "https://c.example", "registry": "https://r.example" });
+    let port = json!({ "origin": "https://c.example", "registry": "https://c.example:8443" });
+    let with_catalog = |catalog: &Value| json!({ "source": "catalog", "catalog": catalog });
+    let mut region = catalog.clone();
+    region["region"] = json!("US EAST");
+    let mut exchange = catalog.clone();
+    exchange["exchange"] = json!({ "tokenEndpoint": "http://i.example/token", "audience": "c" });
+    let file = |path: &str| json!({ "files": [{ "path": path, "template": "" }] });
+    const CATALOG: &str = "spec.credentials.catalog";
+    const FILE: &str = "spec.credentials.files[0].path";
+    vec![
+        (
+            "credentials",
+            json!({ "source": "ambient" }),
+            "spec.credentials.source",
+            "`ambient` would",
+        ),
+        ("credentials", json!({ "source": "catalog" }), CATALOG, "is what `source: catalog` needs"),
+        ("credentials", json!({ "catalog": catalog }), CATALOG, "would not be used; set"),
+        (
+            "credentials",
+            with_catalog(&port),
+            "spec.credentials.catalog.registry",
+            "differs from the catalog by its port alone",
+        ),
+        (
+            "credentials",
+            with_catalog(&region),
+            "spec.credentials.catalog.region",
+            "is not an AWS region",
+        ),
+        (
+            "credentials",
+            with_catalog(&exchange),
+            "spec.credentials.catalog.exchange.tokenEndpoint",
+            "is not an https URL",
+        ),
+        (
+            "credentials",
+            json!({ "env": { "TOKEN": "t" } }),
+            "spec.credentials.env",
+            "needs `start: onBind`",
+        ),
+        ("credentials", file("/etc/passwd"), FILE, "is not a path under the home directory"),
+        ("credentials", file("../x"), FILE, "is not a path under the home directory"),
+        ("credentials", file("a//b"), FILE, "is not a path under the home directory"),
+        (
+            "credentials",
+            json!({ "source": "magic" }),
+            "spec.credentials.source",
+            "supported values",
+        ),
+    ]
+}
+
+fn sizes() -> Vec<Case> {
+    let many = |count: usize| (0..count).map(|n| (format!("X{n}"), json!(""))).collect::<Value>();
+    let list = |count| json!(vec!["/x"; count]);
+    vec![
+        ("env", many(101), "spec.env", "Too many"),
+        ("env", json!({ "X": "x".repeat(4097) }), "spec.env.X", "Too long"),
+        ("command", list(65), "spec.command", "Too many"),
+        ("command", json!(["/x", "x".repeat(2049)]), "spec.command[1]", "Too long"),
+        ("local", json!({ "readOnlyPaths": list(65) }), "spec.local.readOnlyPaths", "Too many"),
+        ("egress", json!({ "cidrs": vec!["::/0"; 257] }), "spec.egress.cidrs", "Too many"),
+        ("tolerations", json!(vec![json!({}); 33]), "spec.tolerations", "Too many"),
+        ("image", json!("i".repeat(1025)), "spec.image", "Too long"),
+        ("tools", json!({ "deny": ["x".repeat(129)] }), "spec.tools.deny[0]", "Too long"),
+        ("warm", json!(1001), "spec.warm", "less than or equal to 1000"),
+        ("warm", json!(-1), "spec.warm", "greater than or equal to 0"),
+        ("limits", json!({ "tenants": 0 }), "spec.limits.tenants", "greater than or equal to 1"),
+        ("server", json!({ "port": 65536 }), "spec.server.port", "less than or equal to 65535"),
+    ]
+}
+
+#[tokio::test]
+async fn each_rule_holds() -> anyhow::Result<()> {
+    let server = Server::with("class-bad").await?;
+    let twice = json!({ "hosts": [{ "host": "a" }, { "host": "a", "port": 443 }] });
+    let stdio = json!({ "port": 8000 });
+    let mut cases: Vec<Case> = vec![
+        ("image", json!(" "), "spec.image", "is empty; name the MCP server's image"),
+        ("command", json!([]), "spec.command", "at least 1"),
+        ("command", json!(["server"]), "spec.command", "absolute path of a program"),
+        ("command", json!(["/s", "a\u{0}b"]), "spec.command", "contains a zero byte"),
+        ("env", json!({ "HOME": "/x" }), "spec.env", "sets HOME, which is reserved"),
+        ("env", json!({ "https_Proxy": "x" }), "spec.env", "sets a proxy, which is reserved"),
+        ("env", json!({ "1X": "x" }), "spec.env", "none of an environment variable"),
+        ("egress", twice, "spec.egress.hosts[1]", "Duplicate value"),
+        ("path", json!("/.well-known/x"), "spec.path", "the gateway's own metadata"),
+        ("forgetAfter", json!("3651d"), "spec.forgetAfter", "is not a duration from 1s to 3650d"),
+        ("runtimeClassName", json!(""), "spec.runtimeClassName", "at least 1"),
+        ("transport", json!("tcp"), "spec.transport", "supported values"),
+    ];
+    cases.extend(credentials());
+    cases.extend(sizes());
+    for (pointer, value, field, said) in cases {
+        let object = with(class("c"), pointer, value);
+        let answer = server.try_create("workerclasses", &object).await?;
+        answer.ensure_refused(field, said).with_context(|| object["spec"][pointer].to_string())?;
+    }
+    let listening = with(with(class("c"), "transport", json!("stdio")), "server", stdio);
+    let answer = server.try_create("workerclasses", &listening).await?;
+    answer.ensure_refused("spec.server", "`transport: stdio` has none; remove it")?;
+    let two = with(quilt_class("c"), "command", json!(["/opt/python", "-m"]));
+    let answer = server.try_create("workerclasses", &two).await?;
+    answer.ensure_refused("spec.command", "is not one program, as `profile: quilt` needs")?;
+    let no_catalog = with(class("c"), "profile", json!("quilt"));
+    let answer = server.try_create("workerclasses", &no_catalog).await?;
+    answer.ensure_refused("spec.credentials.source", "is not what `profile: quilt` needs")
+}
+
+#[tokio::test]
+async fn a_change_is_held_to_the_same_rules() -> anyhow::Result<()> {
+    let server = Server::with("class-change").await?;
+    server.create("workerclasses", &class("c")).await?.object()?;
+    let source = json!({ "spec": { "credentials": { "source": "ambient" } } });
+    let answer = server.try_patch("workerclasses/c", &source).await?;
+    answer.ensure_refused("spec.credentials.source", "`ambient` would give every user")?;
+    // unlike a Tenant, all of it can be changed
+    let other = json!({ "spec": { "image": "j", "path": "/other", "command": ["/other"] } });
+    server.try_patch("workerclasses/c", &other).await?.object().map(drop)
+}
