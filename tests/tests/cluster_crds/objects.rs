@@ -1,5 +1,7 @@
 //! Objects that are taken as they are, and ways to make others of them.
 
+#![allow(clippy::unwrap_used, reason = "what is unwrapped is written here")]
+
 use patchbay_core::{
     id::ClassName,
     tenant::{Authority, TenantKey},

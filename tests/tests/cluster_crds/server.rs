@@ -130,8 +130,8 @@ impl Server {
 
     /// Merges `patch` into `object`, but for keeping what comes of it.
     pub(crate) async fn try_patch(&self, object: &str, patch: &Value) -> anyhow::Result<Answer> {
-        let path = format!("{}?dryRun=All", self.path(object));
-        self.send(Method::PATCH, &path, MERGE, patch).await
+        let tried = format!("{}?dryRun=All", self.path(object));
+        self.send(Method::PATCH, &tried, MERGE, patch).await
     }
 
     async fn send(

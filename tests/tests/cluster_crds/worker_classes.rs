@@ -42,6 +42,8 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
 type Case = (&'static str, Value, &'static str, &'static str);
 
 fn credentials() -> Vec<Case> {
+    const CATALOG: &str = "spec.credentials.catalog";
+    const FILE: &str = "spec.credentials.files[0].path";
     let catalog = json!({ "origin": "https://c.example", "registry": "https://r.example" });
     let port = json!({ "origin": "https://c.example", "registry": "https://c.example:8443" });
     let with_catalog = |catalog: &Value| json!({ "source": "catalog", "catalog": catalog });
@@ -50,8 +52,6 @@ fn credentials() -> Vec<Case> {
     let mut exchange = catalog.clone();
     exchange["exchange"] = json!({ "tokenEndpoint": "http://i.example/token", "audience": "c" });
     let file = |path: &str| json!({ "files": [{ "path": path, "template": "" }] });
-    const CATALOG: &str = "spec.credentials.catalog";
-    const FILE: &str = "spec.credentials.files[0].path";
     vec![
         (
             "credentials",
