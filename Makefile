@@ -23,7 +23,7 @@ run: prerequisites ## Run Patchbay on this machine: real quilt-mcp, two users, a
 	@exec "$${CARGO_TARGET_DIR:-target}/release/demo"
 
 test: prerequisites build ## Run every test, against real sandboxes
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 cluster-up: cluster ## Bring up a Kubernetes cluster on this machine; prints its kubeconfig
 	@$(CLUSTER) up

@@ -16,7 +16,7 @@ use patchbay_core::{
     class::WorkerClass, digest::DigestKey, provider::IdentityProvider, routing::RouteTable,
     tenant::TenantKey,
 };
-use patchbay_crds::{documents, worker_class::ignored_locally};
+use patchbay_crds::{WorkerClassSpec, documents, worker_class::ignored_locally};
 use patchbay_gateway::{
     Gateway, Limits, Listener,
     authn::Authenticator,
@@ -34,7 +34,12 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -72,7 +77,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     let listener = Listener::bind(listen, tls, insecure_listen).await?;
     let admin_socket = TcpListener::bind(admin_listen)
         .await
-        .with_context(|| format!("cannot listen on {admin_listen} (--admin-listen)"))?;
+        .with_context(|| format!("cannot listen on {admin_listen}: choose another address (--admin-listen) if it is taken"))?;
 
     let admin_address = admin_socket.local_addr()?;
     let public_url = public_base(public_url, &listener)?;
@@ -150,6 +155,14 @@ fn read_documents(files: &[PathBuf]) -> anyhow::Result<Configuration> {
     let unusable = |errors: Vec<_>| refused("the documents are not usable", &errors);
     let documents = documents::load(files).map_err(unusable)?;
     let valid = documents.validate().map_err(unusable)?;
+    let missing: Vec<_> = documents
+        .classes
+        .iter()
+        .flat_map(|(origin, class)| missing_here(&class.spec, origin, Path::exists))
+        .collect();
+    if !missing.is_empty() {
+        return Err(refused("the documents name what this machine does not have", &missing));
+    }
     for (origin, class) in &documents.classes {
         let fields = ignored_locally(class).join(", ");
         tracing::info!(document = %origin, fields, "used by clusters only, ignored here");
@@ -163,6 +176,33 @@ fn read_documents(files: &[PathBuf]) -> anyhow::Result<Configuration> {
         providers: valid.providers.into_iter().map(Arc::new).collect(),
         tenants: valid.tenants.into_iter().map(|made| (made.key, made.suspended)).collect(),
     })
+}
+
+/// What a class needs of this machine and `exists` does not find: without it no worker would ever start.
+fn missing_here(
+    class: &WorkerClassSpec,
+    origin: &impl Display,
+    exists: impl Fn(&Path) -> bool,
+) -> Vec<String> {
+    let local = &class.local;
+    let (field, command) = match &local.command {
+        Some(command) => ("spec.local.command[0]", command),
+        None => ("spec.command[0]", &class.command),
+    };
+    let program = command.first().filter(|program| !exists(program.as_ref())).map(|program| {
+        format!(
+            "{origin}: {field}: `{program}` does not exist; install it, or say in \
+             spec.local.command where it is on this machine"
+        )
+    });
+    let shown = local.read_only_paths.iter().enumerate();
+    let shown = shown.filter(|(_, path)| !exists(path.as_ref())).map(|(index, path)| {
+        format!(
+            "{origin}: spec.local.readOnlyPaths[{index}]: `{path}` does not exist; make it, or \
+             take it out"
+        )
+    });
+    program.into_iter().chain(shown).collect()
 }
 
 fn refused(what: &str, errors: &[impl std::fmt::Display]) -> anyhow::Error {
@@ -291,5 +331,35 @@ async fn wait_for_signal() -> anyhow::Result<()> {
     tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_class_needs_and_the_machine_lacks_is_named_with_its_field_and_a_fix() {
+        let class: WorkerClassSpec = serde_json::from_value(json!({
+            "image": "i", "command": ["/opt/server", "--flag"],
+            "local": { "readOnlyPaths": ["/opt", "/nope"] },
+        }))
+        .unwrap();
+        let missing = |there: &[&str]| {
+            missing_here(&class, &"a.yaml, document 1", |path| {
+                there.iter().any(|known| Path::new(known) == path)
+            })
+        };
+        assert!(missing(&["/opt", "/nope", "/opt/server"]).is_empty());
+        assert_eq!(
+            missing(&["/opt"]),
+            [
+                "a.yaml, document 1: spec.command[0]: `/opt/server` does not exist; install it, or \
+                 say in spec.local.command where it is on this machine",
+                "a.yaml, document 1: spec.local.readOnlyPaths[1]: `/nope` does not exist; make it, \
+                 or take it out",
+            ]
+        );
     }
 }

@@ -302,8 +302,11 @@ impl Reader {
         let name = name(&document, &mut errors);
         if let (Some(kind), Some(name)) = (kind, name) {
             if let Some(first) = self.names.get(&(kind, name.clone())) {
-                let problem =
-                    format!("{} is already the name of a {} ({first})", quoted(&name), kind.name());
+                let problem = format!(
+                    "{} is already the name of another {} ({first})",
+                    quoted(&name),
+                    kind.name()
+                );
                 errors.push(field_error("metadata.name", problem, "rename one of them"));
             } else {
                 self.names.insert((kind, name), origin.clone());

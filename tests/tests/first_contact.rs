@@ -27,6 +27,8 @@ fn client(controller: &Controller, user: &str) -> McpClient {
 #[tokio::test]
 async fn an_api_key_is_all_that_a_first_contact_needs() -> anyhow::Result<()> {
     let controller = start(1, &["alice"]).await?;
+    // as exact as what is shown
+    let begun = jiff::Timestamp::from_millisecond(jiff::Timestamp::now().as_millisecond())?;
     let modern = client(&controller, "alice").call("echo", json!({ "text": "hello" })).await?;
     ensure!(modern.to_string().contains("hello"), "{modern}");
 
@@ -41,7 +43,9 @@ async fn an_api_key_is_all_that_a_first_contact_needs() -> anyhow::Result<()> {
     let tenants = controller.tenants().await?;
     ensure!(tenants.len() == 1, "one user is one tenant: {tenants:?}");
     ensure!(tenants[0]["phase"] == "Ready" && tenants[0]["epoch"] == 1, "{tenants:?}");
-    ensure!(tenants[0]["lastActivity"].is_string(), "{tenants:?}");
+    let last_activity: jiff::Timestamp =
+        tenants[0]["lastActivity"].as_str().context("no activity")?.parse()?;
+    ensure!(last_activity >= begun, "{last_activity} {begun}");
     Ok(())
 }
 

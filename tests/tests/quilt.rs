@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 use patchbay_tests::{
     catalog::{fault::Fault, record::Seen},
     controller::{Controller, ControllerConfig},
+    http::Http,
     mcp::McpClient,
     processes,
-    quilt::{CLASS, CallResult, Era, QuiltWorld, Report, call, sdk_calls},
+    quilt::{CLASS, CallResult, Era, PATH, QuiltWorld, Report, call, sdk_calls},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
@@ -289,6 +290,20 @@ async fn an_api_key_alone_works_and_a_revoked_or_unprovable_one_does_not() -> an
     for result in &report.results {
         ensure!(result.text.contains("alice"), "{result:?}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirect_stays_at_the_gateway() -> anyhow::Result<()> {
+    let world = QuiltWorld::start().await?;
+    let controller = world.controller(1).await?;
+    let bearer = format!("Bearer {}", world.token("alice")?);
+    // the server knows one spelling of its path, and redirects the other to the address that it is given
+    let with_slash = format!("{}/", url(&controller));
+    let answer = Http::default().get(&with_slash, &[("authorization", &bearer)]).await?;
+    ensure!(answer.status == StatusCode::TEMPORARY_REDIRECT, "{} {}", answer.status, answer.text());
+    let location = answer.headers.get("location").context("no location")?;
+    ensure!(location == PATH, "{location:?}");
     Ok(())
 }
 

@@ -35,7 +35,7 @@ enum Part {
     Enter(enter::Enter),
     /// Admit one tenant's requests and hold its grant.
     Agent(BootArgs),
-    /// Run the MCP server and pipe its bytes to the agent.
+    /// Run the MCP server, and give the agent connections to it.
     Host(BootArgs),
 }
 

@@ -157,6 +157,7 @@ impl Activator {
     /// The tenant's worker, made ready if need be; waits at most for the hold limit.
     pub async fn activate(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
         let slot = self.slots.lock().entry(request.name.clone()).or_default().clone();
+        slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
         let flight = async {
             let _one_at_a_time = slot.flight.lock().await;
             if let Some(bound) = self.current(&slot, request) {

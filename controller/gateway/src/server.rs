@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is taken or not this machine's.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: choose another address (--listen) if it is taken")]
     Bind {
         /// The address.
         address: SocketAddr,

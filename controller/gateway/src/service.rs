@@ -273,7 +273,7 @@ impl Gateway {
             match bound.link.send(forward.request(&bound, LinkBody::Forwarded(body))?).await {
                 Ok(mut response) => match agents_own(&response) {
                     None => {
-                        headers::to_client(response.headers_mut());
+                        headers::to_client(response.headers_mut(), &forward.route.class.path);
                         return Ok(response);
                     }
                     Some(AgentAnswer::Misdirected) => {

@@ -160,8 +160,10 @@ fn one_name_is_one_object_of_its_kind() {
     assert!(read(&format!("{CLASS}---\n{same_name_other_kind}")).is_ok());
     assert_eq!(
         told(&format!("{CLASS}---\n{CLASS}")),
-        ["x.yaml:12: document 2: metadata.name: `quilt` is already the name of a WorkerClass \
-             (x.yaml, document 1); rename one of them"]
+        [
+            "x.yaml:12: document 2: metadata.name: `quilt` is already the name of another WorkerClass \
+             (x.yaml, document 1); rename one of them"
+        ]
     );
 }
 

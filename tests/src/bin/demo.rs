@@ -3,10 +3,10 @@
 //! It starts an AWS with IAM enforcement, a catalog and `patchbay local`, waits for two warm workers,
 //! writes `demo.json` last, and says what to try. Ctrl-C ends all of it.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Parser;
 use patchbay_tests::{
-    controller::ControllerConfig,
+    controller::{Controller, ControllerConfig},
     quilt::{CLASS, PATH, QuiltWorld},
 };
 use serde_json::{Value, json};
@@ -41,16 +41,36 @@ async fn main() -> anyhow::Result<()> {
     remove(&summary)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let demo = run(listen, admin_listen, &directory, &summary);
-    // dropping what runs ends it
-    let outcome = tokio::select! {
-        outcome = demo => outcome,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+    let mut asked_to_end = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     };
+    // dropping what runs ends it
+    let started = tokio::select! {
+        started = start(listen, admin_listen, &directory, &summary) => started.map(Some),
+        () = asked_to_end() => Ok(None),
+    };
+    if let Ok(Some(_)) = started {
+        asked_to_end().await;
+    }
     eprintln!("\nending the demo");
     remove(&summary)?;
-    outcome
+    if let Some(mut demo) = started? {
+        // the workers first: they leave nothing behind when they are asked to go
+        tokio::select! {
+            ended = demo.controller.terminate() => ensure!(ended?, "Patchbay failed at its end"),
+            () = asked_to_end() => {}
+        }
+    }
+    Ok(())
+}
+
+/// What runs until it is dropped.
+struct Demo {
+    controller: Controller,
+    _world: QuiltWorld,
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
@@ -62,12 +82,12 @@ fn remove(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-async fn run(
+async fn start(
     listen: SocketAddr,
     admin_listen: SocketAddr,
     directory: &Path,
     summary: &Path,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Demo> {
     eprintln!("1/3  AWS stand-in and demo catalog (the first time, Python packages are installed)");
     let world = QuiltWorld::start_for(&format!("http://{listen}{PATH}"), &["alice", "bob"]).await?;
     eprintln!("2/3  Patchbay on {listen}");
@@ -90,7 +110,7 @@ async fn run(
     });
     write_private(summary, &demo)?;
     println!("{}", guide(&demo, summary, &log));
-    std::future::pending().await
+    Ok(Demo { controller, _world: world })
 }
 
 /// Written beside its place and moved there, so that whoever finds it finds all of it.
@@ -142,7 +162,8 @@ Inspector:
   npx @modelcontextprotocol/inspector --cli --server-url {url} --transport http \
     --header "X-API-Key: {key}" --method tools/list
 
-A token goes where the key is: --header "Authorization: Bearer TOKEN".
+A token goes where the key is: --header "Authorization: Bearer TOKEN". Tokens are good for an hour; tokens
+and keys are new at every start.
 
 Try: list the buckets as alice and as bob; read s3://b-bob/notes/bob.txt as alice; search for "note".
 Who has which worker: {admin}/tenants     Metrics: {admin}/metrics     Log: {log}

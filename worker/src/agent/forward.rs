@@ -67,7 +67,12 @@ async fn relay(
         }
     };
     match result {
-        Ok(response) => Ok(from_server(response, in_flight)),
+        Ok(mut response) => {
+            if upstream.confine_location(response.headers_mut()) {
+                tracing::warn!(request_id, "the MCP server points elsewhere; nobody is sent there");
+            }
+            Ok(from_server(response, in_flight))
+        }
         Err(error) if error.is_connect() => {
             // the server is gone and saw nothing; this worker's end is about to be noticed
             tracing::warn!(request_id, error = %Chain(&error), "the MCP server takes no connection");

@@ -19,6 +19,7 @@ mod in_flight;
 mod lifeline;
 mod lingering;
 mod link;
+mod location;
 mod readiness;
 mod relay;
 mod relayed;

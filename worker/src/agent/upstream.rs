@@ -2,9 +2,10 @@
 //! the host makes and hands over. Connections are kept and reused; one whose request was dropped is
 //! closed. It must not know tenants, or who asks.
 
+use super::location;
 use crate::handover;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header, uri::InvalidUri};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, uri::InvalidUri};
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -60,6 +61,11 @@ impl Upstream {
         let path = if rest.is_empty() { &self.path } else { self.path.trim_end_matches('/') };
         let (mark, query) = query.map_or(("", ""), |query| ("?", query));
         format!("http://127.0.0.1:{}{path}{rest}{mark}{query}", self.port).parse()
+    }
+
+    /// Lets a response's `Location` lead to the server's endpoint alone; whether it led elsewhere.
+    pub(crate) fn confine_location(&self, headers: &mut HeaderMap) -> bool {
+        location::confine(headers, &self.host, &self.path)
     }
 
     /// Sends a request; its URL is one of [`Self::url`]. Dropping the future, or the response's

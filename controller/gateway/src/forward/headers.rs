@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use patchbay_core::{
     latch::Claim,
-    link::{EPOCH_HEADER, HEADER_PREFIX, REQUEST_ID_HEADER, TENANT_HEADER},
+    link::{EPOCH_HEADER, FORWARD_PREFIX, HEADER_PREFIX, REQUEST_ID_HEADER, TENANT_HEADER},
 };
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1); those that `Connection` lists are added to them.
@@ -71,9 +71,27 @@ pub fn to_worker(
     Ok(headers)
 }
 
-/// Turns a worker's headers into those of the client's response.
-pub fn to_client(headers: &mut HeaderMap) {
+/// Turns a worker's headers into those of the client's response. A `Location` on the link becomes one
+/// below the class's `path`; any other is dropped, since a client might take its credential there.
+pub fn to_client(headers: &mut HeaderMap, path: &str) {
     strip(headers, &FROM_THE_GATEWAY);
+    if let Some(location) = headers.remove(header::LOCATION)
+        && let Some(public) = public_path(&location, path)
+    {
+        headers.insert(header::LOCATION, public);
+    }
+}
+
+fn public_path(location: &HeaderValue, path: &str) -> Option<HeaderValue> {
+    let rest = location.to_str().ok()?.strip_prefix(FORWARD_PREFIX)?;
+    let public = match rest.as_bytes() {
+        // under the path `/` this would name a host
+        [b'/', b'/' | b'\\', ..] => return None,
+        [] | [b'?', ..] => format!("{path}{rest}"),
+        [b'/', ..] => format!("{}{rest}", path.trim_end_matches('/')),
+        _ => return None,
+    };
+    HeaderValue::from_str(&public).ok()
 }
 
 #[cfg(test)]
@@ -158,9 +176,33 @@ mod tests {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         headers.insert("patchbay-refusal", HeaderValue::from_static("x"));
         headers.insert("mcp-session-id", HeaderValue::from_static("s"));
-        to_client(&mut headers);
+        to_client(&mut headers, "/mcp");
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key("mcp-session-id"));
+    }
+
+    #[test]
+    fn a_client_is_sent_to_its_own_class_or_nowhere() {
+        for (location, path, public) in [
+            ("/mcp-server", "/mcp", Some("/mcp")),
+            ("/mcp-server/", "/mcp", Some("/mcp/")),
+            ("/mcp-server/a?b", "/mcp", Some("/mcp/a?b")),
+            ("/mcp-server?b", "/mcp", Some("/mcp?b")),
+            ("/mcp-server/a", "/", Some("/a")),
+            ("/mcp-server", "/", Some("/")),
+            ("/mcp-server//evil.example", "/", None),
+            ("/mcp-server/\\evil.example", "/", None),
+            ("/mcp-serverx", "/mcp", None),
+            ("http://127.0.0.1:8000/mcp", "/mcp", None),
+            ("https://evil.example/", "/mcp", None),
+            ("/v1/bind", "/mcp", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::LOCATION, HeaderValue::from_static(location));
+            to_client(&mut headers, path);
+            let left = headers.get(header::LOCATION).map(|value| value.to_str().unwrap());
+            assert_eq!(left, public, "{location}");
+        }
     }
 
     proptest! {

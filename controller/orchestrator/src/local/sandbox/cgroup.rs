@@ -14,7 +14,7 @@ use super::{
 };
 use std::{
     ffi::OsString,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,6 +28,16 @@ pub enum Kind {
     CgroupV1,
     /// Resource limits of each single process.
     RlimitsOnly,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CgroupV2 => "memory and processes, by cgroup v2",
+            Self::CgroupV1 => "memory and processes, by cgroup v1",
+            Self::RlimitsOnly => "of single processes only, by resource limits",
+        })
+    }
 }
 
 /// A cgroup that cannot be made, read or removed.

@@ -189,7 +189,7 @@ fn judge_run(run: &Run, namespaces: &UserNamespaces, found: &mut Vec<Property>) 
 
 fn judge_limits(cgroups: &Cgroups) -> Property {
     match cgroups.degraded() {
-        None => Property::good("limits", format!("{:?}", cgroups.kind())),
+        None => Property::good("limits", cgroups.kind().to_string()),
         Some(why) => Property::bad(
             "limits",
             why,
