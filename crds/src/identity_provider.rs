@@ -185,8 +185,7 @@ fn default_subject_claim() -> String {
 #[serde(default, rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::identity_provider::jwks()))]
 pub struct Jwks {
-    /// Whether the issuer's discovery document (`OpenID` Connect Discovery) names the key set.
-    /// Default: false.
+    /// Whether the issuer's discovery document (OIDC) names the key set. Default: false.
     pub discovery: bool,
     /// https URL of the key set (RFC 7517), at most 2048 characters. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

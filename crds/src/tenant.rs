@@ -153,9 +153,7 @@ pub struct TenantAssignment {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TenantStatus {
-    /// Where the tenant is in its life: `Asleep` (no worker; the next call brings one), `Waiting`
-    /// (a worker was asked for), `Ready` (it has one), `Draining` (its worker is leaving),
-    /// `Suspended` (shut out), or `Failed` (it cannot be served; the conditions say why).
+    /// Where the tenant is in its life.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// When the user last called, as the last worker said when it left.
@@ -181,7 +179,9 @@ pub struct TenantStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Where a tenant is in its life.
+/// Where the tenant is in its life: `Asleep` (no worker; the next call brings one), `Waiting` (a
+/// worker was asked for), `Ready` (it has one), `Draining` (its worker is leaving), `Suspended`
+/// (shut out), or `Failed` (it cannot be served; the conditions say why).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// It has no worker; the next request brings one.
