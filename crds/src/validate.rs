@@ -7,11 +7,13 @@ pub mod address;
 pub mod duration;
 pub mod identity_provider;
 pub mod quantity;
+mod scheduling;
 pub mod tenant;
 pub mod worker_class;
 
+use patchbay_core::cidr::Cidr;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use std::{fmt, str::FromStr as _};
+use std::fmt;
 
 /// One thing that is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,24 +161,14 @@ fn not_empty(text: &str, fix: &str) -> Result<(), Problem> {
 }
 
 /// An address range such as `10.0.0.0/8`.
-fn cidr(text: &str) -> Result<(), Problem> {
-    let is_valid = text.split_once('/').is_some_and(|(address, prefix)| {
-        let bits = match std::net::IpAddr::from_str(address) {
-            Ok(std::net::IpAddr::V4(_)) => 32,
-            Ok(std::net::IpAddr::V6(_)) => 128,
-            Err(_) => return false,
-        };
-        // one spelling: neither `+8` nor `08`
-        prefix.parse::<u8>().is_ok_and(|len| len.to_string() == prefix && len <= bits)
-    });
-    if is_valid {
-        return Ok(());
-    }
-    Err(Problem::with(
-        text,
-        "is not an address range",
-        "write an IP address, `/` and a prefix length, such as `10.0.0.0/8`",
-    ))
+fn cidr(text: &str) -> Result<Cidr, Problem> {
+    Cidr::parse(text).map_err(|_| {
+        Problem::with(
+            text,
+            "is not an address range",
+            "write an IP address, `/` and a prefix length, such as `10.0.0.0/8`",
+        )
+    })
 }
 
 /// A bundle is PEM and holds at least one certificate.
@@ -224,7 +216,7 @@ mod tests {
     #[test]
     fn address_ranges_of_both_families_are_known() {
         for good in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "fd00::/8", "10.1.2.3/32"] {
-            assert_eq!(cidr(good), Ok(()), "{good}");
+            assert!(cidr(good).is_ok(), "{good}");
         }
         for bad in
             ["", "10.0.0.0", "10.0.0.0/33", "10.0.0/8", "::/129", "a/8", "::/", "::/+8", "::/08"]

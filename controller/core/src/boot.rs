@@ -17,6 +17,10 @@ pub const MAX_BOOT_BYTES: u64 = 256 * 1024;
 /// a connection, and this is it. An end without it means that the server saw nothing.
 pub const SERVER_CONNECTED: u8 = b'+';
 
+/// The byte that an agent sends on a connection of its probe socket as soon as the worker is ready. A
+/// connection that ends without it is one to a worker that leaves.
+pub const WORKER_READY: u8 = b'+';
+
 /// Something to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +31,19 @@ pub enum Listen {
     Path(PathBuf),
     /// A TCP address.
     Tcp(SocketAddr),
+    /// A TCP port on every address, of whichever families there are: a pod learns its own only when it
+    /// runs, and its boot document is older.
+    Port(u16),
+}
+
+/// The control plane's CA: PEM certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Roots {
+    /// These, for the life of the worker.
+    Pem(String),
+    /// Those that this file holds when a connection comes: a mounted bundle rolls under living workers.
+    File(PathBuf),
 }
 
 /// Where a worker's first and last words go.
@@ -68,8 +85,15 @@ pub struct AgentBoot {
     pub server: PathBuf,
     /// Where the first and last words go.
     pub report: Report,
-    /// The control plane's CA, PEM certificates.
-    pub roots: String,
+    /// Where a supervisor asks whether the worker is ready: see [`WORKER_READY`]; none = it reads the
+    /// reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Listen>,
+    /// The file of the token by which an operator learns which pod this is; none = nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<PathBuf>,
+    /// The control plane's CA.
+    pub roots: Roots,
     /// How the MCP server is spoken to.
     pub transport: Transport,
     /// What the agent knows of the MCP server beyond MCP.
@@ -137,6 +161,10 @@ pub struct HostBoot {
     pub transport: Transport,
     /// The loopback port that is piped to the agent as the MCP server's forward proxy.
     pub proxy_port: u16,
+    /// Seconds that the agent may take to leave once this host is asked to end, where both are asked at one
+    /// time (a pod's SIGTERM): until then the MCP server finishes its calls. None = it is ended at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_leaves_seconds: Option<u64>,
 }
 
 /// One line that a host writes on its lifeline.

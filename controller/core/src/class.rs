@@ -3,7 +3,7 @@
 //! These are the words that every part shares; `patchbay-crds` makes them from documents and refuses
 //! bad ones with field and fix. This module must not know Kubernetes or YAML.
 
-use crate::{digest::Digest, id::ClassName, idle::IdlePolicy, quilt};
+use crate::{cidr::Cidr, digest::Digest, id::ClassName, idle::IdlePolicy, quilt};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -46,6 +46,8 @@ pub struct WorkerClass {
     pub credentials: CredentialSource,
     /// What only the local orchestrator uses.
     pub local: LocalOptions,
+    /// Where in a cluster its workers run.
+    pub scheduling: Scheduling,
 }
 
 /// How an MCP server is spoken to.
@@ -108,6 +110,8 @@ pub struct TmpfsSizes {
 pub struct Egress {
     /// Host and port pairs, reached through the worker's proxy.
     pub hosts: Vec<HostPort>,
+    /// Address ranges: the boundary in a cluster, whose network policies know no names.
+    pub cidrs: Vec<Cidr>,
 }
 
 /// One host name or address, and a port.
@@ -167,6 +171,32 @@ pub struct LocalOptions {
     pub command: Option<Vec<String>>,
 }
 
+/// Where in a cluster a worker runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scheduling {
+    /// The container runtime, by the name that the cluster has for it.
+    pub runtime: Option<String>,
+    /// Labels that a node must have.
+    pub nodes: BTreeMap<String, String>,
+    /// Taints of nodes that do not keep a worker away.
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A kind of taint that does not keep a worker away, in a cluster's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Toleration {
+    /// The taint's key; none = every key.
+    pub key: Option<String>,
+    /// How the value is compared: `Exists` or `Equal`.
+    pub operator: Option<String>,
+    /// The taint's value.
+    pub value: Option<String>,
+    /// What the taint does; none = whatever it does.
+    pub effect: Option<String>,
+    /// Seconds after which it does it all the same.
+    pub seconds: Option<i64>,
+}
+
 impl WorkerClass {
     /// All that the MCP server may reach: what the class lists, and its catalog.
     pub fn egress_hosts(&self) -> Vec<HostPort> {
@@ -209,6 +239,8 @@ impl WorkerClass {
             limits: _,
             credentials,
             local,
+            // of no worker of this machine; a pod's revision is made from its whole manifest
+            scheduling: _,
         } = self;
         // Debug output is deterministic, covers every field, and need only be stable within one process.
         let text = format!(

@@ -3,8 +3,8 @@
 
 use crate::{
     class::{
-        CredentialSource, Egress, Limits, LocalOptions, Profile, Resources, Start, TmpfsSizes,
-        Transport, WorkerClass,
+        CatalogSource, CredentialSource, Egress, Limits, LocalOptions, Profile, Resources,
+        Scheduling, Start, TmpfsSizes, Transport, WorkerClass,
     },
     digest::Digest,
     id::{ClassName, ProviderName},
@@ -37,6 +37,28 @@ pub fn class(name: &str, path: &str) -> WorkerClass {
         limits: Limits::default(),
         credentials: CredentialSource::None,
         local: LocalOptions::default(),
+        scheduling: Scheduling::default(),
+    }
+}
+
+/// A class of quilt-mcp with its catalog.
+pub fn quilt_class(name: &str, path: &str) -> WorkerClass {
+    WorkerClass {
+        image: "registry.example/quilt:1".into(),
+        command: vec!["/opt/quilt/bin/python".into()],
+        transport: Transport::Http {
+            port: 8000,
+            path: "/mcp".into(),
+            ready_path: Some("/health".into()),
+        },
+        profile: Profile::Quilt,
+        credentials: CredentialSource::Catalog(CatalogSource {
+            origin: "https://catalog.example".into(),
+            registry: "https://registry.example".into(),
+            region: "us-east-1".into(),
+            ca_bundle: None,
+        }),
+        ..class(name, path)
     }
 }
 

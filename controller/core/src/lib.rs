@@ -6,6 +6,7 @@
 
 pub mod boot;
 pub mod chain;
+pub mod cidr;
 pub mod class;
 pub mod digest;
 pub mod egress;
@@ -16,6 +17,7 @@ pub mod id;
 pub mod identity;
 pub mod idle;
 pub mod latch;
+pub mod launch;
 pub mod link;
 pub mod orchestrator;
 pub mod pin;

@@ -6,16 +6,19 @@
 //! This module must not know sockets, TLS or clients.
 
 use crate::{
-    grant::Grant,
+    grant::{Grant, expose},
     id::{Epoch, TenantUid},
 };
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 /// Where control requests live.
 pub const CONTROL_PREFIX: &str = "/v1/";
 /// `POST`: bind a tenant. Body [`BindRequest`]; 200 [`BindAccepted`], 409 [`Refused`], 503 [`Refused`].
 pub const BIND_PATH: &str = "/v1/bind";
+/// `GET`: the worker's [`Enrolment`]; 404 where it has nothing to show; operators only.
+pub const ENROL_PATH: &str = "/v1/enrol";
 /// `GET`: the worker's [`WorkerStatus`]; operators only.
 pub const STATUS_PATH: &str = "/v1/status";
 /// `POST`: leave if anonymous; 202, or 409 [`Refused`] if a tenant is bound; operators only.
@@ -137,6 +140,18 @@ pub enum WorkerPhase {
     Leaving,
 }
 
+/// How a worker shows an operator which pod it is in. The operator asks the cluster whose the token is, and
+/// records the key that this connection proved; the token is good for nothing else.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Enrolment {
+    /// The worker's own service-account token.
+    #[serde(serialize_with = "expose")]
+    pub token: SecretString,
+    /// Where the worker is in its life.
+    pub phase: WorkerPhase,
+}
+
 /// What an operator may see of a worker; nothing of what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -238,6 +253,10 @@ mod tests {
             "bindMinimal": minimal,
             "accepted": accepted,
             "refused": refused,
+            "enrolment": Enrolment {
+                token: "the-token".into(),
+                phase: WorkerPhase::Anonymous,
+            },
             "status": WorkerStatus {
                 phase: WorkerPhase::Bound,
                 tenant: Some(full_bind().tenant),

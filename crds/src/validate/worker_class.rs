@@ -5,6 +5,7 @@
 use super::{
     FieldError, Findings, Problem, address, certificates, cidr, duration, member, name, not_empty,
     quantity::{self, MIB, TIB},
+    scheduling,
 };
 use crate::{
     WorkerClass,
@@ -57,10 +58,9 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
         start,
         resources,
         tmpfs,
-        // for clusters: placement says nothing about what a worker may do
-        runtime_class_name: _,
-        node_selector: _,
-        tolerations: _,
+        runtime_class_name,
+        node_selector,
+        tolerations,
         egress,
         idle_timeout,
         max_age,
@@ -87,6 +87,12 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
     let transport = self::transport(f, *transport, &server, *profile);
     let resources = self::resources(f, resources);
     let tmpfs = self::tmpfs(f, tmpfs);
+    let scheduling = scheduling::scheduling(
+        f,
+        runtime_class_name.as_deref(),
+        node_selector.as_ref(),
+        tolerations.as_deref(),
+    );
     let egress = self::egress(f, egress);
     let idle_timeout = f.check("spec.idleTimeout", duration::bounded(idle_timeout, MOST_IDLE));
     let max_age =
@@ -125,6 +131,7 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
             limits,
             credentials: credentials?,
             local,
+            scheduling,
         })
     };
     let whole = whole();
@@ -230,9 +237,10 @@ fn tmpfs(findings: &mut Findings, tmpfs: &Tmpfs) -> Option<class::TmpfsSizes> {
 
 fn egress(findings: &mut Findings, egress: &Egress) -> class::Egress {
     let Egress { hosts, cidrs } = egress;
-    for (index, range) in cidrs.iter().enumerate() {
-        findings.check(format!("spec.egress.cidrs[{index}]"), cidr(range));
-    }
+    let cidrs = cidrs.iter().enumerate().filter_map(|(index, range)| {
+        findings.check(format!("spec.egress.cidrs[{index}]"), cidr(range))
+    });
+    let cidrs = cidrs.collect();
     let hosts: Vec<_> = hosts
         .iter()
         .enumerate()
@@ -250,7 +258,7 @@ fn egress(findings: &mut Findings, egress: &Egress) -> class::Egress {
     let places: Vec<String> = hosts.iter().map(ToString::to_string).collect();
     findings
         .unique(places.iter().map(String::as_str), |index| format!("spec.egress.hosts[{index}]"));
-    class::Egress { hosts }
+    class::Egress { hosts, cidrs }
 }
 
 fn warm(warm: i32) -> Result<u32, Problem> {

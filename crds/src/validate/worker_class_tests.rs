@@ -1,6 +1,7 @@
 //! What a `WorkerClass` may say, and how each mistake is answered.
 
 use super::*;
+use patchbay_core::cidr::Cidr;
 use serde_json::{Value, json};
 
 fn minimal() -> Value {
@@ -161,6 +162,16 @@ fn each_bad_value_is_named_by_its_field() {
         ("egress/hosts", json!([{"host": "a", "port": 0}]), "spec.egress.hosts[0].port"),
         ("egress/hosts", json!([{"host": "a"}, {"host": "a"}]), "spec.egress.hosts[1]"),
         ("egress/cidrs", json!(["10.0.0.0"]), "spec.egress.cidrs[0]"),
+        ("runtimeClassName", json!("g visor"), "spec.runtimeClassName"),
+        ("tolerations", json!([{"kye": "k"}]), "spec.tolerations[0].kye"),
+        ("tolerations", json!([{"key": 1}]), "spec.tolerations[0].key"),
+        ("tolerations", json!([{"operator": "Is"}]), "spec.tolerations[0].operator"),
+        ("tolerations", json!([{"effect": "No"}]), "spec.tolerations[0].effect"),
+        (
+            "tolerations",
+            json!([{"tolerationSeconds": "1"}]),
+            "spec.tolerations[0].tolerationSeconds",
+        ),
         ("idleTimeout", json!("0s"), "spec.idleTimeout"),
         ("idleTimeout", json!("31d"), "spec.idleTimeout"),
         ("maxAge", json!("soon"), "spec.maxAge"),
@@ -248,13 +259,33 @@ fn what_this_release_cannot_do_is_refused_by_name() {
 }
 
 #[test]
-fn what_only_clusters_use_is_no_error() {
+fn what_only_clusters_use_arrives() {
     let mut spec = minimal();
     spec["runtimeClassName"] = json!("gvisor");
     spec["nodeSelector"] = json!({"disk": "ssd"});
-    spec["tolerations"] = json!([{"key": "k", "operator": "Exists"}]);
-    spec["egress"] = json!({"cidrs": ["10.0.0.0/8"]});
-    assert!(validate(&class(spec)).is_ok());
+    spec["tolerations"] = json!([
+        {"key": "k", "operator": "Exists"},
+        {"key": "l", "value": "v", "effect": "NoExecute", "tolerationSeconds": 60},
+    ]);
+    spec["egress"] = json!({"cidrs": ["10.1.2.3/8"]});
+    let class = validate(&class(spec)).unwrap();
+    assert_eq!(class.egress.cidrs, [Cidr::parse("10.0.0.0/8").unwrap()]);
+    let text = |text: &str| Some(text.to_owned());
+    let expected = class::Scheduling {
+        runtime: text("gvisor"),
+        nodes: BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]),
+        tolerations: vec![
+            class::Toleration { key: text("k"), operator: text("Exists"), ..Default::default() },
+            class::Toleration {
+                key: text("l"),
+                value: text("v"),
+                effect: text("NoExecute"),
+                seconds: Some(60),
+                ..Default::default()
+            },
+        ],
+    };
+    assert_eq!(class.scheduling, expected);
 }
 
 #[test]

@@ -6,9 +6,9 @@
 
 use super::sandbox::{Limits, SandboxSpec, Tmpfs};
 use patchbay_core::{
-    boot::{AgentBoot, HostBoot, Listen, RelayBoot, RelayCatalog, Report},
-    class::{CredentialSource, Profile, Transport, WorkerClass},
-    quilt,
+    boot::{AgentBoot, HostBoot, Listen, Report, Roots},
+    class::WorkerClass,
+    launch::{self, AGENT_UID, AgentPlaces, HOME, HostPlaces, SERVER_UID},
 };
 use std::{
     collections::BTreeMap,
@@ -16,25 +16,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The MCP server's user inside; its processes and the agent's never share one.
-const SERVER_UID: u32 = 10_001;
-const AGENT_UID: u32 = 10_002;
-
 /// Where the sandboxes find each other's sockets.
 const CONTROL_SOCKET: &str = "/run/patchbay/control";
 const SERVER_SOCKET: &str = "/run/patchbay/server";
 /// Where the agent finds the controller's egress proxy.
 const EGRESS_SOCKET: &str = "/run/patchbay/egress";
-
-/// The MCP server's writable home.
-const HOME: &str = "/home/worker";
-
-/// The loopback port, inside the MCP server's sandbox, of its forward proxy.
-const PROXY_PORT: u16 = 3128;
-
-/// How long an MCP server may take until it answers. A cold import of a large Python server takes
-/// seconds, and several may start at one time.
-const START_SECONDS: u64 = 120;
 
 /// Bounds on an agent: it relays, and holds one grant.
 const AGENT_LIMITS: Limits = Limits { memory_bytes: 128 << 20, pids: 32, files: 4096 };
@@ -69,75 +55,28 @@ pub(super) fn agent_boot(
     control: &OwnedFd,
     report: &OwnedFd,
 ) -> AgentBoot {
-    AgentBoot {
-        class: class.name.clone(),
+    let places = AgentPlaces {
         link: Listen::Fd(link.as_raw_fd()),
         control: Listen::Fd(control.as_raw_fd()),
         server: SERVER_SOCKET.into(),
+        probe: None,
         report: Report::Fd(report.as_raw_fd()),
-        roots: roots.into(),
-        transport: class.transport.clone(),
-        profile: class.profile,
-        home: HOME.into(),
-        relay: RelayBoot {
-            hosts: class.egress_hosts(),
-            catalog: match &class.credentials {
-                CredentialSource::None => None,
-                CredentialSource::Catalog(catalog) => Some(RelayCatalog {
-                    origin: catalog.origin.clone(),
-                    registry: catalog.registry.clone(),
-                    ca_bundle: catalog.ca_bundle.clone(),
-                }),
-            },
-            via: Some(EGRESS_SOCKET.into()),
-        },
-        idle_timeout_seconds: class.idle.idle_timeout.as_secs(),
-        max_age_seconds: class.idle.max_age.map(|age| age.as_secs()),
-        drain_seconds: class.drain.as_secs(),
-        start_seconds: START_SECONDS,
-    }
+        roots: Roots::Pem(roots.into()),
+        token: None,
+        via: Some(EGRESS_SOCKET.into()),
+    };
+    launch::agent_boot(class, places)
 }
 
 /// What the host of a worker of `class` is told.
 pub(super) fn host_boot(class: &WorkerClass, server: &OwnedFd) -> HostBoot {
-    let (command, files) = quilt::start(class, class.local_command());
-    HostBoot {
-        command,
-        files,
-        env: server_env(class),
-        workdir: HOME.into(),
+    let places = HostPlaces {
         server: Listen::Fd(server.as_raw_fd()),
         control: CONTROL_SOCKET.into(),
-        transport: class.transport.clone(),
-        proxy_port: PROXY_PORT,
-    }
-}
-
-/// The MCP server's environment: from nothing, then the class's own words. The proxy is the only way
-/// out, and `NO_PROXY` is left unset so that nothing goes around it.
-fn server_env(class: &WorkerClass) -> BTreeMap<String, String> {
-    let Transport::Http { port, .. } = &class.transport;
-    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
-    let mut env: BTreeMap<String, String> = [
-        ("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned()),
-        ("HOME", HOME.to_owned()),
-        ("TMPDIR", "/tmp".to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("PORT", port.to_string()),
-        ("HTTP_PROXY", proxy.clone()),
-        ("HTTPS_PROXY", proxy.clone()),
-        ("http_proxy", proxy.clone()),
-        ("https_proxy", proxy),
-        // the SDKs' last resort for credentials is the machine's own identity: never that
-        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    if class.profile == Profile::Quilt {
-        env.extend(quilt::environment(class));
-    }
-    env.extend(class.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-    env
+        // the controller asks the agent alone, and the lifeline's end is the host's sign
+        agent_leaves: None,
+    };
+    launch::host_boot(class, class.local_command(), places)
 }
 
 /// The agent's sandbox: it sees the worker's program, its host's socket and the egress proxy's, and
@@ -170,19 +109,19 @@ pub(super) fn agent_sandbox(
 }
 
 /// The MCP server's sandbox, in which the host is the first process. `configuration` is the profile's
-/// file of the class, where it has one.
+/// file of the class, where it has one: outside, and where the MCP server finds it.
 pub(super) fn host_sandbox(
     worker: &str,
     program: &Path,
     sockets: &Sockets,
     class: &WorkerClass,
-    configuration: Option<&Path>,
+    configuration: Option<(PathBuf, PathBuf)>,
     descriptors: HostDescriptors,
 ) -> SandboxSpec {
     let HostDescriptors { boot, server } = descriptors;
     let mut binds = vec![(sockets.control.clone(), PathBuf::from(CONTROL_SOCKET))];
     // a mount of its own, so that the server can neither replace nor rename it
-    binds.extend(configuration.map(|file| (file.to_owned(), quilt_configuration_path())));
+    binds.extend(configuration);
     let tmpfs = |path: &str, bytes, mode| Tmpfs { path: path.into(), bytes, mode };
     SandboxSpec {
         name: format!("{worker}-server"),
@@ -205,18 +144,6 @@ pub(super) fn host_sandbox(
             pids: class.resources.pids,
             files: SERVER_FILES,
         },
-    }
-}
-
-fn quilt_configuration_path() -> PathBuf {
-    PathBuf::from(format!("{HOME}/{}/config.yml", quilt::DATA_DIR))
-}
-
-/// The text of the profile's configuration file for a class, where it has one.
-pub(super) fn configuration(class: &WorkerClass) -> Option<String> {
-    match (&class.profile, &class.credentials) {
-        (Profile::Quilt, CredentialSource::Catalog(catalog)) => Some(quilt::config_yml(catalog)),
-        _ => None,
     }
 }
 
@@ -249,7 +176,7 @@ impl Sockets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::fixtures::class;
+    use patchbay_core::fixtures::{class, quilt_class};
 
     const EGRESS: &str = "/run/patchbay/0badcafe/e-c";
 
@@ -296,24 +223,15 @@ mod tests {
 
     #[test]
     fn a_quilt_worker_has_its_configuration_as_a_mount_of_its_own() {
-        let mut quilt = class("quilt", "/mcp");
-        quilt.profile = Profile::Quilt;
-        quilt.credentials = CredentialSource::Catalog(patchbay_core::class::CatalogSource {
-            origin: "https://catalog.example".into(),
-            registry: "https://registry.example".into(),
-            region: "us-east-1".into(),
-            ca_bundle: None,
-        });
-        assert!(configuration(&quilt).unwrap().contains("http://registry.example"));
-        assert_eq!(server_env(&quilt)["QUILT_DEPLOYMENT"], "legacy");
+        let quilt = quilt_class("quilt", "/mcp");
+        let inside = launch::configuration(&quilt).unwrap().path;
         let descriptors = HostDescriptors { boot: descriptor(), server: descriptor() };
-        let file = Path::new("/run/patchbay/0badcafe/w-1/config");
+        let mount = (PathBuf::from("/run/patchbay/0badcafe/w-1/config"), inside);
         let program = Path::new("/opt/patchbay/patchbay-worker");
-        let spec = host_sandbox("w-1", program, &sockets(), &quilt, Some(file), descriptors);
+        let spec =
+            host_sandbox("w-1", program, &sockets(), &quilt, Some(mount.clone()), descriptors);
         assert_eq!(spec.validate(), Ok(()));
-        let inside = PathBuf::from("/home/worker/.local/share/Quilt/config.yml");
-        assert!(spec.binds.contains(&(file.to_owned(), inside)));
-        assert_eq!(configuration(&class("c", "/mcp")), None);
+        assert!(spec.binds.contains(&mount));
     }
 
     #[test]
@@ -322,13 +240,5 @@ mod tests {
         assert!(agent.tmpfs.is_empty());
         let places: Vec<_> = host.tmpfs.iter().map(|t| t.path.to_str().unwrap()).collect();
         assert_eq!(places, ["/home/worker", "/tmp", "/run"]);
-    }
-
-    #[test]
-    fn the_servers_environment_is_built_from_nothing() {
-        let env = server_env(&class("c", "/mcp"));
-        assert!(!env.contains_key("NO_PROXY") && !env.contains_key("no_proxy"));
-        assert_eq!(env["HTTPS_PROXY"], "http://127.0.0.1:3128");
-        assert_eq!(env.len(), 10, "a variable more than the list above: {env:?}");
     }
 }

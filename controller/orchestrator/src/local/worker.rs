@@ -7,8 +7,8 @@
 use super::{
     Shared,
     launch::{
-        AgentDescriptors, HostDescriptors, Sockets, agent_boot, agent_sandbox, configuration,
-        host_boot, host_sandbox,
+        AgentDescriptors, HostDescriptors, Sockets, agent_boot, agent_sandbox, host_boot,
+        host_sandbox,
     },
     sandbox::{Ended, Exit, LaunchError, Output, Sandbox, lines::Lines},
 };
@@ -17,6 +17,7 @@ use patchbay_core::{
     chain::Chain,
     class::WorkerClass,
     id::{ClassName, Incarnation, InvalidName, WorkerId},
+    launch::{Configuration, configuration},
     link::{Farewell, LeaveReason},
     orchestrator::{Endpoint, Offer},
     pin::Fingerprint,
@@ -119,8 +120,7 @@ async fn start(shared: &Shared, class: &WorkerClass, id: &str) -> Result<Running
     let egress = shared.egress_socket(&class.name);
     let configuration = configuration_file(class, &directory.0)?;
     let agent = agent_sandbox(worker.as_str(), program, &sockets, &egress, agent);
-    let host =
-        host_sandbox(worker.as_str(), program, &sockets, class, configuration.as_deref(), host);
+    let host = host_sandbox(worker.as_str(), program, &sockets, class, configuration, host);
     let launcher = &shared.launcher;
     let agent = launcher.start(agent).await.map_err(|error| StartError::Launch("agent", error))?;
     let host = launcher.start(host).await.map_err(|error| StartError::Launch("host", error))?;
@@ -358,16 +358,20 @@ fn document(boot: &impl Serialize) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Writes the profile's configuration of a class, where it has one, into a worker's own directory.
-fn configuration_file(class: &WorkerClass, directory: &Path) -> io::Result<Option<PathBuf>> {
-    let Some(text) = configuration(class) else {
+/// Writes the profile's configuration of a class, where it has one, into a worker's own directory: where
+/// it is, and where the MCP server finds it.
+fn configuration_file(
+    class: &WorkerClass,
+    directory: &Path,
+) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    let Some(Configuration { path: inside, text }) = configuration(class) else {
         return Ok(None);
     };
     let path = directory.join("config");
     std::fs::write(&path, text)?;
     // the sandbox's user is another than this one, where this one is not root
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444))?;
-    Ok(Some(path))
+    Ok(Some((path, inside)))
 }
 
 /// A worker's own directory, removed with it.
