@@ -3,9 +3,10 @@
 
 use crate::inherited::{self, InheritedError};
 use patchbay_core::boot::Listen;
+use rustix::io::Errno;
 use std::{
     fs, io,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -52,18 +53,24 @@ pub(crate) enum ListenError {
     },
     #[error("cannot watch the inherited socket")]
     Watch(#[source] io::Error),
-    #[error("{address} is a TCP address, and only a Unix socket may be listened on here")]
-    NotUnix { address: SocketAddr },
+    #[error("only a Unix socket may be listened on here, and not {0:?}")]
+    NotUnix(Listen),
 }
 
 impl Listener {
     /// Listens on any kind of place.
     pub(crate) async fn open(place: &Listen) -> Result<Self, ListenError> {
         match place {
-            Listen::Tcp(address) => TcpListener::bind(address)
-                .await
-                .map(Self::Tcp)
-                .map_err(|source| ListenError::Tcp { address: *address, source }),
+            Listen::Tcp(address) => tcp(*address).await,
+            Listen::Port(port) => {
+                // a socket of the newer family takes both, but a kernel may be without that family
+                match tcp((Ipv6Addr::UNSPECIFIED, *port).into()).await {
+                    Err(ListenError::Tcp { source, .. }) if is_without_family(&source) => {
+                        tcp((Ipv4Addr::UNSPECIFIED, *port).into()).await
+                    }
+                    result => result,
+                }
+            }
             Listen::Fd(_) | Listen::Path(_) => unix(place).map(Self::Unix),
         }
     }
@@ -80,6 +87,19 @@ impl Listener {
             }
         }
     }
+}
+
+async fn tcp(address: SocketAddr) -> Result<Listener, ListenError> {
+    TcpListener::bind(address)
+        .await
+        .map(Listener::Tcp)
+        .map_err(|source| ListenError::Tcp { address, source })
+}
+
+fn is_without_family(error: &io::Error) -> bool {
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// What was accepted; none after a failure, which is logged.
@@ -109,7 +129,7 @@ pub(crate) fn unix(place: &Listen) -> Result<UnixListener, ListenError> {
         Listen::Path(path) => {
             make(path).map_err(|source| ListenError::Path { path: path.clone(), source })
         }
-        Listen::Tcp(address) => Err(ListenError::NotUnix { address: *address }),
+        Listen::Tcp(_) | Listen::Port(_) => Err(ListenError::NotUnix(place.clone())),
     }
 }
 
@@ -154,7 +174,19 @@ mod tests {
     #[tokio::test]
     async fn a_tcp_address_is_refused_where_only_unix_sockets_may_be() {
         let place = Listen::Tcp(([127, 0, 0, 1], 0).into());
-        assert!(matches!(unix(&place), Err(ListenError::NotUnix { .. })));
+        assert!(matches!(unix(&place), Err(ListenError::NotUnix(_))));
         assert!(matches!(Listener::open(&place).await, Ok(Listener::Tcp(_))));
+    }
+
+    #[tokio::test]
+    async fn a_port_is_reached_by_the_older_family_too() {
+        assert!(matches!(unix(&Listen::Port(0)), Err(ListenError::NotUnix(_))));
+        let Listener::Tcp(listener) = Listener::open(&Listen::Port(0)).await.unwrap() else {
+            panic!("a port is TCP's");
+        };
+        let port = listener.local_addr().unwrap().port();
+        let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        let (connected, accepted) = tokio::join!(connecting, listener.accept());
+        (connected.unwrap(), accepted.unwrap());
     }
 }

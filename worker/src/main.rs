@@ -1,9 +1,10 @@
-//! The worker's binary: two long-running parts, and the step into a sandbox.
+//! The worker's binary: two long-running parts, and short steps around them.
 //!
 //! `agent` holds one tenant's grant and admits its requests; `host` runs the MCP server and holds
-//! no secret; `enter` puts itself under limits and becomes another program. Each is told what it is
-//! by one boot document or by flags. This file turns arguments into one of the three and outcomes
-//! into exit codes; it must not know what they do.
+//! no secret. `enter` puts itself under limits and becomes another program (a sandbox); `install`
+//! prepares a container, and `probe` asks an agent whether its worker is ready (a pod). Each is told
+//! what it is by one boot document or by flags. This file turns arguments into one of them and
+//! outcomes into exit codes; it must not know what they do.
 
 mod agent;
 mod backoff;
@@ -13,8 +14,10 @@ mod handover;
 mod harden;
 mod host;
 mod inherited;
+mod install;
 mod json_lines;
 mod listen;
+mod probe;
 
 use crate::boot::BootSource;
 use anyhow::Context as _;
@@ -37,6 +40,10 @@ enum Part {
     Agent(BootArgs),
     /// Run the MCP server, and give the agent connections to it.
     Host(BootArgs),
+    /// Copy this program, and make directories, for a container that runs later.
+    Install(install::Install),
+    /// Wait until an agent says that its worker is ready.
+    Probe(probe::Probe),
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +73,8 @@ fn main() -> ExitCode {
         Part::Enter(enter) => Err(enter.run().into()),
         Part::Agent(args) => run_agent(args),
         Part::Host(args) => run_host(args),
+        Part::Install(install) => install.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Part::Probe(probe) => run_probe(probe),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("patchbay-worker: {error:#}");
@@ -86,6 +95,11 @@ fn run_host(args: BootArgs) -> anyhow::Result<ExitCode> {
     let boot = boot::read(args.source()?).context("the host's boot document")?;
     log_to_stderr();
     runtime()?.block_on(host::run(boot))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_probe(probe: probe::Probe) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(probe.run())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use patchbay_core::link::{MISDIRECTED, REFUSAL_HEADER};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 /// The body of every response on the link.
 pub(crate) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -59,9 +60,21 @@ pub(crate) fn refuse(status: StatusCode, reason: Reason) -> Response<Body> {
 
 /// An answer with a JSON body.
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    // the bodies are plain structures, which always serialise; an empty one is still a right answer
-    let text = serde_json::to_vec(body).unwrap_or_default();
-    let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
+    whole(status, Bytes::from(text(body)))
+}
+
+/// An answer with a JSON body whose bytes are wiped once they are sent.
+pub(crate) fn secret_json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    whole(status, Bytes::from_owner(Zeroizing::new(text(body))))
+}
+
+/// The bodies are plain structures, which always serialise; an empty one is still a right answer.
+fn text(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).unwrap_or_default()
+}
+
+fn whole(status: StatusCode, text: Bytes) -> Response<Body> {
+    let body = Full::new(text).map_err(|never| match never {});
     let mut response = Response::new(UnsyncBoxBody::new(body));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");

@@ -3,11 +3,11 @@
 
 use super::{
     answer::{Body, bare, json},
-    bind, forward,
+    bind, enrol, forward,
     lingering::Lingering,
     route::{Route, route},
     state::Worker,
-    tls::ALPN,
+    tls::{ALPN, Rules},
     upstream::Upstream,
 };
 use crate::listen::{Listener, Stream, accepted};
@@ -18,13 +18,12 @@ use patchbay_core::{
     link::{BindRefusal, LeaveReason, Refused},
     pin::Role,
 };
-use rustls::ServerConfig;
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::{io::InspectReader, task::TaskTracker};
 
 /// Connections at one time: a gateway replica needs one, an operator one. More wait in the queue.
@@ -47,7 +46,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(crate) struct Link {
     worker: Arc<Worker>,
     upstream: Arc<Upstream>,
-    tls: TlsAcceptor,
+    tls: Arc<Rules>,
+    /// The file of the token that is shown to operators.
+    token: Option<Arc<PathBuf>>,
     connections: TaskTracker,
 }
 
@@ -55,9 +56,11 @@ impl Link {
     pub(crate) fn new(
         worker: Arc<Worker>,
         upstream: Arc<Upstream>,
-        tls: Arc<ServerConfig>,
+        tls: Rules,
+        token: Option<PathBuf>,
     ) -> Self {
-        Self { worker, upstream, tls: tls.into(), connections: TaskTracker::new() }
+        let (tls, token) = (Arc::new(tls), token.map(Arc::new));
+        Self { worker, upstream, tls, token, connections: TaskTracker::new() }
     }
 
     /// Accepts connections until the worker closes. While it only leaves, it still accepts: a
@@ -90,7 +93,7 @@ impl Link {
 
     async fn connection(self, stream: Stream) {
         let handshake = tokio::select! {
-            result = timeout(HANDSHAKE_LIMIT, self.tls.accept(stream)) => result,
+            result = timeout(HANDSHAKE_LIMIT, self.accept(stream)) => result,
             () = self.worker.closing().cancelled() => return,
         };
         let tls = match handshake.map_err(io::Error::from).flatten() {
@@ -110,8 +113,12 @@ impl Link {
         }
     }
 
+    async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
+        self.tls.acceptor().await.accept(stream).await
+    }
+
     async fn http2(self, tls: TlsStream<Stream>, role: Option<Role>) -> hyper::Result<()> {
-        let Self { worker, upstream, .. } = self;
+        let Self { worker, upstream, token, .. } = self;
         // a connection that is open when the worker begins to leave is told at once to move its
         // next requests elsewhere; one that is opened after that gets its refusals first
         let last_call =
@@ -133,7 +140,7 @@ impl Link {
             let _ = preface.await;
         };
         let service = service_fn(move |request| {
-            respond(Arc::clone(&worker), Arc::clone(&upstream), role, request)
+            respond(Arc::clone(&worker), Arc::clone(&upstream), token.clone(), role, request)
         });
         let mut connection = pin!(
             http2::Builder::new(TokioExecutor::new())
@@ -163,12 +170,14 @@ fn role(tls: &TlsStream<Stream>) -> Option<Role> {
 async fn respond(
     worker: Arc<Worker>,
     upstream: Arc<Upstream>,
+    token: Option<Arc<PathBuf>>,
     role: Option<Role>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, h2::Error> {
     Ok(match route(request.method(), request.uri().path(), role) {
         Route::Forward(_) => return forward::forward(&worker, &upstream, request).await,
         Route::Bind => bind::bind(&worker, request).await,
+        Route::Enrol => enrol::enrol(&worker, token.as_deref().map(PathBuf::as_path)).await,
         Route::Status => json(StatusCode::OK, &worker.status()),
         Route::Retire if worker.retire() => bare(StatusCode::ACCEPTED),
         Route::Retire => json(StatusCode::CONFLICT, &Refused { reason: BindRefusal::OtherTenant }),

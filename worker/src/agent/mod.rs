@@ -11,6 +11,7 @@ mod control_socket;
 mod credentials;
 mod departure;
 mod drain;
+mod enrol;
 mod forward;
 mod headers;
 mod held_grant;
@@ -20,6 +21,7 @@ mod lifeline;
 mod lingering;
 mod link;
 mod location;
+mod probe;
 mod readiness;
 mod relay;
 mod relayed;
@@ -37,7 +39,7 @@ use self::{
     relay::{Relay, RelayError},
     report::{ReportError, Reporter},
     state::Worker,
-    tls::TlsError,
+    tls::{Rules, TlsError},
     upstream::Upstream,
 };
 use crate::listen::{self, ListenError, Listener};
@@ -88,6 +90,8 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
         control,
         server,
         report,
+        probe,
+        token,
         roots,
         transport,
         profile,
@@ -101,9 +105,11 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let reporter = Reporter::open(report)?;
     let identity = tls::Identity::generate()?;
-    let tls = identity.server_config(&roots)?;
+    let fingerprint = identity.fingerprint;
+    let tls = Rules::new(identity, roots).await?;
     let link_side = Listener::open(&link).await?;
     let control_side = listen::unix(&control)?;
+    let probe_side = probe.as_ref().map(listen::unix).transpose()?;
 
     let (placing, orders) = Placing::new();
     let credentials = match profile {
@@ -116,10 +122,10 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let worker = Arc::new(Worker::new(credentials));
     let relay = Arc::new(Relay::new(relay, Arc::clone(&worker))?);
     let upstream = Arc::new(Upstream::new(server, transport));
-    let link = Link::new(Arc::clone(&worker), Arc::clone(&upstream), tls);
+    let link = Link::new(Arc::clone(&worker), Arc::clone(&upstream), tls, token);
     tokio::spawn(link.clone().serve(link_side));
-    reporter.write(&ReportLine::Enrolled(identity.fingerprint));
-    tracing::info!(%class, fingerprint = %identity.fingerprint, "listening");
+    reporter.write(&ReportLine::Enrolled(fingerprint));
+    tracing::info!(%class, %fingerprint, "listening");
 
     let start_limit = Duration::from_secs(start_seconds);
     let host = HostSide { listener: control_side, orders, relay };
@@ -129,6 +135,9 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
         max_age: max_age_seconds.map(Duration::from_secs),
     };
     tokio::spawn(idle::watch(Arc::clone(&worker), policy));
+    if let Some(listener) = probe_side {
+        tokio::spawn(probe::serve(listener, Arc::clone(&worker)));
+    }
     tokio::spawn(report_bind(Arc::clone(&worker), reporter.clone()));
 
     tokio::select! {

@@ -4,7 +4,7 @@
 
 use http::{Method, StatusCode};
 use patchbay_core::{
-    link::{BIND_PATH, DRAIN_PATH, FORWARD_PREFIX, RETIRE_PATH, STATUS_PATH},
+    link::{BIND_PATH, DRAIN_PATH, ENROL_PATH, FORWARD_PREFIX, RETIRE_PATH, STATUS_PATH},
     pin::Role,
 };
 
@@ -13,6 +13,8 @@ use patchbay_core::{
 pub(crate) enum Route<'a> {
     /// Take a bind.
     Bind,
+    /// Show which pod this is.
+    Enrol,
     /// Say where the worker is in its life.
     Status,
     /// Leave if anonymous.
@@ -29,6 +31,7 @@ pub(crate) enum Route<'a> {
 pub(crate) fn route<'a>(method: &Method, path: &'a str, role: Option<Role>) -> Route<'a> {
     let (needed_role, needed_method, route) = match path {
         BIND_PATH => (Role::Gateway, Some(Method::POST), Route::Bind),
+        ENROL_PATH => (Role::Operator, Some(Method::GET), Route::Enrol),
         STATUS_PATH => (Role::Operator, Some(Method::GET), Route::Status),
         RETIRE_PATH => (Role::Operator, Some(Method::POST), Route::Retire),
         DRAIN_PATH => (Role::Operator, Some(Method::POST), Route::Drain),
@@ -59,6 +62,7 @@ mod tests {
     fn each_path_is_for_one_role() {
         for (method, path, role, expected) in [
             (Method::POST, BIND_PATH, GATEWAY, Route::Bind),
+            (Method::GET, ENROL_PATH, OPERATOR, Route::Enrol),
             (Method::GET, STATUS_PATH, OPERATOR, Route::Status),
             (Method::POST, RETIRE_PATH, OPERATOR, Route::Retire),
             (Method::POST, DRAIN_PATH, OPERATOR, Route::Drain),
@@ -79,6 +83,7 @@ mod tests {
         let refused = Route::Refuse(StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(route(&Method::GET, BIND_PATH, GATEWAY), refused);
         assert_eq!(route(&Method::GET, DRAIN_PATH, OPERATOR), refused);
+        assert_eq!(route(&Method::POST, ENROL_PATH, OPERATOR), refused);
         assert_eq!(route(&Method::DELETE, FORWARD_PREFIX, GATEWAY), Route::Forward(""));
     }
 
@@ -93,7 +98,9 @@ mod tests {
     #[test]
     fn what_only_looks_like_a_known_path_is_unknown() {
         let unknown = Route::Refuse(StatusCode::NOT_FOUND);
-        for path in ["/", "", "/v1/bind/", "/v1/", "/V1/bind", "/mcp-serverx", "/mcp", "*"] {
+        for path in
+            ["/", "", "/v1/bind/", "/v1/enrol/", "/v1/", "/V1/bind", "/mcp-serverx", "/mcp", "*"]
+        {
             assert_eq!(route(&Method::POST, path, GATEWAY), unknown, "{path}");
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct Worker {
     /// Serialises binds: between the decision and the latch a grant is stored.
     pub(crate) binding: tokio::sync::Mutex<Credentials>,
     state: Mutex<State>,
-    /// Changes when the worker is bound and when the last call ends.
+    /// Changes when the worker becomes ready, when it is bound and when the last call ends.
     changed: watch::Sender<()>,
     leaving: CancellationToken,
     closing: CancellationToken,
@@ -104,6 +104,7 @@ impl Worker {
     /// The MCP server answers: the worker may be bound.
     pub(crate) fn set_ready(&self) {
         self.state.lock().is_ready = true;
+        self.changed.send_replace(());
     }
 
     /// Decides a bind. Its caller holds [`Self::binding`].
@@ -230,7 +231,7 @@ impl Worker {
         IdleCheck::Left
     }
 
-    /// Tells of binds and of ends of last calls.
+    /// Tells of readiness, of binds and of ends of last calls.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }

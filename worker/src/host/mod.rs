@@ -29,6 +29,7 @@ use std::{io, net::Ipv4Addr, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
 };
 
 /// In a pod the agent's container may start later than the host's.
@@ -68,7 +69,18 @@ enum End {
 
 /// Runs the host until its server, its agent or its supervisor ends it.
 pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
-    let HostBoot { command, env, files, workdir, server, control, transport, proxy_port } = boot;
+    let HostBoot {
+        command,
+        env,
+        files,
+        workdir,
+        server,
+        control,
+        transport,
+        proxy_port,
+        agent_leaves_seconds,
+    } = boot;
+    let agent_leaves = agent_leaves_seconds.map(Duration::from_secs);
     let Transport::Http { port: server_port, .. } = transport;
 
     let mut terminate = signal(SignalKind::terminate()).map_err(HostError::Signals)?;
@@ -93,6 +105,8 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
     tokio::spawn(piping.clone().serve_agent(agent_side, server_port));
     tokio::spawn(piping.clone().serve_proxy(proxy_side, control));
 
+    // set once this host is asked to end, where the agent is asked too and leaves first
+    let mut agent_must_be_gone: Option<Instant> = None;
     let end = loop {
         tokio::select! {
             code = process.exited() => break End::ServerExited(code),
@@ -102,7 +116,19 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
                 }
                 None => break End::AgentGone,
             },
-            _ = terminate.recv() => break End::Terminated,
+            _ = terminate.recv() => match (agent_leaves, agent_must_be_gone) {
+                // the calls in flight are the agent's to finish, and need the MCP server: the lifeline's
+                // end says that they have
+                (Some(limit), None) => {
+                    tracing::info!("asked to end; waiting for the agent to leave");
+                    agent_must_be_gone = Some(Instant::now() + limit);
+                }
+                _ => break End::Terminated,
+            },
+            () = until(agent_must_be_gone) => {
+                tracing::warn!("the agent did not leave in time");
+                break End::Terminated;
+            }
         }
     };
     match end {
@@ -124,6 +150,14 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
     }
     process.finish_logs(FLUSH_LIMIT).await;
     Ok(())
+}
+
+/// Returns at that moment; never where there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Places files in HOME, if the MCP server has one, and says how that went.

@@ -93,6 +93,41 @@ async fn sigterm_drains_too() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_asked_to_end_finishes_its_call_whichever_part_hears_it_first() {
+    for host_first in [true, false] {
+        let options = Options { agent_leaves_seconds: Some(25), ..Options::default() };
+        let worker = Worker::ready(options).await;
+        let gateway = worker.bound().await;
+        let call = tokio::spawn(async move { gateway.call(Method::POST, "/slow", "").await });
+        worker.witness.saw("POST /mcp/slow").await;
+        let parts = [&worker.host, &worker.agent];
+        for part in if host_first { parts } else { [parts[1], parts[0]] } {
+            signal(part, Signal::TERM);
+        }
+        worker.witness.release().await;
+        assert_eq!(body_of(call.await.unwrap().unwrap()).await, "done");
+        let (farewell, agent, host) = worker.ended().await;
+        assert_eq!(farewell.reason, LeaveReason::Drained);
+        assert!(agent.success() && host.success());
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_agent_does_not_leave_ends_the_server_when_the_time_is_over() {
+    for (limit, signals) in [(1, 1), (600, 2)] {
+        let options = Options { agent_leaves_seconds: Some(limit), ..Options::default() };
+        let mut worker = Worker::ready(options).await;
+        for _ in 0..signals {
+            signal(&worker.host, Signal::TERM);
+            // the second is lost in the first where it comes before the first was taken
+            worker.logged("waiting for the agent to leave").await;
+        }
+        assert!(within(worker.host.wait()).await.unwrap().success());
+        assert_eq!(worker.ended().await.0.detail.unwrap(), "the host is gone");
+    }
+}
+
+#[tokio::test]
 async fn an_idle_worker_leaves_although_a_stream_is_open() {
     let options = Options { idle_timeout_seconds: 3, ..Options::default() };
     let worker = Worker::ready(options).await;

@@ -98,9 +98,12 @@ async fn a_role_opens_its_own_paths_alone() {
     let worker = Worker::ready(Options::default()).await;
     let gateway = worker.connect(Role::Gateway).await;
     let operator = worker.connect(Role::Operator).await;
-    for (method, path) in
-        [(Method::GET, "/v1/status"), (Method::POST, "/v1/drain"), (Method::POST, "/v1/retire")]
-    {
+    for (method, path) in [
+        (Method::GET, "/v1/enrol"),
+        (Method::GET, "/v1/status"),
+        (Method::POST, "/v1/drain"),
+        (Method::POST, "/v1/retire"),
+    ] {
         let (status, _) = gateway.control(method, path, Vec::new()).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
     }
@@ -113,6 +116,26 @@ async fn a_role_opens_its_own_paths_alone() {
     let (status, body) = operator.control(Method::GET, "/v1/status", Vec::new()).await;
     let anonymous = json!({"phase": "anonymous", "inFlight": 0});
     assert_eq!((status, body), (StatusCode::OK, anonymous));
+}
+
+#[tokio::test]
+async fn an_operator_is_shown_the_token_of_the_moment_and_nothing_where_there_is_none() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let options = Options { token: Some(token.path().to_owned()), ..Options::default() };
+    let worker = Worker::ready(options).await;
+    let operator = worker.connect(Role::Operator).await;
+    for (token_now, phase) in [("first", "anonymous"), ("second", "bound")] {
+        std::fs::write(token.path(), token_now).unwrap();
+        let (status, body) = operator.control(Method::GET, "/v1/enrol", Vec::new()).await;
+        assert_eq!((status, body), (StatusCode::OK, json!({"token": token_now, "phase": phase})));
+        worker.bound().await;
+    }
+    assert!(!worker.logs().contains("first") && !worker.logs().contains("second"));
+
+    let worker = Worker::ready(Options::default()).await;
+    let operator = worker.connect(Role::Operator).await;
+    let (status, _) = operator.control(Method::GET, "/v1/enrol", Vec::new()).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

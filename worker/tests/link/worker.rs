@@ -7,7 +7,7 @@ use crate::{
     within,
 };
 use patchbay_core::{
-    boot::{AgentBoot, HostBoot, Listen, RelayBoot, Report, ReportLine},
+    boot::{AgentBoot, HostBoot, Listen, RelayBoot, Report, ReportLine, Roots},
     class::{Profile, Transport},
     id::ClassName,
     link::Farewell,
@@ -21,6 +21,7 @@ use std::{
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -41,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) profile: Profile,
     pub(crate) relay: RelayBoot,
     pub(crate) files: Vec<PlacedFile>,
+    pub(crate) token: Option<PathBuf>,
+    pub(crate) agent_leaves_seconds: Option<u64>,
 }
 
 impl Default for Options {
@@ -58,6 +61,8 @@ impl Default for Options {
             profile: Profile::Generic,
             relay: RelayBoot::default(),
             files: Vec::new(),
+            token: None,
+            agent_leaves_seconds: None,
         }
     }
 }
@@ -106,6 +111,7 @@ impl Worker {
             control: path("control"),
             transport: transport.clone(),
             proxy_port,
+            agent_leaves_seconds: options.agent_leaves_seconds,
         };
         let agent = AgentBoot {
             class: ClassName::parse("test").unwrap(),
@@ -113,7 +119,9 @@ impl Worker {
             control: Listen::Path(path("control")),
             server: path("server"),
             report: Report::Fd(1),
-            roots: authority.pem(),
+            probe: Some(Listen::Path(path("probe"))),
+            token: options.token,
+            roots: Roots::Pem(authority.pem()),
             transport,
             profile: options.profile,
             home: home.clone(),
@@ -131,6 +139,11 @@ impl Worker {
         };
         let witness = Witness { port };
         Self { agent, host, authority, witness, proxy_port, home, fingerprint, reports, directory }
+    }
+
+    /// Where a supervisor asks whether the worker is ready.
+    pub(crate) fn probe(&self) -> PathBuf {
+        self.directory.path().join("probe")
     }
 
     /// The MCP server's HOME.
@@ -184,6 +197,17 @@ impl Worker {
         assert!(logs.contains("serving on port") || !agent.success(), "{logs}");
         assert!(!logs.contains(BEARER), "{logs}");
         (farewell, agent, host)
+    }
+
+    /// Returns once a part has logged this.
+    pub(crate) async fn logged(&self, words: &str) {
+        let logged = async {
+            while !self.logs().contains(words) {
+                // a file tells nobody that it has grown
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within(logged).await;
     }
 
     pub(crate) fn logs(&self) -> String {
