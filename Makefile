@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test bench lint crds clean cluster cluster-up cluster-down test-cluster
+.PHONY: help prerequisites build run test bench lint crds clean worker-static cluster cluster-up cluster-down test-cluster
 
 CARGO ?= cargo
 CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
@@ -17,6 +17,9 @@ prerequisites: ## Install what this machine lacks (bubblewrap), or say what to i
 
 build: ## Build every program, for development
 	$(CARGO) build --workspace --bins --locked
+
+worker-static: ## Build the worker as one static program, as its image has it; prints where it is
+	@scripts/worker-static
 
 run: prerequisites ## Run Patchbay on this machine: real quilt-mcp, two users, a demo catalog
 	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
@@ -32,7 +35,7 @@ cluster-down: cluster ## Take that cluster down; nothing is left
 	@$(CLUSTER) down
 
 test-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-test
-test-cluster: cluster ## Run the tests that need a Kubernetes cluster, on one made for them
+test-cluster: cluster build worker-static ## Run the tests that need a Kubernetes cluster, on one made for them
 	@trap '$(CLUSTER) down --keep-logs target/cluster-logs' EXIT; $(CLUSTER) down; $(CLUSTER) up >/dev/null; \
 	  $(CARGO) test --locked -p patchbay-tests --features cluster --test 'cluster_*'
 

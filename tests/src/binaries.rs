@@ -16,3 +16,13 @@ pub fn path(name: &str) -> anyhow::Result<PathBuf> {
     ensure!(path.is_file(), "{} is missing: run `make build` first", path.display());
     Ok(path)
 }
+
+/// The worker as one static program, which `make worker-static` builds beside the others.
+pub fn static_worker() -> anyhow::Result<PathBuf> {
+    let beside = path("fixture-server")?;
+    let target = beside.ancestors().nth(2).context("a target directory has profiles")?;
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let path = target.join("static").join(triple).join("release/patchbay-worker");
+    ensure!(path.is_file(), "{} is missing: run `make worker-static` first", path.display());
+    Ok(path)
+}

@@ -10,6 +10,7 @@ pub mod http;
 pub mod https;
 pub mod mcp;
 pub mod moto;
+pub mod pods;
 pub mod processes;
 pub mod quilt;
 pub mod sandbox;

@@ -7,80 +7,22 @@ use http_body_util::Full;
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     authentication::v1::{TokenRequest, TokenReview},
-    core::v1::{Namespace, Pod, ServiceAccount},
+    core::v1::{Pod, ServiceAccount},
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use patchbay_tests::{
-    cluster::{Cluster, Image, default_directory, until},
+    cluster::{Image, Strict, from, until},
     http::Http,
     https,
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{fs, process::Stdio, time::Duration};
 use tokio::{io::AsyncBufReadExt as _, io::BufReader, net::TcpStream, time::timeout};
 
 const IMAGE: &str = "patchbay.dev/pause:1";
-
-fn from<T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
-    Ok(serde_json::from_value(value)?)
-}
-
-/// A namespace of a test's own, which enforces the strictest profile.
-struct Strict {
-    cluster: Cluster,
-    client: Client,
-    name: String,
-}
-
-impl Strict {
-    async fn make(name: &str) -> anyhow::Result<Self> {
-        let cluster = Cluster::up(&default_directory()?).await?;
-        let client = cluster.client().await?;
-        let name = format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
-        let namespace = json!({ "metadata": { "name": name, "labels": labels } });
-        let namespaces = Api::<Namespace>::all(client.clone());
-        namespaces.create(&PostParams::default(), &from(namespace)?).await?;
-        Ok(Self { cluster, client, name })
-    }
-
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), &self.name)
-    }
-
-    /// Creates a pod and waits until `is_so` of it.
-    async fn create(&self, pod: Value, is_so: impl Fn(&Pod) -> bool) -> anyhow::Result<Pod> {
-        let pod = self.pods().create(&PostParams::default(), &from(pod)?).await?;
-        let name = pod.name_any();
-        let mut last = pod;
-        until(&format!("what {name} comes to"), async || {
-            last = self.pods().get(&name).await?;
-            Ok(is_so(&last))
-        })
-        .await?;
-        Ok(last)
-    }
-
-    /// Runs kubectl to its end.
-    async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = self.cluster.kubectl();
-        let output = command.args(["--namespace", &self.name]).args(arguments).output().await?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "kubectl {}: {complaint}", arguments.join(" "));
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Takes the namespace away; what is left ends with the cluster.
-    async fn end(self) -> anyhow::Result<()> {
-        let namespaces = Api::<Namespace>::all(self.client);
-        namespaces.delete(&self.name, &DeleteParams::default()).await?;
-        Ok(())
-    }
-}
 
 /// A pod with everything that takes rights away, running a shell script.
 fn restricted(name: &str, script: &str) -> Value {

@@ -20,8 +20,14 @@ mod node;
 mod process;
 mod ready;
 mod state;
+mod strict;
 
-pub use self::{component::Component, image::Image, ready::until};
+pub use self::{
+    component::Component,
+    image::Image,
+    ready::until,
+    strict::{Strict, from},
+};
 
 use self::{
     addresses::Addresses,
@@ -215,9 +221,20 @@ impl Cluster {
 
     /// A client that may do everything.
     pub async fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::try_from(self.config().await?)?)
+    }
+
+    /// The same, but it shows every answer: the usual one asks again where the API server is busy, and takes a
+    /// refused eviction, which has the same status, for that.
+    pub async fn client_without_retries(&self) -> anyhow::Result<Client> {
+        let mut config = self.config().await?;
+        config.default_retry = false;
+        Ok(Client::try_from(config)?)
+    }
+
+    async fn config(&self) -> anyhow::Result<Config> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
-        let options = KubeConfigOptions::default();
-        Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &options).await?)?)
+        Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
     }
 
     /// kubectl as the administrator.

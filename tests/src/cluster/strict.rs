@@ -1,0 +1,75 @@
+//! A namespace of a test's own, which enforces the strictest Pod Security profile. It must not know what runs
+//! in it.
+
+use super::{Cluster, default_directory, until};
+use anyhow::ensure;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, PostParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// An object from its manifest.
+pub fn from<T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
+    Ok(serde_json::from_value(value)?)
+}
+
+/// A namespace that enforces `restricted`.
+pub struct Strict {
+    /// The cluster that it is in.
+    pub cluster: Cluster,
+    /// A client that may do everything.
+    pub client: Client,
+    /// Its name.
+    pub name: String,
+}
+
+impl Strict {
+    /// Makes one, whose name begins with `name`.
+    pub async fn make(name: &str) -> anyhow::Result<Self> {
+        let cluster = Cluster::up(&default_directory()?).await?;
+        let client = cluster.client().await?;
+        let name = format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+        let namespace = json!({ "metadata": { "name": name, "labels": labels } });
+        let namespaces = Api::<Namespace>::all(client.clone());
+        namespaces.create(&PostParams::default(), &from(namespace)?).await?;
+        Ok(Self { cluster, client, name })
+    }
+
+    /// Its pods.
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// Creates a pod and waits until `is_so` of it.
+    pub async fn create(&self, pod: Value, is_so: impl Fn(&Pod) -> bool) -> anyhow::Result<Pod> {
+        let pod = self.pods().create(&PostParams::default(), &from(pod)?).await?;
+        let name = pod.name_any();
+        let mut last = pod;
+        until(&format!("what {name} comes to"), async || {
+            last = self.pods().get(&name).await?;
+            Ok(is_so(&last))
+        })
+        .await?;
+        Ok(last)
+    }
+
+    /// Runs kubectl to its end.
+    pub async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.cluster.kubectl();
+        let output = command.args(["--namespace", &self.name]).args(arguments).output().await?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl {}: {complaint}", arguments.join(" "));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Takes the namespace away; what is left ends with the cluster.
+    pub async fn end(self) -> anyhow::Result<()> {
+        let namespaces = Api::<Namespace>::all(self.client);
+        namespaces.delete(&self.name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+}

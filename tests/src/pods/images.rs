@@ -1,0 +1,101 @@
+//! The images of a worker's pod: the worker's static program and nothing else, and the fixture server with
+//! what it needs beside it. Their names have their content in them, so that no test runs an old one.
+
+use crate::{
+    binaries,
+    cluster::{Cluster, Image},
+};
+use anyhow::{Context, ensure};
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+use tokio::{process::Command, sync::OnceCell};
+
+/// The names of both images in the cluster.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// The worker's.
+    pub worker: String,
+    /// The fixture server's, as `/fixture-server`.
+    pub fixture: String,
+}
+
+/// What `profile: quilt` runs with its launcher, which the fixture has no use for.
+const QUILT: &str = "#!/bin/sh\nexec /fixture-server\n";
+
+/// Imports both images, once in a process.
+pub async fn import(cluster: &Cluster) -> anyhow::Result<&'static Images> {
+    static IMPORTED: OnceCell<Images> = OnceCell::const_new();
+    IMPORTED
+        .get_or_try_init(async || {
+            let worker = import_worker(cluster).await.context("the worker's image")?;
+            let fixture = import_fixture(cluster).await.context("the fixture's image")?;
+            Ok(Images { worker, fixture })
+        })
+        .await
+}
+
+async fn import_worker(cluster: &Cluster) -> anyhow::Result<String> {
+    let program = binaries::static_worker()?;
+    let root = tempfile::tempdir()?;
+    fs::copy(&program, root.path().join("patchbay-worker"))?;
+    let image = Image {
+        name: named("worker", &[&program])?,
+        entrypoint: vec!["/patchbay-worker".into()],
+        user: "10002:10002".into(),
+        ..Image::default()
+    };
+    cluster.import_root(&image, root.path()).await?;
+    Ok(image.name)
+}
+
+async fn import_fixture(cluster: &Cluster) -> anyhow::Result<String> {
+    let program = binaries::path("fixture-server")?;
+    let root = tempfile::tempdir()?;
+    let inside = |path: &Path| root.path().join(path.strip_prefix("/").unwrap_or(path));
+    let mut files = vec![program.clone()];
+    fs::copy(&program, inside(Path::new("/fixture-server")))?;
+    for library in libraries(&program).await? {
+        let target = inside(&library);
+        fs::create_dir_all(target.parent().context("a library lies in a directory")?)?;
+        fs::copy(&library, target)?;
+        files.push(library);
+    }
+    let bin = inside(Path::new("/bin"));
+    fs::create_dir_all(&bin)?;
+    fs::copy(cluster.busybox_root().join("bin/busybox"), bin.join("busybox"))?;
+    symlink("busybox", bin.join("sh"))?;
+    fs::write(bin.join("quilt"), QUILT)?;
+    fs::set_permissions(bin.join("quilt"), Permissions::from_mode(0o755))?;
+    let name = named("fixture", &files.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    let image = Image {
+        name,
+        entrypoint: vec!["/fixture-server".into()],
+        // as images often do: the pod says otherwise, and the server sees none of it
+        env: vec!["FROM_THE_IMAGE=yes".into()],
+        user: String::new(),
+    };
+    cluster.import_root(&image, root.path()).await?;
+    Ok(image.name)
+}
+
+fn named(what: &str, files: &[&Path]) -> anyhow::Result<String> {
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(fs::read(file).with_context(|| file.display().to_string())?);
+    }
+    let content = HEXLOWER.encode(digest(&SHA256, &all).as_ref());
+    Ok(format!("patchbay.dev/{what}:{}", &content[..16]))
+}
+
+/// The shared libraries of a program of this workspace, its loader among them.
+async fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().await.context("cannot run ldd")?;
+    ensure!(output.status.success(), "ldd {}", program.display());
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}

@@ -1,0 +1,77 @@
+//! A tenant at a worker, through the gateway's own link: bind, then requests that name tenant and epoch.
+
+use crate::{
+    http::Answer,
+    mcp::{modern_headers, modern_message, tool_result},
+};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use patchbay_core::{
+    digest::Digest,
+    grant::{CatalogGrant, Grant},
+    id::{Epoch, TenantUid},
+    latch::Claim,
+    link::{BindOutcome, EPOCH_HEADER, TENANT_HEADER, forward_path},
+};
+use patchbay_gateway::{
+    bind::{self, BindError},
+    forward::link::{Link, LinkBody, link_uri},
+};
+use serde_json::Value;
+
+/// One assignment of a tenant to the worker at the other end of a link.
+pub struct Tenant<'a> {
+    link: &'a Link,
+    /// What every request names.
+    pub claim: Claim,
+    /// What the worker is given.
+    pub grant: Grant,
+}
+
+impl<'a> Tenant<'a> {
+    /// A tenant that nobody has met, with its first assignment. The bearer that it is granted has its UID in
+    /// it, so that whoever finds one finds whose it is.
+    pub fn new(link: &'a Link) -> Self {
+        let uid = uuid::Uuid::new_v4();
+        let catalog = CatalogGrant {
+            origin: "https://catalog.example".into(),
+            registry: "https://registry.example".into(),
+            bearer: format!("bearer-of-{uid}").into(),
+        };
+        let grant = Grant {
+            credential: Digest::of(uid.as_bytes()),
+            expires_at: None,
+            catalog: Some(catalog),
+            aws: None,
+        };
+        Self { link, claim: Claim { tenant: TenantUid::from(uid), epoch: Epoch(1) }, grant }
+    }
+
+    /// Binds the worker.
+    pub async fn bind(&self) -> Result<BindOutcome, BindError> {
+        bind::bind(self.link, &self.claim, &self.grant).await
+    }
+
+    /// Calls a tool; the raw answer.
+    pub async fn raw_call(&self, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
+        let message = modern_message("tools/call", tool, &arguments).to_string();
+        let mut request = Request::post(link_uri(&forward_path("", None))?)
+            .header(TENANT_HEADER, self.claim.tenant.as_str())
+            .header(EPOCH_HEADER, self.claim.epoch.0)
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream");
+        for (name, value) in modern_headers("tools/call", tool) {
+            request = request.header(name, value);
+        }
+        let request = request.body(LinkBody::Control(Full::new(Bytes::from(message))))?;
+        let (head, body) = self.link.send(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// Calls a tool; what it said.
+    pub async fn call(&self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+        tool_result(&self.raw_call(tool, arguments).await?)
+    }
+}
