@@ -32,16 +32,8 @@ use patchbay_tests::{
     },
 };
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
-
-/// A stage and one worker of a class with these further fields.
-async fn one(name: &str, fields: Value) -> anyhow::Result<(Stage, PodWorker)> {
-    let stage = Stage::make(name).await?;
-    let class = stage.class("tools", fields).await?;
-    let worker = stage.worker(&class).await?;
-    Ok((stage, worker))
-}
 
 async fn review(stage: &Stage, token: &str, audience: &str) -> anyhow::Result<TokenReviewStatus> {
     let reviews = Api::<TokenReview>::all(stage.place.client.clone());
@@ -52,7 +44,7 @@ async fn review(stage: &Stage, token: &str, audience: &str) -> anyhow::Result<To
 
 #[tokio::test]
 async fn a_worker_becomes_ready_and_shows_its_operator_which_pod_it_is() -> anyhow::Result<()> {
-    let (stage, worker) = one("enrol", json!({})).await?;
+    let (stage, worker) = Stage::with_worker("enrol", json!({})).await?;
     println!("pod create -> Ready: {:?}", worker.took);
     let (enrolment, fingerprint) = stage.enrol(&worker).await?;
     ensure!(enrolment.phase == WorkerPhase::Anonymous, "{:?}", enrolment.phase);
@@ -90,7 +82,7 @@ async fn a_worker_becomes_ready_and_shows_its_operator_which_pod_it_is() -> anyh
 
 #[tokio::test]
 async fn each_role_has_its_own_paths_and_a_stranger_none() -> anyhow::Result<()> {
-    let (stage, worker) = one("roles", json!({})).await?;
+    let (stage, worker) = Stage::with_worker("roles", json!({})).await?;
     let gateway = stage.authority.certificate(Role::Gateway)?;
     let gateway = Operator::dial(worker.address, Some(&gateway)).await?;
     for (method, path) in [
@@ -123,7 +115,7 @@ async fn each_role_has_its_own_paths_and_a_stranger_none() -> anyhow::Result<()>
 #[tokio::test]
 async fn a_bound_worker_serves_its_tenant_alone_and_the_cluster_learns_nothing_of_it()
 -> anyhow::Result<()> {
-    let (stage, worker) = one("bound", json!({})).await?;
+    let (stage, worker) = Stage::with_worker("bound", json!({})).await?;
     let link = stage.gateway(&worker).await?;
     let (alice, bob) = (Tenant::new(&link), Tenant::new(&link));
     let early = alice.raw_call("echo", json!({ "text": "early" })).await?;
@@ -234,7 +226,7 @@ async fn a_pod_that_is_deleted_finishes_the_call_that_runs_and_says_why_it_left(
 
 #[tokio::test]
 async fn an_idle_worker_leaves_by_itself_and_its_pod_has_succeeded() -> anyhow::Result<()> {
-    let (stage, worker) = one("idle", json!({ "idleTimeout": "1s" })).await?;
+    let (stage, worker) = Stage::with_worker("idle", json!({ "idleTimeout": "1s" })).await?;
     let link = stage.gateway(&worker).await?;
     let alice = Tenant::new(&link);
     alice.bind().await?;
@@ -274,161 +266,6 @@ async fn a_pod_whose_server_ends_has_failed_and_says_with_what() -> anyhow::Resu
     let error = stage.worker(&class).await.err().context("it became ready")?;
     let said = format!("{error:#}");
     ensure!(said.contains("the MCP server ended with exit code 7"), "{said}");
-    stage.place.end().await
-}
-
-#[tokio::test]
-async fn the_server_reaches_nothing_but_itself() -> anyhow::Result<()> {
-    let (stage, worker) = one("inside", json!({})).await?;
-    let link = stage.gateway(&worker).await?;
-    let alice = Tenant::new(&link);
-    alice.bind().await?;
-    let text = async |path: &str| {
-        let told = alice.call("read_file", json!({ "path": path })).await?;
-        anyhow::Ok(told["text"].as_str().with_context(|| format!("{path}: {told}"))?.to_owned())
-    };
-    let names = async |path: &str| {
-        let told = alice.call("list_dir", json!({ "path": path })).await?;
-        let entries = told["entries"].as_array().with_context(|| format!("{path}: {told}"))?;
-        let names = entries.iter().filter_map(|entry| entry["name"].as_str());
-        anyhow::Ok(names.map(str::to_owned).collect::<BTreeSet<_>>())
-    };
-
-    // who it is: not the agent, and without a right
-    let who = alice.call("whoami", json!({})).await?;
-    ensure!(who["uid"] == 10_001 && who["ppid"] == 1, "{who}");
-    let status = text("/proc/self/status").await?;
-    for expected in [
-        "CapEff:\t0000000000000000",
-        "CapPrm:\t0000000000000000",
-        "CapBnd:\t0000000000000000",
-        "NoNewPrivs:\t1",
-        "Seccomp:\t2",
-        "Uid:\t10001\t10001\t10001\t10001",
-        "Gid:\t10001\t10001\t10001\t10001",
-    ] {
-        ensure!(status.lines().any(|line| line == expected), "not {expected}: {status}");
-    }
-    let variables: BTreeSet<_> =
-        who["env"].as_object().context("env")?.keys().map(String::as_str).collect();
-    let expected = BTreeSet::from([
-        "AWS_EC2_METADATA_DISABLED",
-        "HOME",
-        "HTTPS_PROXY",
-        "HTTP_PROXY",
-        "LANG",
-        "PATH",
-        "PORT",
-        "TMPDIR",
-        "http_proxy",
-        "https_proxy",
-    ]);
-    ensure!(variables == expected, "{variables:?}");
-
-    // no token, no CA, no boot document but its host's
-    for path in [
-        "/var/run/secrets/kubernetes.io/serviceaccount/token",
-        "/patchbay/token/token",
-        "/patchbay/ca/ca.crt",
-        "/patchbay/probe/socket",
-        "/patchbay/boot/agent.json",
-    ] {
-        let told = alice.call("read_file", json!({ "path": path })).await?;
-        ensure!(told["errno"] == "ENOENT", "{path}: {told}");
-    }
-    ensure!(names("/patchbay").await? == set(["agent", "bin", "boot", "server"]));
-    ensure!(names("/patchbay/agent").await? == set(["control"]));
-    let told = alice.call("connect_unix", json!({ "path": "/patchbay/agent/control" })).await?;
-    ensure!(told["connected"] == true, "its proxy's way: {told}");
-
-    // of processes: its host, which is closed to it, and itself
-    let pids = names("/proc").await?;
-    let pids: BTreeSet<_> = pids.into_iter().filter(|name| name.parse::<u32>().is_ok()).collect();
-    ensure!(pids == BTreeSet::from(["1".to_owned(), who["pid"].to_string()]), "{pids:?}");
-    for what in ["ptrace_parent", "proc_mem_1", "process_vm_readv", "pidfd_getfd", "mount"] {
-        let report = alice.call("attack", json!({ "what": what })).await?;
-        let attempts =
-            report["attempts"].as_array().with_context(|| format!("{what}: {report}"))?;
-        let allowed: Vec<_> = attempts
-            .iter()
-            .filter(|attempt| attempt["allowed"] == true && attempt["target"] != who["pid"])
-            .collect();
-        ensure!(!attempts.is_empty() && allowed.is_empty(), "{what}: {report}");
-    }
-
-    // what it writes is memory
-    for path in [
-        "/escaped",
-        "/etc/escaped",
-        "/fixture-server",
-        "/patchbay/escaped",
-        "/patchbay/agent/escaped",
-        "/patchbay/bin/patchbay-worker",
-        "/patchbay/boot/host.json",
-        "/proc/sys/kernel/core_pattern",
-    ] {
-        let told = alice.call("write_file", json!({ "path": path, "text": "x" })).await?;
-        ensure!(
-            ["EROFS", "EACCES"].contains(&told["errno"].as_str().unwrap_or("")),
-            "{path}: {told}"
-        );
-    }
-    let mounts = text("/proc/self/mounts").await?;
-    for (path, size) in [("/home/worker", "4096k"), ("/tmp", "4096k"), ("/run", "1024k")] {
-        let told =
-            alice.call("write_file", json!({ "path": format!("{path}/own"), "text": "x" })).await?;
-        ensure!(told["bytes"] == 1, "{path}: {told}");
-        let mount = mounts.lines().find(|line| line.split(' ').nth(1) == Some(path));
-        let mount = mount.with_context(|| format!("{path} is no mount: {mounts}"))?;
-        ensure!(mount.starts_with("tmpfs ") && mount.contains(&format!("size={size}")), "{mount}");
-    }
-    let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).context("root")?;
-    ensure!(root.split(' ').nth(3).is_some_and(|options| options.starts_with("ro,")), "{root}");
-
-    // the link is there, and takes nobody without a certificate
-    let told = alice.call("connect", json!({ "address": "127.0.0.1:7443" })).await?;
-    ensure!(told["connected"] == true, "{told}");
-    let request = "CONNECT 169.254.169.254:80 HTTP/1.1\r\nHost: 169.254.169.254:80\r\n\r\n";
-    let told = alice.call("proxy_request", json!({ "request": request })).await?;
-    ensure!(told["answer"].as_str().is_some_and(|it| it.starts_with("HTTP/1.1 403")), "{told}");
-    stage.place.end().await
-}
-
-fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
-    names.map(str::to_owned).into()
-}
-
-#[tokio::test]
-async fn a_quilt_workers_configuration_is_fixed_and_its_session_is_placed_beside_it()
--> anyhow::Result<()> {
-    let fields = json!({
-        "command": ["/bin/quilt"],
-        "profile": "quilt",
-        "credentials": { "source": "catalog", "catalog": {
-            "origin": "https://catalog.example", "registry": "https://registry.example",
-            "region": "us-east-1",
-        }},
-    });
-    let (stage, worker) = one("quilt", fields).await?;
-    let link = stage.gateway(&worker).await?;
-    let alice = Tenant::new(&link);
-    alice.bind().await?;
-    let data = "/home/worker/.local/share/Quilt";
-    let read = async |name: &str| {
-        alice.call("read_file", json!({ "path": format!("{data}/{name}") })).await
-    };
-    let configuration = read("config.yml").await?.to_string();
-    ensure!(configuration.contains("navigator_url: http://catalog.example"), "{configuration}");
-    let path = format!("{data}/config.yml");
-    let told = alice.call("write_file", json!({ "path": path, "text": "elsewhere" })).await?;
-    ensure!(told["errno"] == "EROFS", "{told}");
-
-    let session = read("auth.json").await?.to_string();
-    ensure!(session.contains("pod-"), "{session}");
-    ensure!(!session.contains(alice.claim.tenant.as_str()), "it has the user's bearer");
-    let told =
-        alice.call("read_file", json!({ "path": "/tmp/patchbay-quilt-launcher.py" })).await?;
-    ensure!(told.to_string().contains("quilt_mcp.main"), "{told}");
     stage.place.end().await
 }
 

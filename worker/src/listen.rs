@@ -187,6 +187,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
         let (connected, accepted) = tokio::join!(connecting, listener.accept());
-        (connected.unwrap(), accepted.unwrap());
+        connected.unwrap();
+        accepted.unwrap();
     }
 }

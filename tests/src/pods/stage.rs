@@ -93,6 +93,14 @@ impl Stage {
         Ok(Self { place, authority, images, settings })
     }
 
+    /// Makes one, with a worker of a class with these further fields.
+    pub async fn with_worker(name: &str, fields: Value) -> anyhow::Result<(Self, PodWorker)> {
+        let stage = Self::make(name).await?;
+        let class = stage.class("tools", fields).await?;
+        let worker = stage.worker(&class).await?;
+        Ok((stage, worker))
+    }
+
     /// Creates a class of the fixture server with these further fields, and what all its workers share.
     pub async fn class(&self, name: &str, fields: Value) -> anyhow::Result<Class> {
         let mut spec = json!({

@@ -52,9 +52,12 @@ async fn becomes_ready(worker: &Worker) -> bool {
             WorkerPhase::Leaving => return false,
             WorkerPhase::Warming => {}
         }
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return false },
-            () = worker.leaving() => {}
+        let outcome = tokio::select! {
+            outcome = changes.changed() => outcome,
+            () = worker.leaving() => Ok(()),
+        };
+        if outcome.is_err() {
+            return false; // the worker is gone
         }
     }
 }

@@ -80,7 +80,7 @@ fn ranges(listed: &[Cidr], own: &[Cidr]) -> Option<NetworkPolicyEgressRule> {
             block(range.to_string(), (!except.is_empty()).then_some(except))
         })
         .collect();
-    (!peers.is_empty()).then(|| NetworkPolicyEgressRule { to: Some(peers), ports: None })
+    (!peers.is_empty()).then_some(NetworkPolicyEgressRule { to: Some(peers), ports: None })
 }
 
 /// What no worker may reach, each once, and none within another.

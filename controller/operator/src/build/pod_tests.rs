@@ -280,9 +280,9 @@ fn a_revision_changes_with_what_a_worker_is_and_with_nothing_else() {
     ];
     let mut revisions = BTreeSet::from([first]);
     for change in changes {
-        let mut changed = base.clone();
-        change(&mut changed);
-        assert!(revisions.insert(revision(&changed, &settings)), "{changed:?}");
+        let mut altered = base.clone();
+        change(&mut altered);
+        assert!(revisions.insert(revision(&altered, &settings)), "{altered:?}");
     }
     let other = crate::Settings { worker_image: "registry.example/worker:2".into(), ..settings };
     assert!(revisions.insert(revision(&base, &other)), "another worker image");
