@@ -2,10 +2,12 @@
 //! as on the local sandbox (`from_inside`), where the cluster's isolation has to stop them. `make test-cluster`.
 
 use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::{HostAlias, Pod};
 use patchbay_gateway::forward::link::Link;
 use patchbay_tests::pods::{Stage, Tenant};
 use serde_json::json;
 use std::collections::BTreeSet;
+use tokio::net::TcpListener;
 
 /// A tenant that the worker behind this link serves.
 async fn bound(link: &Link) -> anyhow::Result<Tenant<'_>> {
@@ -156,6 +158,38 @@ async fn what_it_writes_is_memory() -> anyhow::Result<()> {
     let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).context("root")?;
     ensure!(root.split(' ').nth(3).is_some_and(|options| options.starts_with("ro,")), "{root}");
 
+    stage.place.end().await
+}
+
+#[tokio::test]
+async fn its_proxy_looks_names_up_by_itself_and_leads_to_what_is_listed() -> anyhow::Result<()> {
+    let stage = Stage::make("proxy").await?;
+    let host = stage.place.cluster.addresses()?.host();
+    let listed = TcpListener::bind((host, 0)).await?;
+    let port = listed.local_addr()?.port();
+    let hosts = json!([{ "host": "listed.example", "port": port }]);
+    let class = stage.class("tools", json!({ "egress": { "hosts": hosts } })).await?;
+    // the cluster has no DNS; a resolver that reads this file reads the other one too
+    let alias = |pod: &mut Pod| {
+        let names = ["listed.example", "unlisted.example"].map(str::to_owned).to_vec();
+        let alias = HostAlias { ip: host.to_string(), hostnames: Some(names) };
+        pod.spec.get_or_insert_default().host_aliases = Some(vec![alias]);
+    };
+    let worker = stage.changed_worker(&class, alias).await?;
+    let link = stage.gateway(&worker).await?;
+    let alice = bound(&link).await?;
+    let ask = async |name: &str| {
+        let request = format!("CONNECT {name}:{port} HTTP/1.1\r\nHost: {name}:{port}\r\n\r\n");
+        let told = alice.call("proxy_request", json!({ "request": request })).await?;
+        anyhow::Ok(told["answer"].as_str().with_context(|| told.to_string())?.to_owned())
+    };
+    let (answer, accepted) =
+        tokio::join!(ask("listed.example"), async { listed.accept().await.map(drop) });
+    accepted?;
+    let answer = answer?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let refused = ask("unlisted.example").await?;
+    ensure!(refused.starts_with("HTTP/1.1 403"), "{refused}");
     stage.place.end().await
 }
 
