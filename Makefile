@@ -35,12 +35,12 @@ cluster-down: cluster ## Take that cluster down; nothing is left
 	@$(CLUSTER) down
 
 test-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-test
-test-cluster: cluster build worker-static ## Run the tests that need a Kubernetes cluster, on one made for them
+test-cluster: cluster worker-static ## Run the tests that need a Kubernetes cluster, on one made for them
 	@trap '$(CLUSTER) down --keep-logs target/cluster-logs' EXIT; $(CLUSTER) down; $(CLUSTER) up >/dev/null; \
-	  $(CARGO) test --locked -p patchbay-tests --features cluster --test 'cluster_*'
+	  $(CARGO) test --workspace --locked --no-fail-fast --features patchbay-tests/cluster --test 'cluster_*'
 
-cluster:
-	@$(CARGO) build --quiet --locked -p patchbay-tests --bin cluster
+# with everything else, so that what they have in common is built once
+cluster: build
 
 bench: prerequisites ## Measure against the budgets (release build; figures, no verdict)
 	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
