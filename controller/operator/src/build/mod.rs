@@ -4,6 +4,7 @@
 //! get into a manifest. What a builder makes depends on its arguments alone, and the same arguments give the
 //! same bytes.
 
+pub mod annotations;
 mod boot;
 mod containers;
 pub mod disruption_budget;

@@ -1,0 +1,4 @@
+//! A tenant, as the operator sees it. It writes what it observes and the end of an assignment; who gets which worker,
+//! gateways decide.
+
+pub mod status;

@@ -1,0 +1,247 @@
+//! From a tenant, its worker and last words to its status; none where nothing has changed, so that nothing is written.
+//!
+//! The reason says why the phase last changed, so it stays until the phase changes. Nothing in a status is of a
+//! user's identity or credentials. This module must not know other tenants.
+
+use crate::{
+    observe::{Latched, Life, ObservedPod, word},
+    total::after,
+    worker_class::Standing,
+};
+use jiff::Timestamp;
+use patchbay_core::link::Farewell;
+use patchbay_crds::{
+    Tenant,
+    condition::{Condition, ConditionStatus, set_condition},
+    tenant::{Phase, TenantStatus},
+    validate,
+};
+use std::time::Duration;
+
+/// Whether the user has a worker.
+pub const READY: &str = "Ready";
+/// The object's name is not its identity's, so it is never used.
+pub const NAME_MISMATCH: &str = "NameMismatch";
+
+/// What is seen besides the tenant itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The pod that its assignment names, if there is one.
+    pub worker: Option<&'a ObservedPod>,
+    /// The last words of its worker, once its assignment is cleared.
+    pub farewell: Option<&'a Farewell>,
+    /// For how long a gateway holds a request.
+    pub hold: Duration,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The status that follows, if it is not the tenant's already.
+pub fn status(tenant: &Tenant, seen: &Seen<'_>) -> Option<TenantStatus> {
+    let known = tenant.status.clone().unwrap_or_default();
+    let generation = tenant.metadata.generation;
+    let (phase, reason, message) = phase(tenant, seen, &known);
+    let said = seen.farewell.and_then(|farewell| farewell.last_activity);
+    let mut next = TenantStatus {
+        phase: Some(phase),
+        // a worker that was never called says nothing; an earlier one's word then still holds
+        last_activity: said.max(known.last_activity),
+        reason: if known.phase == Some(phase) && known.reason.is_some() {
+            known.reason.clone()
+        } else {
+            Some(reason.into())
+        },
+        observed_generation: generation,
+        conditions: known.conditions.clone(),
+    };
+    let holds = |holds| if holds { ConditionStatus::True } else { ConditionStatus::False };
+    let condition = |type_: &str, status, reason: &str, message: &str| Condition {
+        type_: type_.into(),
+        status,
+        reason: reason.into(),
+        message: message.into(),
+        last_transition_time: seen.now,
+        observed_generation: generation,
+    };
+    let why = next.reason.clone().unwrap_or_default();
+    let ready = condition(READY, holds(phase == Phase::Ready), &why, &message);
+    set_condition(&mut next.conditions, ready);
+    let is_misnamed = reason == NAME_MISMATCH;
+    if is_misnamed || next.conditions.iter().any(|known| known.type_ == NAME_MISMATCH) {
+        let (reason, message) =
+            if is_misnamed { ("NotDerived", message.as_str()) } else { ("Derived", "") };
+        let mismatch = condition(NAME_MISMATCH, holds(is_misnamed), reason, message);
+        set_condition(&mut next.conditions, mismatch);
+    }
+    (next != known).then_some(next)
+}
+
+fn phase(tenant: &Tenant, seen: &Seen<'_>, known: &TenantStatus) -> (Phase, &'static str, String) {
+    let key = match validate::tenant::key(tenant) {
+        Ok(key) => key,
+        Err(errors) => {
+            let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            return (Phase::Failed, "InvalidSpec", text.join(". "));
+        }
+    };
+    let name = key.name();
+    if tenant.metadata.name.as_deref() != Some(name.as_str()) {
+        let message = format!("never used: the name of this identity is `{name}`");
+        return (Phase::Failed, NAME_MISMATCH, message);
+    }
+    if tenant.spec.suspended {
+        return (Phase::Suspended, "Suspended", "the user is shut out".into());
+    }
+    match Standing::of(tenant.spec.assignment.as_ref(), seen.now) {
+        Standing::Assigned(_) => with_worker(seen.worker),
+        Standing::Waiting { since } if after(since, seen.hold) > seen.now => {
+            (Phase::Waiting, "NoWarmWorker", "the user waits for a worker".into())
+        }
+        Standing::Waiting { .. } => asleep("NotServedInTime"),
+        Standing::Asleep => asleep(match (seen.farewell, known.phase) {
+            (Some(farewell), _) => word(farewell.reason),
+            (None, None) => "NeverCalled",
+            (None, Some(Phase::Suspended)) => "Resumed",
+            (None, Some(_)) => "WorkerGone",
+        }),
+    }
+}
+
+fn asleep(reason: &'static str) -> (Phase, &'static str, String) {
+    (Phase::Asleep, reason, "the next request brings a worker".into())
+}
+
+fn with_worker(worker: Option<&ObservedPod>) -> (Phase, &'static str, String) {
+    let said_leaving = |pod: &ObservedPod| {
+        pod.known.said.as_ref().is_some_and(|said| said.latch == Latched::Leaving)
+    };
+    match worker {
+        Some(pod) if pod.life == Life::Up && !said_leaving(pod) && pod.ready_since.is_some() => {
+            (Phase::Ready, "WorkerAssigned", "the user has a worker".into())
+        }
+        Some(pod) if matches!(pod.life, Life::Starting { .. } | Life::Up) && !said_leaving(pod) => {
+            (Phase::Waiting, "WorkerNotReady", "the user's worker is not ready".into())
+        }
+        Some(_) => (Phase::Draining, "WorkerLeaving", "the user's worker is leaving".into()),
+        None => (Phase::Draining, "WorkerGone", "the user's worker is gone".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{observe::Known, worker_class::cleared};
+    use patchbay_core::{
+        id::{ClassName, Epoch, Incarnation},
+        link::LeaveReason,
+        tenant::{Authority, TenantKey},
+    };
+    use patchbay_crds::tenant::TenantAssignment;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn tenant() -> Tenant {
+        let mut tenant = Tenant::for_key(&TenantKey {
+            issuer: "i".into(),
+            subject: "s".into(),
+            class: ClassName::parse("c").unwrap(),
+            authority: Authority::unrestricted(),
+        });
+        tenant.metadata.generation = Some(4);
+        tenant
+    }
+
+    fn assignment(worker: &str) -> TenantAssignment {
+        TenantAssignment {
+            worker: worker.into(),
+            uid: if worker.is_empty() { String::new() } else { "pod-1".into() },
+            epoch: 1,
+            requested_at: at(90),
+        }
+    }
+
+    fn worker(life: Life) -> ObservedPod {
+        ObservedPod {
+            name: "w".into(),
+            uid: Incarnation::parse("pod-1").unwrap(),
+            resource_version: "1".into(),
+            revision: "r".into(),
+            created: at(0),
+            node: None,
+            marked_bound: true,
+            ready_since: Some(at(1)),
+            fingerprint: None,
+            life,
+            known: Known::default(),
+        }
+    }
+
+    fn look<'a>(worker: Option<&'a ObservedPod>, farewell: Option<&'a Farewell>) -> Seen<'a> {
+        Seen { worker, farewell, hold: Duration::from_mins(1), now: at(100) }
+    }
+
+    /// Applies the status, and shows that it is no change when it is seen again.
+    fn step(tenant: &mut Tenant, seen: &Seen<'_>) -> (Phase, String) {
+        tenant.status = Some(status(tenant, seen).unwrap());
+        assert_eq!(
+            status(tenant, &Seen { now: after(seen.now, Duration::from_secs(1)), ..*seen }),
+            None
+        );
+        let next = tenant.status.clone().unwrap();
+        (next.phase.unwrap(), next.reason.unwrap())
+    }
+
+    #[test]
+    fn a_life_is_told_phase_by_phase_and_the_last_words_are_kept() {
+        let mut tenant = tenant();
+        assert_eq!(step(&mut tenant, &look(None, None)), (Phase::Asleep, "NeverCalled".into()));
+        tenant.spec.assignment = Some(assignment(""));
+        assert_eq!(step(&mut tenant, &look(None, None)), (Phase::Waiting, "NoWarmWorker".into()));
+        tenant.spec.assignment = Some(assignment("w"));
+        let up = worker(Life::Up);
+        let ready = (Phase::Ready, "WorkerAssigned".into());
+        assert_eq!(step(&mut tenant, &look(Some(&up), None)), ready);
+        let leaving = worker(Life::Leaving);
+        let draining = (Phase::Draining, "WorkerLeaving".into());
+        assert_eq!(step(&mut tenant, &look(Some(&leaving), None)), draining);
+        let farewell =
+            Farewell { reason: LeaveReason::Idle, last_activity: Some(at(50)), detail: None };
+        tenant.spec.assignment = Some(cleared(Epoch(1)));
+        let seen = look(None, Some(&farewell));
+        assert_eq!(step(&mut tenant, &seen), (Phase::Asleep, "Idle".into()));
+        assert_eq!(status(&tenant, &look(None, None)), None);
+        assert_eq!(tenant.status.unwrap().last_activity, Some(at(50)));
+    }
+
+    #[test]
+    fn a_wait_that_was_not_served_in_time_is_sleep() {
+        let mut tenant = tenant();
+        tenant.spec.assignment = Some(assignment(""));
+        let seen = Seen { now: at(151), ..look(None, None) };
+        assert_eq!(step(&mut tenant, &seen), (Phase::Asleep, "NotServedInTime".into()));
+    }
+
+    #[test]
+    fn a_suspended_tenant_is_suspended_whatever_it_has() {
+        let mut tenant = tenant();
+        tenant.spec.suspended = true;
+        tenant.spec.assignment = Some(assignment("w"));
+        let up = worker(Life::Up);
+        let suspended = (Phase::Suspended, "Suspended".into());
+        assert_eq!(step(&mut tenant, &look(Some(&up), None)), suspended);
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_one() {
+        let mut tenant = tenant();
+        let right = tenant.metadata.name.replace("t-aaaaaaaaaaaaaaaaaaaa".into()).unwrap();
+        let failed = (Phase::Failed, "NameMismatch".into());
+        assert_eq!(step(&mut tenant, &look(None, None)), failed);
+        let conditions = tenant.status.unwrap().conditions;
+        let mismatch = conditions.iter().find(|c| c.type_ == NAME_MISMATCH).unwrap();
+        assert_eq!(mismatch.status, ConditionStatus::True);
+        assert!(mismatch.message.contains(&right));
+    }
+}
