@@ -26,9 +26,7 @@ pub(super) fn plan<'a>(view: &View<'a>, draft: &mut Draft) -> Vec<&'a ObservedPo
     }
     let pods: BTreeMap<_, _> = view.pods.iter().map(|pod| (&pod.uid, pod)).collect();
     for tenant in view.tenants {
-        let names = tenant.assigned().and_then(|assigned| by_worker.get(&assigned.uid));
-        let rivals = names.map_or(0, Vec::len).saturating_sub(1);
-        self::tenant(view, tenant, &pods, rivals, draft);
+        self::tenant(view, tenant, &pods, draft);
     }
     let pace = view.pace;
     let is_wanted = view.tenants.iter().any(|tenant| tenant.waits(pace.hold, view.now));
@@ -45,18 +43,18 @@ fn tenant(
     view: &View<'_>,
     tenant: &TenantView,
     pods: &BTreeMap<&Incarnation, &ObservedPod>,
-    rivals: usize,
     draft: &mut Draft,
 ) {
     let Some(assigned) = tenant.assigned() else { return };
     let pod = pods.get(&assigned.uid);
     let owner = pod.and_then(|pod| bound_to(pod));
-    let is_its = owner.map_or(rivals == 0, |owner| *owner == tenant.uid);
+    let is_its = owner == Some(&tenant.uid);
     let farewell = match pod {
         // the pod was there before the assignment, so it is gone if a later list does not have it
         None if assigned.seen < view.fresh.pods => None,
         None => return draft.relist(),
-        // several tenants picked it, and only one had it: last words that may be another's are nobody's
+        // Several tenants may have picked it, of which one had it and may be cleared already: last words that may
+        // be another's are nobody's.
         Some(pod) if pod.has_ended() => pod.farewell().filter(|_| is_its).cloned(),
         // its gateway is about to move it on by itself, with one write less
         Some(_) if owner.is_some() && !is_its => {
@@ -187,7 +185,9 @@ impl Lives<'_, '_, '_> {
     /// Assigned, and not known to be bound: a bind may be on its way.
     fn unbound(&mut self, pod: &ObservedPod, names: &[&TenantView], said: Option<Timestamp>) {
         let seen = names.iter().filter_map(|tenant| tenant.assigned()).map(|a| a.seen).max();
-        let abandoned = after(seen.unwrap_or(self.view.now), self.view.pace.abandoned);
+        let seen = seen.unwrap_or(self.view.now);
+        let abandoned = after(seen, self.view.pace.abandoned);
+        let settled = after(seen, self.view.pace.settle);
         if names.iter().all(|tenant| tenant.suspended) {
             self.retire_or_ask(pod, said, RetireReason::Suspended);
         } else if names.iter().any(|tenant| tenant.suspended) {
@@ -195,24 +195,24 @@ impl Lives<'_, '_, '_> {
         } else if self.draft.is_due(abandoned) {
             let said = said.filter(|at| *at >= abandoned);
             self.retire_or_ask(pod, said, RetireReason::Abandoned);
-        } else if self.is_cordoned(pod) {
-            self.ask(pod, self.view.pace.ask_every);
+        } else if said.is_none_or(|at| at < settled) && self.draft.is_due(settled) {
+            // by now it is bound; whose last words its will be can only be asked while it lives
+            self.inquire(pod);
         }
     }
 
     /// No tenant names it. Returns whether it is free.
     fn unnamed(&mut self, pod: &ObservedPod) -> bool {
+        let said = pod.known.said.as_ref().map(|said| said.at);
         let why = if pod.marked_bound {
-            let said = pod.known.said.as_ref().map(|said| said.at);
-            self.retire_or_ask(pod, said, RetireReason::Taken);
-            return false;
+            Some(RetireReason::Taken)
         } else if pod.revision != self.view.revision {
             Some(RetireReason::OldRevision)
         } else {
             self.is_cordoned(pod).then_some(RetireReason::Cordoned)
         };
         if let Some(why) = why {
-            self.retire(pod, why);
+            self.retire_or_ask(pod, said, why);
             return false;
         }
         // A tenant that came and went between two looks may have left it bound: then it is of no use to anybody
@@ -221,23 +221,25 @@ impl Lives<'_, '_, '_> {
         true
     }
 
+    /// Retires a worker that has said that it is nobody's. A refusal makes the operator forget what it said, and the
+    /// next look asks whose it is: so the two do not alternate for ever.
     fn retire_or_ask(&mut self, pod: &ObservedPod, said: Option<Timestamp>, why: RetireReason) {
-        if said.is_some() {
-            self.retire(pod, why);
+        if said.is_none() {
+            self.inquire(pod);
         } else if self.is_rested(pod) {
-            self.draft.act(Action::Inquire(pod.into()));
-        }
-    }
-
-    fn retire(&mut self, pod: &ObservedPod, why: RetireReason) {
-        if self.is_rested(pod) {
             self.draft.act(Action::Retire(pod.into(), why));
         }
     }
 
     fn ask(&mut self, pod: &ObservedPod, every: Duration) {
         let due = pod.known.said.as_ref().map_or(Timestamp::MIN, |said| after(said.at, every));
-        if self.draft.is_due(due) && self.is_rested(pod) {
+        if self.draft.is_due(due) {
+            self.inquire(pod);
+        }
+    }
+
+    fn inquire(&mut self, pod: &ObservedPod) {
+        if self.is_rested(pod) {
             self.draft.act(Action::Inquire(pod.into()));
         }
     }

@@ -183,7 +183,7 @@ fn last_words_are_copied_before_the_pod_is_deleted() {
     let mut world = world(0);
     let ended = |pod| ObservedPod { life: Life::Finished(farewell()), ..pod };
     world.tenants = vec![assigned("t1", "a")];
-    world.pods = vec![ended(unsaid(bound("a", "t1")))];
+    world.pods = vec![ended(bound("a", "t1"))];
     assert_eq!(actions(&world), [clear("t1", "a", Some(farewell()))]);
     world.tenants.clear();
     let reaped = Action::Reap { pod: pod("a"), only_if: None, why: ReapReason::Ended };
@@ -207,8 +207,12 @@ fn an_assignment_that_nobody_came_back_for_gives_its_worker_up_through_the_latch
     world.tenants = vec![assigned("t1", "a")];
     world.pods = vec![ObservedPod { marked_bound: true, ..worker("a") }];
     assert_eq!(actions(&world), [Action::Retire(pod("a"), RetireReason::Abandoned)]);
-    // what it said before is no answer
+    // what it said before is no answer; and whether it is bound is asked once the bind should be over
     world.pods[0].known.said.as_mut().unwrap().at = at(600);
+    assert_eq!(actions(&world), [Action::Inquire(pod("a"))]);
+    let Standing::Assigned(recent) = &mut world.tenants[0].standing else { panic!("assigned") };
+    recent.seen = at(980);
+    world.pods[0].known.said = None;
     assert_eq!(actions(&world), [Action::Inquire(pod("a"))]);
 }
 

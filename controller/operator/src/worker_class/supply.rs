@@ -98,6 +98,8 @@ fn remove(view: &View<'_>, free: &[&ObservedPod], surplus: usize, draft: &mut Dr
         left -= 1;
         match pod.life {
             Life::Starting { .. } => draft.act(lives::reap(pod, ReapReason::Surplus)),
+            // it is asked first whether it is nobody's
+            _ if pod.known.said.is_none() => {}
             _ if pod.known.not_before.is_some_and(|due| !draft.is_due(due)) => {}
             _ => draft.act(Action::Retire(pod.into(), RetireReason::Surplus)),
         }

@@ -1,0 +1,206 @@
+//! A gateway: it looks a tenant up in caches that may be stale, writes the assignment, binds, and forwards. Every
+//! request can be cut between any two of these.
+
+use super::server::{Conflict, Pods, Server, Tenant, Tenants};
+use patchbay_core::{
+    id::{Epoch, Incarnation},
+    latch::{Admission, Claim},
+};
+use patchbay_crds::tenant::TenantAssignment;
+use patchbay_operator::{
+    observe::Life,
+    worker_class::{NOBODY_ASKS, Standing},
+};
+use std::collections::BTreeSet;
+
+#[derive(Debug, Default)]
+pub(crate) struct Gateway {
+    pub(crate) tenants: Tenants,
+    pub(crate) pods: Pods,
+    pub(crate) requests: Vec<Request>,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) key: u8,
+    next: Next,
+    /// Workers that refused this tenant.
+    refused: BTreeSet<Incarnation>,
+}
+
+#[derive(Debug, Clone)]
+enum Next {
+    LookUp,
+    Assign { known: Option<Tenant>, assignment: TenantAssignment, ip: u32 },
+    Bind(Placement),
+    Forward(Placement),
+    Over,
+}
+
+#[derive(Debug, Clone)]
+struct Placement {
+    claim: Claim,
+    uid: Incarnation,
+    ip: u32,
+}
+
+impl Gateway {
+    pub(crate) fn contact(&mut self, key: u8) {
+        self.requests.push(Request { key, next: Next::LookUp, refused: BTreeSet::new() });
+    }
+
+    /// Takes one step of one request; `chance` decides what is left to chance.
+    pub(crate) fn step(&mut self, index: usize, chance: u8, server: &mut Server) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let index = index % self.requests.len();
+        let mut request = self.requests.swap_remove(index);
+        request.next = match request.next.clone() {
+            Next::LookUp => self.look_up(&request, chance, server),
+            Next::Assign { known, assignment, ip } => {
+                self.assign(request.key, known, assignment, ip, chance, server)
+            }
+            Next::Bind(placement) => bind(&mut request, placement, server),
+            Next::Forward(placement) => forward(&mut request, placement, server),
+            Next::Over => Next::Over,
+        };
+        if !matches!(request.next, Next::Over) {
+            self.requests.push(request);
+        }
+    }
+
+    fn look_up(&self, request: &Request, chance: u8, server: &Server) -> Next {
+        let known = self.tenants.get(&request.key).cloned();
+        if known.as_ref().is_some_and(|tenant| tenant.suspended) {
+            return Next::Over;
+        }
+        let assignment = known.as_ref().and_then(|tenant| tenant.assignment.clone());
+        if let (Some(tenant), Some(assignment)) = (&known, &assignment)
+            && let Standing::Assigned(assigned) = Standing::of(Some(assignment), server.now())
+            && !request.refused.contains(&assigned.uid)
+            && let Some(pod) = self.pods.get(&assigned.uid)
+            && pod.seen.ready_since.is_some()
+        {
+            let claim = Claim { tenant: tenant.uid.clone(), epoch: assigned.epoch };
+            let placement = Placement { claim, uid: assigned.uid, ip: pod.ip };
+            // a gateway that has bound it before forwards at once
+            let is_bound = chance.is_multiple_of(4);
+            return if is_bound { Next::Forward(placement) } else { Next::Bind(placement) };
+        }
+        let last = assignment.as_ref().map_or(0, |assignment| assignment.epoch);
+        let named: BTreeSet<&str> = self
+            .tenants
+            .values()
+            .filter_map(|tenant| Some(tenant.assignment.as_ref()?.uid.as_str()))
+            .collect();
+        let free: Vec<_> = self
+            .pods
+            .values()
+            .filter(|pod| {
+                pod.seen.life == Life::Up
+                    && pod.seen.ready_since.is_some()
+                    && !pod.seen.marked_bound
+                    && !named.contains(pod.seen.uid.as_str())
+                    && !request.refused.contains(&pod.seen.uid)
+            })
+            .collect();
+        if free.is_empty() {
+            let is_noted = assignment.is_some_and(|assignment| {
+                let since = assignment.requested_at;
+                assignment.uid.is_empty()
+                    && since != NOBODY_ASKS
+                    && since.as_second() + 30 > server.now
+            });
+            if is_noted {
+                return Next::LookUp;
+            }
+            let wait = TenantAssignment {
+                worker: String::new(),
+                uid: String::new(),
+                epoch: last.max(1),
+                requested_at: server.now(),
+            };
+            return Next::Assign { known, assignment: wait, ip: 0 };
+        }
+        let pod = free[usize::from(chance) % free.len()];
+        let assignment = TenantAssignment {
+            worker: pod.seen.name.clone(),
+            uid: pod.seen.uid.to_string(),
+            epoch: last + 1,
+            requested_at: server.now(),
+        };
+        Next::Assign { known, assignment, ip: pod.ip }
+    }
+
+    fn assign(
+        &mut self,
+        key: u8,
+        known: Option<Tenant>,
+        assignment: TenantAssignment,
+        ip: u32,
+        chance: u8,
+        server: &mut Server,
+    ) -> Next {
+        let written = match known {
+            None => server.create_tenant(key, assignment.clone()),
+            Some(tenant) => server.assign(key, tenant.version, assignment.clone()),
+        };
+        let is_answered = !chance.is_multiple_of(5);
+        let won = match written {
+            Ok(tenant) if is_answered => Some(tenant),
+            // read back: after an unknown result, and after a conflict
+            Ok(_) | Err(Conflict) => self.read_back(key, &assignment, server),
+        };
+        let Some(tenant) = won else { return Next::LookUp };
+        self.tenants.insert(key, tenant.clone());
+        match Incarnation::parse(assignment.uid) {
+            Ok(uid) => {
+                let claim = Claim { tenant: tenant.uid, epoch: Epoch(assignment.epoch) };
+                Next::Bind(Placement { claim, uid, ip })
+            }
+            Err(_) => Next::LookUp,
+        }
+    }
+
+    /// The tenant as it is, if its assignment is the one that was to be written.
+    fn read_back(
+        &mut self,
+        key: u8,
+        assignment: &TenantAssignment,
+        server: &Server,
+    ) -> Option<Tenant> {
+        self.tenants.remove(&key);
+        let tenant = server.tenants.get(&key)?;
+        self.tenants.insert(key, tenant.clone());
+        (tenant.assignment.as_ref() == Some(assignment)).then(|| tenant.clone())
+    }
+}
+
+fn bind(request: &mut Request, placement: Placement, server: &mut Server) -> Next {
+    let Some(latch) = server.dial(placement.ip, &placement.uid) else { return Next::LookUp };
+    if latch.bind(&placement.claim).is_ok() {
+        server.note_bind(&placement.uid, &placement.claim);
+        Next::Forward(placement)
+    } else {
+        request.refused.insert(placement.uid);
+        Next::LookUp
+    }
+}
+
+fn forward(request: &mut Request, placement: Placement, server: &mut Server) -> Next {
+    let Some(latch) = server.dial(placement.ip, &placement.uid) else { return Next::LookUp };
+    match latch.admit(Some(&placement.claim)) {
+        Admission::Serve => {
+            server.note_served(&placement.uid, request.key, &placement.claim);
+            Next::Over
+        }
+        Admission::Leaving => {
+            request.refused.insert(placement.uid);
+            Next::LookUp
+        }
+        // not bound yet, or another's: a bind tells
+        Admission::Misdirected => Next::Bind(placement),
+    }
+}

@@ -1,0 +1,298 @@
+//! The claim protocol as a whole: gateways, operators, workers and a cluster in random interleavings.
+//!
+//! The operators' plan, the workers' latch and the reading of assignments are the real ones; the rest is a model as
+//! small as it can be. Anything may be cut, lost, stale or done twice. Deliberately broken operators show that the
+//! model finds what it is for.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a model in a test")]
+
+mod gateway;
+mod operator;
+mod server;
+
+use gateway::Gateway;
+use operator::{Flaw, Operator};
+use patchbay_core::{id::Incarnation, latch::Latch};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
+};
+use server::Server;
+
+const TENANTS: u8 = 4;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Contact(u8, u8),
+    Request(u8, u8, u8),
+    GatewayDies(u8),
+    TenantsSeen(u8),
+    PodsSeen(u8),
+    Plan(u8),
+    Act(u8),
+    PlanAndAct(u8),
+    OperatorDies(u8),
+    PodStarts(u8),
+    PodDies(u8),
+    NodeLosesPod(u8),
+    WorkerIsIdle(u8),
+    WorkerEnds(u8),
+    ProbeFails(u8),
+    Warm(u8),
+    ClassChanges,
+    Cordon(u8),
+    Suspend(u8),
+    Resume(u8),
+    Delete(u8),
+    Wait(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = || any::<u8>();
+    prop_oneof![
+        6 => (n(), n()).prop_map(|(g, t)| Step::Contact(g, t)),
+        24 => (n(), n(), n()).prop_map(|(g, r, c)| Step::Request(g, r, c)),
+        1 => n().prop_map(Step::GatewayDies),
+        6 => n().prop_map(Step::TenantsSeen),
+        8 => n().prop_map(Step::PodsSeen),
+        4 => n().prop_map(Step::Plan),
+        10 => n().prop_map(Step::Act),
+        8 => n().prop_map(Step::PlanAndAct),
+        1 => n().prop_map(Step::OperatorDies),
+        12 => n().prop_map(Step::PodStarts),
+        1 => n().prop_map(Step::PodDies),
+        1 => n().prop_map(Step::NodeLosesPod),
+        2 => n().prop_map(Step::WorkerIsIdle),
+        3 => n().prop_map(Step::WorkerEnds),
+        1 => n().prop_map(Step::ProbeFails),
+        2 => n().prop_map(Step::Warm),
+        1 => Just(Step::ClassChanges),
+        1 => n().prop_map(Step::Cordon),
+        1 => n().prop_map(Step::Suspend),
+        1 => n().prop_map(Step::Resume),
+        1 => n().prop_map(Step::Delete),
+        2 => n().prop_map(Step::Wait),
+    ]
+}
+
+struct World {
+    server: Server,
+    gateways: [Gateway; 2],
+    operators: [Operator; 2],
+}
+
+impl World {
+    fn new(flaw: Flaw) -> Self {
+        Self {
+            server: Server::default(),
+            gateways: Default::default(),
+            operators: [Operator::new(flaw), Operator::new(flaw)],
+        }
+    }
+
+    fn pod(&self, index: u8) -> Option<Incarnation> {
+        let count = self.server.pods.len().max(1);
+        self.server.pods.keys().nth(usize::from(index) % count).cloned()
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.server.now += 1;
+        let Self { server, gateways, operators } = self;
+        let tenant = |t: &u8| t % TENANTS;
+        let two = |n: &u8| usize::from(n % 2);
+        match step {
+            Step::Contact(g, t) => gateways[two(g)].contact(tenant(t)),
+            Step::Request(g, r, c) => gateways[two(g)].step((*r).into(), *c, server),
+            Step::GatewayDies(g) => gateways[two(g)].requests.clear(),
+            Step::TenantsSeen(a) if a % 4 < 2 => {
+                gateways[two(a)].tenants = server.tenants.clone();
+            }
+            Step::TenantsSeen(a) => operators[two(a)].tenants = server.tenants.clone(),
+            Step::PodsSeen(a) if a % 4 < 2 => gateways[two(a)].pods = server.pods.clone(),
+            Step::PodsSeen(a) => operators[two(a)].pods = server.pods.clone(),
+            Step::Plan(o) => operators[two(o)].plan(server),
+            Step::Act(o) => operators[two(o)].act(server),
+            Step::PlanAndAct(o) => {
+                let operator = &mut operators[two(o)];
+                operator.plan(server);
+                while !operator.pending.is_empty() {
+                    operator.act(server);
+                }
+            }
+            Step::OperatorDies(o) => operators[two(o)].restart(),
+            Step::Warm(n) => server.warm = u32::from(n % 4),
+            Step::ClassChanges => {
+                server.revision = if server.revision == "r1" { "r2" } else { "r1" }.into();
+            }
+            Step::Cordon(n) => {
+                let node = format!("n{}", n % 3);
+                if !server.cordoned.remove(&node) {
+                    server.cordoned.insert(node);
+                }
+            }
+            Step::Suspend(t) => server.suspend(tenant(t), true),
+            Step::Resume(t) => server.suspend(tenant(t), false),
+            Step::Delete(t) => drop(server.tenants.remove(&tenant(t))),
+            Step::Wait(n) => server.now += i64::from(n % 90),
+            Step::PodStarts(p)
+            | Step::PodDies(p)
+            | Step::NodeLosesPod(p)
+            | Step::WorkerIsIdle(p)
+            | Step::WorkerEnds(p)
+            | Step::ProbeFails(p) => self.step_of_pod(step, *p),
+        }
+    }
+
+    fn step_of_pod(&mut self, step: &Step, index: u8) {
+        let Some(uid) = self.pod(index) else { return };
+        let server = &mut self.server;
+        match step {
+            Step::PodStarts(_) => server.start(&uid),
+            Step::PodDies(_) => server.die(&uid),
+            Step::NodeLosesPod(_) => server.remove_pod(&uid),
+            Step::WorkerIsIdle(_) if matches!(server.latches.get(&uid), Some(Latch::Bound(_))) => {
+                server.leave(&uid);
+            }
+            Step::WorkerEnds(_) => server.end(&uid),
+            Step::ProbeFails(_) => server.change(&uid, |pod| pod.ready_since = None),
+            _ => {}
+        }
+    }
+
+    /// Time passes and nothing more goes wrong: caches follow, pods start, one operator works.
+    fn settle(&mut self, seconds: i64) {
+        self.server.now += seconds;
+        let Self { server, gateways, operators: [operator, _] } = self;
+        for uid in server.pods.keys().cloned().collect::<Vec<_>>() {
+            server.start(&uid);
+            server.start(&uid);
+            if server.asked.contains(&uid) {
+                server.leave(&uid);
+            }
+            server.end(&uid);
+        }
+        for gateway in gateways {
+            gateway.tenants = server.tenants.clone();
+            gateway.pods = server.pods.clone();
+        }
+        operator.tenants = server.tenants.clone();
+        operator.pods = server.pods.clone();
+        operator.plan(server);
+        while !operator.pending.is_empty() {
+            operator.act(server);
+        }
+    }
+
+    fn holds(&self) -> Result<(), TestCaseError> {
+        prop_assert_eq!(&self.server.violations, &Vec::<String>::new());
+        Ok(())
+    }
+
+    /// What must be so once the world has come to rest.
+    fn comes_to_rest(&mut self) -> Result<(), TestCaseError> {
+        self.server.cordoned.clear();
+        for gateway in &mut self.gateways {
+            gateway.requests.clear();
+        }
+        for tenant in 0..TENANTS {
+            self.gateways[usize::from(tenant % 2)].contact(tenant);
+        }
+        for _ in 0..150 {
+            self.settle(20);
+            for gateway in &mut self.gateways {
+                for turn in 0..8 * gateway.requests.len() {
+                    gateway.step(turn, 1, &mut self.server);
+                }
+            }
+            if self.gateways.iter().all(|gateway| gateway.requests.is_empty()) {
+                break;
+            }
+        }
+        for gateway in &self.gateways {
+            prop_assert!(gateway.requests.is_empty(), "still waiting: {:?}", gateway.requests);
+        }
+        for _ in 0..40 {
+            self.settle(30);
+        }
+        self.holds()?;
+        let Self { server, operators: [operator, _], .. } = self;
+        operator.tenants = server.tenants.clone();
+        operator.pods = server.pods.clone();
+        operator.plan(server);
+        prop_assert!(operator.pending.is_empty(), "no fixed point: {:?}", operator.pending);
+        let mut anonymous = 0;
+        for (uid, pod) in &server.pods {
+            prop_assert!(!pod.seen.has_ended(), "left over: {:?}", pod);
+            match &server.latches[uid] {
+                Latch::Anonymous => anonymous += 1,
+                Latch::Bound(claim) => {
+                    let is_named = server.tenants.values().any(|tenant| {
+                        tenant.uid == claim.tenant
+                            && !tenant.suspended
+                            && tenant.assignment.as_ref().is_some_and(|a| a.uid == uid.as_str())
+                    });
+                    prop_assert!(is_named, "an orphan: {:?} of {:?}", pod, claim);
+                    prop_assert!(pod.seen.marked_bound);
+                }
+                Latch::Leaving(_) => prop_assert!(false, "still leaving: {:?}", pod),
+            }
+        }
+        prop_assert_eq!(anonymous, server.warm);
+        for (key, tenant) in &server.tenants {
+            let worker = tenant.assignment.as_ref().map_or("", |a| a.uid.as_str());
+            prop_assert_eq!(worker.is_empty(), tenant.suspended, "{} has {:?}", key, tenant);
+        }
+        Ok(())
+    }
+}
+
+fn run(steps: &[Step], flaw: Flaw) -> Result<(), TestCaseError> {
+    let mut world = World::new(flaw);
+    for step in steps {
+        world.step(step);
+        world.holds()?;
+    }
+    world.comes_to_rest()
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    proptest::collection::vec(step(), 0..400)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_interleaving_mixes_users_interrupts_one_or_leaves_anything_behind(steps in steps()) {
+        run(&steps, Flaw::None)?;
+    }
+}
+
+/// What the model says of a flaw, with the same steps in every run.
+fn finding(flaw: Flaw) -> String {
+    let config =
+        Config { cases: 2000, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let found = TestRunner::new_with_rng(config, rng).run(&steps(), |steps| run(&steps, flaw));
+    match found {
+        Err(TestError::Fail(reason, _)) => reason.to_string(),
+        other => panic!("not found: {other:?}"),
+    }
+}
+
+#[test]
+fn an_operator_that_deletes_instead_of_retiring_through_the_latch_is_found_out() {
+    let finding = finding(Flaw::DeletesInsteadOfRetiring);
+    assert!(finding.contains("was deleted while it was bound"), "{finding}");
+}
+
+#[test]
+fn an_operator_that_takes_what_a_cache_does_not_show_for_gone_is_found_out() {
+    let finding = finding(Flaw::TrustsAbsence);
+    assert!(finding.contains("was drained"), "{finding}");
+}
+
+#[test]
+fn an_operator_that_forgets_the_epoch_when_it_clears_is_found_out() {
+    let finding = finding(Flaw::ForgetsTheEpoch);
+    assert!(finding.contains("one claim has several workers"), "{finding}");
+}
