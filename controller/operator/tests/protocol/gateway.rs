@@ -5,6 +5,7 @@ use super::server::{Conflict, Pods, Server, Tenant, Tenants};
 use patchbay_core::{
     id::{Epoch, Incarnation},
     latch::{Admission, Claim},
+    link::BindRefusal,
 };
 use patchbay_crds::tenant::TenantAssignment;
 use patchbay_operator::{
@@ -47,7 +48,26 @@ struct Placement {
 
 impl Gateway {
     pub(crate) fn contact(&mut self, key: u8) {
+        // a gateway bounds how many it holds
+        if self.requests.len() >= 5 {
+            return;
+        }
         self.requests.push(Request { key, next: Next::LookUp, refused: BTreeSet::new() });
+    }
+
+    /// Takes a request as far as it comes with nothing else happening.
+    pub(crate) fn call(&mut self, key: u8, is_fresh: bool, server: &mut Server) {
+        let others = std::mem::take(&mut self.requests);
+        if is_fresh {
+            self.tenants = server.tenants.clone();
+            self.pods = server.pods.clone();
+        }
+        self.contact(key);
+        for _ in 0..12 {
+            self.step(0, 1, server);
+        }
+        self.requests.extend(others);
+        self.requests.truncate(5);
     }
 
     /// Takes one step of one request; `chance` decides what is left to chance.
@@ -86,7 +106,7 @@ impl Gateway {
             let claim = Claim { tenant: tenant.uid.clone(), epoch: assigned.epoch };
             let placement = Placement { claim, uid: assigned.uid, ip: pod.ip };
             // a gateway that has bound it before forwards at once
-            let is_bound = chance.is_multiple_of(4);
+            let is_bound = chance.is_multiple_of(2);
             return if is_bound { Next::Forward(placement) } else { Next::Bind(placement) };
         }
         let last = assignment.as_ref().map_or(0, |assignment| assignment.epoch);
@@ -147,6 +167,9 @@ impl Gateway {
             None => server.create_tenant(key, assignment.clone()),
             Some(tenant) => server.assign(key, tenant.version, assignment.clone()),
         };
+        if written.is_err() {
+            server.note("an assignment conflicted");
+        }
         let is_answered = !chance.is_multiple_of(5);
         let won = match written {
             Ok(tenant) if is_answered => Some(tenant),
@@ -180,13 +203,17 @@ impl Gateway {
 
 fn bind(request: &mut Request, placement: Placement, server: &mut Server) -> Next {
     let Some(latch) = server.dial(placement.ip, &placement.uid) else { return Next::LookUp };
-    if latch.bind(&placement.claim).is_ok() {
+    let Err(refusal) = latch.bind(&placement.claim) else {
         server.note_bind(&placement.uid, &placement.claim);
-        Next::Forward(placement)
-    } else {
-        request.refused.insert(placement.uid);
-        Next::LookUp
+        return Next::Forward(placement);
+    };
+    match refusal {
+        BindRefusal::OtherTenant => server.note("a bind met another tenant's worker"),
+        BindRefusal::OtherEpoch => server.note("a bind met another epoch's worker"),
+        _ => {}
     }
+    request.refused.insert(placement.uid);
+    Next::LookUp
 }
 
 fn forward(request: &mut Request, placement: Placement, server: &mut Server) -> Next {
@@ -197,10 +224,14 @@ fn forward(request: &mut Request, placement: Placement, server: &mut Server) -> 
             Next::Over
         }
         Admission::Leaving => {
+            server.note("a request met a leaving worker");
             request.refused.insert(placement.uid);
             Next::LookUp
         }
         // not bound yet, or another's: a bind tells
-        Admission::Misdirected => Next::Bind(placement),
+        Admission::Misdirected => {
+            server.note("a request was misdirected");
+            Next::Bind(placement)
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! An operator that runs the real plan on caches that may be stale, and carries it out action by action. Whatever it
 //! remembers may be forgotten at any time, and there may be two of it.
 
-use super::server::{Pods, Server, Tenants};
+use super::server::{Conflict, Pods, Server, Tenants};
 use jiff::Timestamp;
 use patchbay_core::{
     id::{Epoch, Incarnation, TenantUid},
@@ -156,11 +156,17 @@ impl Operator {
             Action::Retire(pod, _) if self.flaw == Flaw::DeletesInsteadOfRetiring => {
                 delete(server, &pod.uid);
             }
-            Action::Retire(pod, _) => {
+            Action::Retire(pod, why) => {
+                server.note(format!("retired: {why:?}"));
+                let latch = answering(server, &pod.uid).cloned();
                 let known = self.known.entry(pod.uid.clone()).or_default();
-                match answering(server, &pod.uid) {
-                    Some(Latch::Bound(_)) => known.said = None,
+                match latch {
+                    Some(Latch::Bound(_)) => {
+                        server.note("a retirement was refused");
+                        known.said = None;
+                    }
                     Some(_) => {
+                        server.note("a retirement");
                         server.leave(&pod.uid);
                         known.said = Some(Said { at: now, latch: Latched::Leaving });
                     }
@@ -168,6 +174,7 @@ impl Operator {
                 }
             }
             Action::Drain { pod, tenant, why } => {
+                server.note(format!("drained: {why:?}"));
                 if server.serves_a_user(&pod.uid) {
                     server.violate(format!("{pod:?} of {tenant} was drained: {why:?}"));
                 }
@@ -180,6 +187,9 @@ impl Operator {
                 server.asked.insert(pod.uid);
             }
             Action::ClearAssignment { name, tenant, worker, epoch, farewell } => {
+                if farewell.is_some() {
+                    server.note("a clearing with last words");
+                }
                 self.clear(server, &name, &tenant, &worker, epoch);
                 let whose = server.latches.get(&worker).and_then(Latch::claim);
                 if farewell.is_some() && whose.is_some_and(|claim| claim.tenant != tenant) {
@@ -191,9 +201,12 @@ impl Operator {
                 let found = server.pods.get(&pod.uid).map(|pod| pod.seen.resource_version.clone());
                 if only_if.is_none() || found == only_if {
                     delete(server, &pod.uid);
+                } else {
+                    server.note("a delete conflicted");
                 }
             }
             Action::Relist => {
+                server.note("a list");
                 self.tenants = server.tenants.clone();
                 self.fresh.tenants = now;
                 self.pods = server.pods.clone();
@@ -218,8 +231,15 @@ impl Operator {
                 .and_then(Latch::claim)
                 .is_some_and(|claim| claim.tenant == *tenant && claim.epoch == epoch);
         let next = (self.flaw != Flaw::ForgetsTheEpoch).then(|| cleared(epoch));
-        if server.clear(key, worker, epoch, next).is_ok() && was_served {
-            server.violate(format!("{tenant} lost {worker} while it was served"));
+        if !server.pods.contains_key(worker) {
+            server.note("a clearing without a pod");
+        }
+        match server.clear(key, worker, epoch, next) {
+            Err(Conflict) => server.note("a clearing conflicted"),
+            Ok(()) if was_served => {
+                server.violate(format!("{tenant} lost {worker} while it was served"));
+            }
+            Ok(()) => {}
         }
     }
 }

@@ -27,6 +27,28 @@ pub(crate) struct Pod {
     pub(crate) ip: u32,
 }
 
+/// What a run must be able to meet to be worth anything.
+pub(crate) const EVENTS: [&str; 18] = [
+    "a request was served",
+    "a request was misdirected",
+    "a request met a leaving worker",
+    "another pod answered at the address",
+    "a bind met another tenant's worker",
+    "a bind met another epoch's worker",
+    "an assignment conflicted",
+    "a clearing conflicted",
+    "a clearing with last words",
+    "a clearing without a pod",
+    "a retirement was refused",
+    "a retirement",
+    "drained: Suspended",
+    "drained: Orphaned",
+    "retired: Abandoned",
+    "retired: Taken",
+    "a delete conflicted",
+    "a list",
+];
+
 /// A write that was refused: the object is not what the writer thought.
 #[derive(Debug)]
 pub(crate) struct Conflict;
@@ -55,6 +77,7 @@ pub(crate) struct Server {
     /// Who accepted each claim.
     pub(crate) accepted: BTreeMap<(TenantUid, Epoch), BTreeSet<Incarnation>>,
     pub(crate) violations: Vec<String>,
+    pub(crate) events: BTreeMap<String, u32>,
     count: u64,
 }
 
@@ -62,7 +85,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             now: 1000,
-            warm: 1,
+            warm: 2,
             revision: "r1".into(),
             cordoned: BTreeSet::new(),
             tenants: Tenants::new(),
@@ -74,6 +97,7 @@ impl Default for Server {
             served: BTreeMap::new(),
             accepted: BTreeMap::new(),
             violations: Vec::new(),
+            events: BTreeMap::new(),
             count: 0,
         }
     }
@@ -233,7 +257,11 @@ impl Server {
     /// The worker that answers at an address, if it has the key that the caller pinned.
     pub(crate) fn dial(&mut self, ip: u32, pinned: &Incarnation) -> Option<&mut Latch> {
         let (uid, pod) = self.pods.iter().find(|(_, pod)| pod.ip == ip)?;
-        let answers = uid == pinned && !pod.seen.has_ended();
+        if uid != pinned {
+            self.note("another pod answered at the address");
+            return None;
+        }
+        let answers = !pod.seen.has_ended();
         answers.then(|| self.latches.get_mut(pinned)).flatten()
     }
 
@@ -250,6 +278,10 @@ impl Server {
         };
         self.pods.get(uid).is_some_and(|pod| !pod.seen.has_ended())
             && self.tenants.values().any(is_theirs)
+    }
+
+    pub(crate) fn note(&mut self, event: impl Into<String>) {
+        *self.events.entry(event.into()).or_default() += 1;
     }
 
     pub(crate) fn violate(&mut self, text: String) {
@@ -269,6 +301,7 @@ impl Server {
 
     /// A worker served a request of a tenant.
     pub(crate) fn note_served(&mut self, uid: &Incarnation, key: u8, claim: &Claim) {
+        self.note("a request was served");
         let claims = self.served.entry(uid.clone()).or_default();
         claims.insert((key, claim.tenant.clone(), claim.epoch));
         if claims.len() > 1 {
