@@ -100,22 +100,24 @@ impl Lives<'_, '_, '_> {
             }
             Life::Leaving => false,
             Life::Starting { dialable, trouble } => {
-                let is_stuck = trouble.as_ref().is_some_and(Trouble::blames_class);
-                self.starting(pod, *dialable, is_stuck)
+                // a pod that no node has room for is not helped by another one in its place
+                let may_be_late = trouble.as_ref().is_none_or(Trouble::blames_class);
+                self.starting(pod, *dialable, may_be_late)
             }
             Life::Up => self.up(pod, names),
         }
     }
 
     /// No gateway dials a pod without a key, so it is nobody's as long as the delete finds it unchanged.
-    fn starting(&mut self, pod: &ObservedPod, dialable: bool, is_stuck: bool) -> bool {
+    fn starting(&mut self, pod: &ObservedPod, dialable: bool, may_be_late: bool) -> bool {
         let why = if pod.known.refused.is_some() {
             Some(ReapReason::Refused)
         } else if pod.revision != self.view.revision {
             Some(ReapReason::OldRevision)
         } else if self.is_cordoned(pod) {
             Some(ReapReason::Cordoned)
-        } else if is_stuck && self.draft.is_due(after(pod.created, self.view.pace.start_within)) {
+        } else if may_be_late && self.draft.is_due(after(pod.created, self.view.pace.start_within))
+        {
             Some(ReapReason::NotStarting)
         } else {
             None

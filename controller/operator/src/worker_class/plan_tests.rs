@@ -254,6 +254,24 @@ fn a_pod_that_starts_is_enrolled_and_one_that_lies_is_deleted_if_it_has_not_chan
 }
 
 #[test]
+fn a_pod_that_does_not_get_a_key_in_time_is_made_anew_unless_no_node_has_room() {
+    let mut world = world(1);
+    let life = Life::Starting { dialable: true, trouble: None };
+    world.pods = vec![ObservedPod { life, created: at(100), ..starting("a") }];
+    assert_eq!(actions(&world), [Action::Create(1), reap("a", ReapReason::NotStarting)]);
+    let trouble = Trouble { reason: "Unschedulable".into(), message: String::new(), at: None };
+    world.pods[0].life = Life::Starting { dialable: false, trouble: Some(trouble) };
+    assert_eq!(actions(&world), []);
+}
+
+#[test]
+fn a_worker_that_is_still_starting_is_the_one_that_is_too_many() {
+    let mut world = world(1);
+    world.pods = vec![worker("a"), starting("b")];
+    assert_eq!(actions(&world), []);
+}
+
+#[test]
 fn a_tenant_whose_name_is_wrong_has_and_gets_nothing() {
     let mut world = world(1);
     let usable = false;

@@ -76,18 +76,11 @@ fn create(
 /// youngest. An older one has shown for longer that it works, and one that was just started may be awaited by a
 /// client that comes back, so none goes before it has lingered.
 fn remove(view: &View<'_>, free: &[&ObservedPod], surplus: usize, draft: &mut Draft) {
-    if surplus == 0 {
-        return;
-    }
     let mut order = free.to_vec();
     order.sort_by_key(|pod| (usefulness(pod), Reverse(pod.created), &pod.uid));
-    let mut left = surplus;
-    for pod in order {
-        if left == 0 {
-            break;
-        }
+    for pod in order.into_iter().take(surplus) {
         let since = match (&pod.life, pod.ready_since) {
-            // about to be Ready or in trouble; either is an event
+            // it will be Ready or in trouble, and either is an event; no other goes in its place
             (Life::Starting { trouble: None, .. }, _) => continue,
             (Life::Up, Some(ready)) => ready,
             _ => pod.created,
@@ -95,7 +88,6 @@ fn remove(view: &View<'_>, free: &[&ObservedPod], surplus: usize, draft: &mut Dr
         if !draft.is_due(after(since, view.pace.linger)) {
             continue;
         }
-        left -= 1;
         match pod.life {
             Life::Starting { .. } => draft.act(lives::reap(pod, ReapReason::Surplus)),
             // it is asked first whether it is nobody's
