@@ -8,6 +8,7 @@ pub mod controller;
 pub mod fixture;
 pub mod http;
 pub mod https;
+pub mod inside;
 pub mod mcp;
 pub mod moto;
 pub mod pods;

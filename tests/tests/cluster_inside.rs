@@ -4,7 +4,10 @@
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{HostAlias, Pod};
 use patchbay_gateway::forward::link::Link;
-use patchbay_tests::pods::{Stage, Tenant};
+use patchbay_tests::{
+    inside,
+    pods::{Stage, Tenant},
+};
 use serde_json::json;
 use std::collections::BTreeSet;
 use tokio::net::TcpListener;
@@ -51,21 +54,7 @@ async fn it_has_no_right_and_an_environment_built_from_nothing() -> anyhow::Resu
     ] {
         ensure!(status.lines().any(|line| line == expected), "not {expected}: {status}");
     }
-    let variables: BTreeSet<_> =
-        who["env"].as_object().context("env")?.keys().map(String::as_str).collect();
-    let expected = BTreeSet::from([
-        "AWS_EC2_METADATA_DISABLED",
-        "HOME",
-        "HTTPS_PROXY",
-        "HTTP_PROXY",
-        "LANG",
-        "PATH",
-        "PORT",
-        "TMPDIR",
-        "http_proxy",
-        "https_proxy",
-    ]);
-    ensure!(variables == expected, "{variables:?}");
+    inside::ensure_environment_is_built(&who)?;
 
     stage.place.end().await
 }
