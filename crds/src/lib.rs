@@ -10,6 +10,7 @@ pub mod bounds;
 pub mod condition;
 pub mod documents;
 pub mod identity_provider;
+pub mod marks;
 mod rules;
 pub mod schema;
 pub mod tenant;

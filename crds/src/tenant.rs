@@ -144,9 +144,11 @@ pub struct TenantAssignment {
     /// greater one.
     #[schemars(range(min = 1))]
     pub epoch: u64,
-    /// When the worker was asked for, such as `2030-01-31T00:00:00Z`.
-    #[schemars(schema_with = "crate::schema::timestamp")]
-    pub requested_at: Timestamp,
+    /// When the worker was asked for, such as `2030-01-31T00:00:00Z`. Default: nobody asks for one,
+    /// and the tenant is asleep unless it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::optional_timestamp")]
+    pub requested_at: Option<Timestamp>,
 }
 
 /// What is observed of a tenant.

@@ -4,19 +4,14 @@
 //! only if it is a worker's farewell. Whose worker it is, a pod does not say: tenants do. This module must not
 //! know tenants, clients or the clock.
 
-use crate::{
-    build::{
-        AGENT, annotations,
-        labels::{BOUND, REVISION, TRUE},
-    },
-    total::bounded,
-};
+use crate::{build::AGENT, total::bounded};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use patchbay_core::{
     id::{Incarnation, TenantUid},
     link::{Farewell, LeaveReason, WorkerPhase, WorkerStatus},
 };
+use patchbay_crds::marks::{BOUND, FINGERPRINT, REVISION, TRUE};
 
 /// Of a text that somebody else wrote, characters.
 const MOST_TEXT: usize = 256;
@@ -172,7 +167,7 @@ impl ObservedPod {
         let labels = metadata.labels.as_ref();
         let label = |name| labels.and_then(|labels| labels.get(name));
         let annotations = metadata.annotations.as_ref();
-        let fingerprint = annotations.and_then(|all| all.get(annotations::FINGERPRINT)).cloned();
+        let fingerprint = annotations.and_then(|all| all.get(FINGERPRINT)).cloned();
         let status = pod.status.as_ref();
         Some(Self {
             name: metadata.name.clone()?,

@@ -40,7 +40,9 @@ pub(crate) fn spec() -> [Rule; 3] {
         // as it was, or emptied: the same wait may go on, but no other one may begin
         gained(
             "(has(oldSelf.assignment) && self.assignment.epoch == oldSelf.assignment.epoch && \
-             self.assignment.requestedAt == oldSelf.assignment.requestedAt && \
+             (!has(self.assignment.requestedAt) || \
+             (has(oldSelf.assignment.requestedAt) && \
+             self.assignment.requestedAt == oldSelf.assignment.requestedAt)) && \
              (self.assignment.worker == '' || \
              (self.assignment.worker == oldSelf.assignment.worker && \
              self.assignment.uid == oldSelf.assignment.uid)))",

@@ -26,14 +26,14 @@ use patchbay_core::{
     orchestrator::{Endpoint, Offer},
     pin::{Fingerprint, Role},
 };
-use patchbay_crds::{WorkerClass, validate};
+use patchbay_crds::{WorkerClass, marks::LINK_PORT, validate};
 use patchbay_gateway::{
     Limits,
     forward::link::{Link, LinkContext},
 };
 use patchbay_operator::{
     Settings,
-    build::{self, ClassRef, LINK_PORT, disruption_budget, network_policy, service_account},
+    build::{self, ClassRef, disruption_budget, network_policy, service_account},
 };
 use rustls::crypto::aws_lc_rs;
 use serde_json::{Value, json};

@@ -97,6 +97,7 @@ async fn each_rule_about_a_change_of_a_tenant_holds() -> anyhow::Result<()> {
     let same_time = json!({
         "worker": "", "uid": "", "requestedAt": "2030-01-31T01:00:00.000+01:00",
     });
+    let asleep = json!({ "worker": "", "uid": "", "requestedAt": null });
     let suspend = json!({ "spec": { "suspended": true } });
     let resume_and =
         |assignment: &Value| json!({ "spec": { "suspended": false, "assignment": assignment } });
@@ -134,9 +135,11 @@ async fn each_rule_about_a_change_of_a_tenant_holds() -> anyhow::Result<()> {
         (suspend.clone(), None),
         (suspend_and(&empty), None),
         (suspend_and(&same_time), None),
+        (suspend_and(&asleep), None),
+        (change(&asleep), None),
+        (suspend_and(&later_wait()), GAINED),
         (suspend_and(&assignment("w2", "u2", 4)), GAINED),
         (suspend_and(&assignment("", "", 4)), GAINED),
-        (suspend_and(&later_wait()), GAINED),
     ];
     // it waits for one
     let waits: Vec<Case> = vec![

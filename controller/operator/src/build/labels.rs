@@ -1,29 +1,11 @@
 //! The labels by which workers are found, and told apart.
 
-use patchbay_core::{class::WorkerClass, id::ClassName};
+use patchbay_core::class::WorkerClass;
 use std::collections::BTreeMap;
 
-/// The class that a worker is of.
-pub const CLASS: &str = "patchbay.dev/class";
-/// What a worker was made from: pods of another revision than their class's are old.
-pub const REVISION: &str = "patchbay.dev/revision";
-/// Set to [`TRUE`] on a worker that has a tenant; nothing says which.
-pub const BOUND: &str = "patchbay.dev/bound";
-/// The value of a label that says that something is so.
-pub const TRUE: &str = "true";
-
-/// What kind of Patchbay's pods this is.
-pub const COMPONENT: &str = "app.kubernetes.io/component";
-/// Whose pods these are.
-pub const PART_OF: &str = "app.kubernetes.io/part-of";
-/// The value of [`PART_OF`].
-pub const PATCHBAY: &str = "patchbay";
-/// The [`COMPONENT`] of workers.
-pub const WORKER: &str = "worker";
-/// The [`COMPONENT`] of gateways.
-pub const GATEWAY: &str = "gateway";
-/// The [`COMPONENT`] of operators.
-pub const OPERATOR: &str = "operator";
+pub use patchbay_crds::marks::{
+    BOUND, CLASS, COMPONENT, GATEWAY, OPERATOR, PART_OF, PATCHBAY, REVISION, TRUE, WORKER, selector,
+};
 
 pub(super) type Labels = BTreeMap<String, String>;
 
@@ -47,9 +29,4 @@ pub(super) fn of_class(class: &WorkerClass) -> Labels {
     labels.extend(of([("app.kubernetes.io/instance", class.name.as_str())]));
     labels.extend(selector(&class.name));
     labels
-}
-
-/// What all workers of a class have and nothing else has.
-pub fn selector(class: &ClassName) -> BTreeMap<String, String> {
-    of([(COMPONENT, WORKER), (PART_OF, PATCHBAY), (CLASS, class.as_str())])
 }

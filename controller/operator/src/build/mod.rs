@@ -4,7 +4,6 @@
 //! get into a manifest. What a builder makes depends on its arguments alone, and the same arguments give the
 //! same bytes.
 
-pub mod annotations;
 mod boot;
 mod containers;
 pub mod disruption_budget;
@@ -21,7 +20,6 @@ mod volumes;
 pub use self::{
     error::BuildError,
     metadata::ClassRef,
-    places::LINK_PORT,
     pod::{AGENT, SERVER, Worker, worker},
 };
 

@@ -11,8 +11,7 @@ use patchbay_core::{
 };
 use std::time::Duration;
 
-/// Where agents listen for gateways and operators.
-pub const LINK_PORT: u16 = 7443;
+pub(super) use patchbay_crds::marks::LINK_PORT;
 
 /// The program in the worker's image.
 pub(super) const PROGRAM: &str = "/patchbay-worker";

@@ -290,7 +290,7 @@ fn a_revision_changes_with_what_a_worker_is_and_with_nothing_else() {
 
 #[test]
 fn a_class_whose_server_would_take_a_port_of_the_worker_is_refused_by_name() {
-    for taken in [LINK_PORT, 3128] {
+    for taken in [places::LINK_PORT, 3128] {
         let mut class = class("tools", "/mcp");
         let patchbay_core::class::Transport::Http { port, .. } = &mut class.transport;
         *port = taken;

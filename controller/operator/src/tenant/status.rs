@@ -158,7 +158,7 @@ mod tests {
             worker: worker.into(),
             uid: if worker.is_empty() { String::new() } else { "pod-1".into() },
             epoch: 1,
-            requested_at: at(90),
+            requested_at: Some(at(90)),
         }
     }
 

@@ -14,7 +14,7 @@ mod view;
 pub use self::{
     pace::Pace,
     plan::{Action, Plan, plan},
-    view::{Assigned, Freshness, NOBODY_ASKS, Standing, TenantView, View, cleared, selector},
+    view::{Assigned, Freshness, Standing, TenantView, View, cleared, selector},
 };
 
 #[cfg(test)]

@@ -137,14 +137,10 @@ impl Standing {
                 epoch: Epoch(assignment.epoch),
                 seen,
             }),
-            _ if assignment.requested_at == NOBODY_ASKS => Self::Asleep,
-            _ => Self::Waiting { since: assignment.requested_at },
+            _ => assignment.requested_at.map_or(Self::Asleep, |since| Self::Waiting { since }),
         }
     }
 }
-
-/// `requestedAt` of a tenant that does not wait: what was asked for has been had.
-pub const NOBODY_ASKS: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// An assignment after its worker has ended. The epoch is kept: were it forgotten, a later assignment would have
 /// the same one, and a bind that was delayed on its way could give the tenant a second worker of that epoch.
@@ -154,7 +150,7 @@ pub fn cleared(epoch: Epoch) -> TenantAssignment {
         worker: String::new(),
         uid: String::new(),
         epoch: epoch.0,
-        requested_at: NOBODY_ASKS,
+        requested_at: None,
     }
 }
 
@@ -180,7 +176,7 @@ mod tests {
             worker: worker.into(),
             uid: if worker.is_empty() { String::new() } else { "pod-1".into() },
             epoch: 3,
-            requested_at: at(requested),
+            requested_at: Some(at(requested)),
         }
     }
 

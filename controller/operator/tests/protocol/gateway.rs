@@ -8,10 +8,7 @@ use patchbay_core::{
     link::BindRefusal,
 };
 use patchbay_crds::tenant::TenantAssignment;
-use patchbay_operator::{
-    observe::Life,
-    worker_class::{NOBODY_ASKS, Standing},
-};
+use patchbay_operator::{observe::Life, worker_class::Standing};
 use std::collections::BTreeSet;
 
 #[derive(Debug, Default)]
@@ -130,8 +127,7 @@ impl Gateway {
             let is_noted = assignment.is_some_and(|assignment| {
                 let since = assignment.requested_at;
                 assignment.uid.is_empty()
-                    && since != NOBODY_ASKS
-                    && since.as_second() + 30 > server.now
+                    && since.is_some_and(|since| since.as_second() + 30 > server.now)
             });
             if is_noted {
                 return Next::LookUp;
@@ -140,7 +136,7 @@ impl Gateway {
                 worker: String::new(),
                 uid: String::new(),
                 epoch: last.max(1),
-                requested_at: server.now(),
+                requested_at: Some(server.now()),
             };
             return Next::Assign { known, assignment: wait, ip: 0 };
         }
@@ -149,7 +145,7 @@ impl Gateway {
             worker: pod.seen.name.clone(),
             uid: pod.seen.uid.to_string(),
             epoch: last + 1,
-            requested_at: server.now(),
+            requested_at: Some(server.now()),
         };
         Next::Assign { known, assignment, ip: pod.ip }
     }

@@ -12,7 +12,6 @@ mod server;
 use gateway::Gateway;
 use operator::{Flaw, Operator};
 use patchbay_core::{id::Incarnation, latch::Latch};
-use patchbay_operator::worker_class::NOBODY_ASKS;
 use proptest::{
     prelude::*,
     test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
@@ -217,7 +216,7 @@ impl World {
             tenant
                 .assignment
                 .as_ref()
-                .is_some_and(|a| a.worker.is_empty() && a.requested_at != NOBODY_ASKS)
+                .is_some_and(|a| a.worker.is_empty() && a.requested_at.is_some())
         };
         let mut comes: BTreeSet<u8> =
             self.server.tenants.iter().filter(|(_, t)| waits(t)).map(|(key, _)| *key).collect();
