@@ -5,9 +5,9 @@
 //! [`worker_class`] decides what to do and what to say of a class, [`tenant`] what to say of a tenant,
 //! [`enrol`] which key is a pod's, and [`lease`] who leads.
 
+pub mod authority;
 pub mod build;
 pub mod enrol;
-
 pub mod lease;
 pub mod observe;
 pub mod settings;

@@ -1,0 +1,18 @@
+//! The control plane's certificate authority: who may speak to workers, from a Secret to certificates of roles.
+//!
+//! Workers trust the roots in a `ConfigMap` that they mount; a gateway and an operator show a certificate that one of
+//! these signed. [`rotation`] decides when a root gives way to the next, [`bundle`] what workers trust meanwhile,
+//! [`root`] makes roots and certificates, and [`keep`] carries it out for the leader. A root's key is in one Secret
+//! that the operator alone reads. None of this knows workers, tenants or classes.
+
+pub mod bundle;
+pub mod keep;
+pub mod root;
+pub mod rotation;
+
+pub use self::{
+    bundle::Bundle,
+    keep::{KeepError, Keeper, Names},
+    root::{Certificate, Root, Roots},
+    rotation::Terms,
+};
