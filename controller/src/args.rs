@@ -1,6 +1,7 @@
 //! The command line. Doc comments here are what `--help` prints.
 #![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
 
+use crate::contact::ContactArgs;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use jiff::Timestamp;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -26,6 +27,8 @@ enum Command {
     ApiKey(ApiKeyArgs),
     /// Print the Tenant object of a user, to provision it by hand.
     Tenant(TenantArgs),
+    /// Make a first contact as a user would, and tell what each step came to.
+    Contact(ContactArgs),
 }
 
 /// Arguments of `patchbay local`.
@@ -122,6 +125,7 @@ impl Args {
             Command::Doctor(args) => crate::doctor::run(args),
             Command::ApiKey(args) => crate::api_key::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Tenant(args) => crate::tenant::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Contact(args) => crate::contact::run(args).map(|()| ExitCode::SUCCESS),
         }
     }
 }

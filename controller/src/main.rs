@@ -5,6 +5,7 @@ mod admin;
 mod api_key;
 mod args;
 mod ca;
+mod contact;
 mod doctor;
 mod local;
 mod telemetry;
