@@ -19,7 +19,7 @@ use patchbay_core::{
 use patchbay_crds::{WorkerClassSpec, documents, worker_class::ignored_locally};
 use patchbay_gateway::{
     Gateway, Limits, Listener,
-    authn::Authenticator,
+    authn::{Authenticator, Sources},
     forward::link::LinkContext,
     metrics::Metrics,
     origin::AllowedNames,
@@ -92,7 +92,11 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     show_isolation(&orchestrator, &mut registry);
     let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let authenticator = Authenticator::new(DigestKey::generate()?, &providers, &crypto)?;
+    let authenticator = Authenticator::new(
+        DigestKey::generate()?,
+        &providers,
+        &Sources { crypto: crypto.clone(), cluster: None },
+    )?;
     let gateway = Arc::new(Gateway::new(Composition {
         routes: Arc::new(ArcSwap::from_pointee(routes)),
         names: AllowedNames::new(

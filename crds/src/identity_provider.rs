@@ -118,8 +118,8 @@ pub struct Jwt {
         })
     )]
     pub audiences: Vec<String>,
-    /// Where the issuer's keys are found. Exactly one of `discovery`, `url` and `secretRef` is
-    /// set.
+    /// Where the issuer's keys are found. Exactly one of `discovery`, `cluster`, `url` and
+    /// `secretRef` is set.
     pub jwks: Jwks,
     /// Signature algorithms that are accepted, whatever a token says: `RS256`, `RS384`, `RS512`,
     /// `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, or, with `jwks.secretRef` only,
@@ -187,6 +187,9 @@ fn default_subject_claim() -> String {
 pub struct Jwks {
     /// Whether the issuer's discovery document (OIDC) names the key set. Default: false.
     pub discovery: bool,
+    /// Whether the issuer is the cluster's own: its API server is asked for the keys that sign
+    /// tokens of `ServiceAccounts`, so that programs of the cluster are users. Default: false.
+    pub cluster: bool,
     /// https URL of the key set (RFC 7517), at most 2048 characters. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(

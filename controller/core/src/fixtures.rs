@@ -10,8 +10,8 @@ use crate::{
     id::{ClassName, ProviderName},
     idle::IdlePolicy,
     provider::{
-        ApiKey, ApiKeys, IdentityProvider, Introspection, JwksUrl, Jwt, Method, Provisioning,
-        SignatureAlgorithm,
+        ApiKey, ApiKeys, IdentityProvider, Introspection, JwksUrl, Jwt, KeySource, Method,
+        Provisioning, SignatureAlgorithm,
     },
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -76,7 +76,7 @@ pub fn jwt(name: &str, classes: &[&str], issuer: &str) -> IdentityProvider {
     let jwt = Jwt {
         issuer: issuer.into(),
         audiences: vec!["patchbay".into()],
-        jwks: JwksUrl { url: format!("{issuer}/jwks.json"), ca_bundle: None },
+        jwks: KeySource::Url(JwksUrl { url: format!("{issuer}/jwks.json"), ca_bundle: None }),
         algorithms: vec![SignatureAlgorithm::RS256, SignatureAlgorithm::ES256],
         subject_claim: "sub".into(),
         required_claims: BTreeMap::new(),

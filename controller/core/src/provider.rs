@@ -51,7 +51,7 @@ pub struct Jwt {
     /// A token names at least one of these as `aud`.
     pub audiences: Vec<String>,
     /// Where the issuer's keys are.
-    pub jwks: JwksUrl,
+    pub jwks: KeySource,
     /// Signature algorithms that are accepted, whatever a token says of itself.
     pub algorithms: Vec<SignatureAlgorithm>,
     /// The claim that names the user.
@@ -62,6 +62,15 @@ pub struct Jwt {
     pub authority_claims: Vec<String>,
     /// From where clients get their tokens, if they are to be told (RFC 9728).
     pub authorization_server: Option<String>,
+}
+
+/// Where an issuer's keys are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// At a URL.
+    Url(JwksUrl),
+    /// The issuer is the cluster's own: at its API server.
+    Cluster,
 }
 
 /// The https URL of a JSON Web Key Set (RFC 7517).

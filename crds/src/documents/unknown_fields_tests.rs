@@ -51,7 +51,8 @@ fn full(kind: Kind) -> Value {
                 "jwt": {
                     "issuer": "i", "audiences": ["a"],
                     "jwks": {
-                        "discovery": true, "url": "https://i.example/jwks", "caBundle": "PEM",
+                        "discovery": true, "cluster": true,
+                        "url": "https://i.example/jwks", "caBundle": "PEM",
                         "secretRef": {"name": "n", "key": "k"},
                     },
                     "algorithms": ["RS256"], "subjectClaim": "sub", "requiredClaims": {"a": "b"},

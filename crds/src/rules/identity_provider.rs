@@ -43,9 +43,10 @@ pub(crate) fn jwt() -> [Rule; 4] {
 /// The rules about a set of keys.
 pub(crate) fn jwks() -> [Rule; 1] {
     [rule(
-        "[self.discovery, has(self.url), has(self.secretRef)].exists_one(is_set, is_set)",
+        "[self.discovery, self.cluster, has(self.url), has(self.secretRef)].exists_one(is_set, \
+         is_set)",
         "does not name exactly one place of the issuer's keys; set exactly one of `discovery: \
-         true`, `url` and `secretRef`",
+         true`, `cluster: true`, `url` and `secretRef`",
     )]
 }
 

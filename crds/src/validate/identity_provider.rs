@@ -12,7 +12,7 @@ use crate::{
 };
 use patchbay_core::{
     id::{ClassName, ProviderName},
-    provider::{self, API_KEY_PREFIX, Method, api_key_id},
+    provider::{self, API_KEY_PREFIX, JwksUrl, Method, api_key_id},
 };
 
 /// The provider in the words of the core, or everything that is wrong with it.
@@ -130,22 +130,35 @@ fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
     })
 }
 
-fn jwks(findings: &mut Findings, jwks: &Jwks) -> Option<provider::JwksUrl> {
-    let Jwks { discovery, url, ca_bundle, secret_ref } = jwks;
+fn jwks(findings: &mut Findings, jwks: &Jwks) -> Option<provider::KeySource> {
+    let Jwks { discovery, cluster, url, ca_bundle, secret_ref } = jwks;
     let fix = "give the key set's `url`";
     findings.unsupported("spec.jwt.jwks.discovery", *discovery, fix);
     findings.unsupported("spec.jwt.jwks.secretRef", secret_ref.is_some(), fix);
     if let Some(bundle) = ca_bundle {
         findings.check("spec.jwt.jwks.caBundle", certificates(bundle));
     }
-    let Some(url) = url else {
-        if !discovery && secret_ref.is_none() {
-            findings.add("spec.jwt.jwks", Problem::new("names no keys", fix));
+    match (url, cluster) {
+        (Some(_), true) => {
+            let fix = "leave out `url`, or `cluster`";
+            findings.add("spec.jwt.jwks", Problem::new("names two places of keys", fix));
+            None
         }
-        return None;
-    };
-    findings.check("spec.jwt.jwks.url", address::https_url(url))?;
-    Some(provider::JwksUrl { url: url.clone(), ca_bundle: ca_bundle.clone() })
+        (Some(url), false) => {
+            findings.check("spec.jwt.jwks.url", address::https_url(url))?;
+            Some(provider::KeySource::Url(JwksUrl {
+                url: url.clone(),
+                ca_bundle: ca_bundle.clone(),
+            }))
+        }
+        (None, true) => Some(provider::KeySource::Cluster),
+        (None, false) => {
+            if !discovery && secret_ref.is_none() {
+                findings.add("spec.jwt.jwks", Problem::new("names no keys", fix));
+            }
+            None
+        }
+    }
 }
 
 fn algorithms(
@@ -373,6 +386,7 @@ mod tests {
             (json!({"algorithms": ["HS256"]}), "spec.jwt.algorithms"),
             (json!({"subjectClaim": ""}), "spec.jwt.subjectClaim"),
             (json!({"jwks": {}}), "spec.jwt.jwks"),
+            (json!({"jwks": {"url": "https://i.example/jwks", "cluster": true}}), "spec.jwt.jwks"),
             (json!({"jwks": {"discovery": true}}), "spec.jwt.jwks.discovery"),
             (json!({"jwks": {"url": "http://i.example/jwks"}}), "spec.jwt.jwks.url"),
             (json!({"format": "quiltEnhanced"}), "spec.jwt.format"),

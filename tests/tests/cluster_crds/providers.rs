@@ -36,6 +36,7 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
         asking_provider("p"),
         key_provider("p"),
         with(jwt_provider("p"), "jwt/jwks", json!({ "discovery": true })),
+        with(jwt_provider("p"), "jwt/jwks", json!({ "cluster": true })),
         with(jwt_provider("p"), "jwt/jwks", secret()),
         hs256(secret()),
         with(enhanced(), "jwt/catalog", catalog()),
@@ -80,6 +81,7 @@ async fn each_rule_holds() -> anyhow::Result<()> {
     let mut both = secret();
     both["url"] = json!("https://i.example/jwks");
     let discovered = json!({ "discovery": true, "url": "https://i.example/jwks" });
+    let clusters = json!({ "discovery": true, "cluster": true });
     let way = "does not say exactly one way";
     let place = "does not name exactly one place of the issuer's keys";
     let shared = "`HS256` needs `jwks.secretRef`";
@@ -93,6 +95,7 @@ async fn each_rule_holds() -> anyhow::Result<()> {
         (jwt("jwks", json!({ "discovery": false })), "spec.jwt.jwks", place),
         (jwt("jwks", both), "spec.jwt.jwks", place),
         (jwt("jwks", discovered), "spec.jwt.jwks", place),
+        (jwt("jwks", clusters), "spec.jwt.jwks", place),
         (hs256(json!({ "url": "https://i.example/jwks" })), "spec.jwt.algorithms", shared),
         (jwt("algorithms", json!(["ES256", "HS256"])), "spec.jwt.algorithms", shared),
         (jwt("algorithms", json!(["none"])), "spec.jwt.algorithms[0]", "supported values"),

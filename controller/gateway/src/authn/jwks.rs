@@ -6,6 +6,7 @@
 use super::AuthnError;
 use crate::outbound::Outbound;
 use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
@@ -26,6 +27,31 @@ use tokio::time::Instant;
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 /// A set is fetched again after this time, so that a withdrawn key is noticed.
 const MAX_AGE: Duration = Duration::from_mins(10);
+
+/// Where a key set comes from.
+#[async_trait]
+pub trait KeySetSource: Send + Sync {
+    /// The set as it is published now (RFC 7517), at most 64 KiB of JSON; or why there is none, in words for logs.
+    async fn key_set(&self) -> Result<Bytes, String>;
+}
+
+/// A key set at a URL.
+pub(super) struct Published {
+    pub(super) url: String,
+    pub(super) outbound: Outbound,
+}
+
+#[async_trait]
+impl KeySetSource for Published {
+    async fn key_set(&self) -> Result<Bytes, String> {
+        let request = Request::get(&self.url)
+            .header(header::ACCEPT, "application/json")
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| error.to_string())?;
+        let (status, body) = self.outbound.ask(request).await.map_err(|error| error.to_string())?;
+        if status == StatusCode::OK { Ok(body) } else { Err(format!("it answered {status}")) }
+    }
+}
 
 /// One usable key.
 pub(super) struct VerificationKey {
@@ -54,8 +80,8 @@ pub(super) struct KeySet {
 
 /// The keys of one issuer.
 pub(super) struct Jwks {
-    url: String,
-    outbound: Outbound,
+    issuer: String,
+    source: Arc<dyn KeySetSource>,
     current: ArcSwapOption<KeySet>,
     generations: AtomicU64,
     /// When the last fetch began; also makes fetches one at a time.
@@ -63,10 +89,10 @@ pub(super) struct Jwks {
 }
 
 impl Jwks {
-    pub(super) fn new(url: String, outbound: Outbound) -> Self {
+    pub(super) fn new(issuer: String, source: Arc<dyn KeySetSource>) -> Self {
         Self {
-            url,
-            outbound,
+            issuer,
+            source,
             current: ArcSwapOption::empty(),
             generations: AtomicU64::new(0),
             last_fetch: tokio::sync::Mutex::new(None),
@@ -106,7 +132,9 @@ impl Jwks {
             *last_fetch = Some(Instant::now());
             match self.fetch().await {
                 Ok(set) => self.current.store(Some(Arc::new(set))),
-                Err(why) => tracing::warn!(url = self.url, why, "cannot fetch the issuer's keys"),
+                Err(why) => {
+                    tracing::warn!(issuer = self.issuer, why, "cannot fetch the issuer's keys");
+                }
             }
         }
         drop(last_fetch);
@@ -117,15 +145,7 @@ impl Jwks {
     }
 
     async fn fetch(&self) -> Result<KeySet, String> {
-        let request = Request::get(&self.url)
-            .header(header::ACCEPT, "application/json")
-            .body(Full::new(Bytes::new()))
-            .map_err(|error| error.to_string())?;
-        let (status, body) = self.outbound.ask(request).await.map_err(|error| error.to_string())?;
-        if status != StatusCode::OK {
-            return Err(format!("it answered {status}"));
-        }
-        let keys = parse(&body)?;
+        let keys = parse(&self.source.key_set().await?)?;
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         Ok(KeySet { generation, keys, fetched: Instant::now() })
     }

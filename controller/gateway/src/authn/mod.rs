@@ -11,16 +11,18 @@ mod jwks;
 mod jwt;
 pub mod presented;
 
+pub use jwks::KeySetSource;
+
 use crate::outbound::{Outbound, OutboundError};
 use introspection::Introspector;
 use jiff::Timestamp;
-use jwks::Jwks;
+use jwks::{Jwks, Published};
 use jwt::JwtVerifier;
 use patchbay_core::{
     digest::DigestKey,
     id::ProviderName,
     identity::{Authenticated, Identity},
-    provider::{ApiKeys, IdentityProvider, Method, Provisioning},
+    provider::{ApiKeys, IdentityProvider, KeySource, Method, Provisioning},
     routing::Route,
 };
 use presented::Presented;
@@ -98,7 +100,27 @@ pub struct UnusableProvider {
     /// The provider.
     pub provider: ProviderName,
     /// Why not.
-    pub source: OutboundError,
+    pub source: Unusable,
+}
+
+/// Why a verifier cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// Nothing can be asked in its name.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+    /// It trusts the cluster's own issuer, and there is no cluster.
+    #[error("`spec.jwt.jwks.cluster` needs a cluster; give the key set's `url` here")]
+    NoCluster,
+}
+
+/// With what providers are asked.
+#[derive(Clone)]
+pub struct Sources {
+    /// The crypto provider of every connection.
+    pub crypto: Arc<CryptoProvider>,
+    /// The keys of the cluster's own issuer, where there is a cluster.
+    pub cluster: Option<Arc<dyn KeySetSource>>,
 }
 
 /// An authenticated user, and whether the provider lets a first contact make a tenant.
@@ -115,11 +137,11 @@ impl Authenticator {
     pub fn new(
         key: DigestKey,
         providers: &[Arc<IdentityProvider>],
-        crypto: &Arc<CryptoProvider>,
+        sources: &Sources,
     ) -> Result<Self, UnusableProvider> {
         let mut verifiers = BTreeMap::new();
         for provider in providers {
-            let verifier = verifier(provider, crypto)
+            let verifier = verifier(provider, sources)
                 .map_err(|source| UnusableProvider { provider: provider.name.clone(), source })?;
             verifiers.insert(provider.name.clone(), verifier);
         }
@@ -148,15 +170,19 @@ impl Authenticator {
     }
 }
 
-fn verifier(
-    provider: &IdentityProvider,
-    crypto: &Arc<CryptoProvider>,
-) -> Result<Verifier, OutboundError> {
-    let outbound = |ca_bundle: &Option<String>| Outbound::new(crypto.clone(), ca_bundle.as_deref());
+fn verifier(provider: &IdentityProvider, sources: &Sources) -> Result<Verifier, Unusable> {
+    let outbound =
+        |ca_bundle: &Option<String>| Outbound::new(sources.crypto.clone(), ca_bundle.as_deref());
     Ok(match &provider.method {
         Method::ApiKeys(keys) => Verifier::ApiKeys(keys.clone()),
         Method::Jwt(rules) => {
-            let jwks = Jwks::new(rules.jwks.url.clone(), outbound(&rules.jwks.ca_bundle)?);
+            let source = match &rules.jwks {
+                KeySource::Url(at) => {
+                    Arc::new(Published { url: at.url.clone(), outbound: outbound(&at.ca_bundle)? })
+                }
+                KeySource::Cluster => sources.cluster.clone().ok_or(Unusable::NoCluster)?,
+            };
+            let jwks = Jwks::new(rules.issuer.clone(), source);
             let verifier = JwtVerifier::new(provider.name.clone(), rules.clone(), jwks);
             Verifier::Jwt(Box::new(verifier))
         }
@@ -166,4 +192,23 @@ fn verifier(
             Verifier::Introspection(Box::new(asked))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use patchbay_core::fixtures;
+    use rustls::crypto::aws_lc_rs;
+
+    #[test]
+    fn the_clusters_own_issuer_is_refused_where_there_is_no_cluster() {
+        let mut provider = fixtures::jwt("agents", &["c"], "https://kubernetes.default.svc");
+        let Method::Jwt(rules) = &mut provider.method else { panic!() };
+        rules.jwks = KeySource::Cluster;
+        let sources = Sources { crypto: Arc::new(aws_lc_rs::default_provider()), cluster: None };
+        let made = Authenticator::new(DigestKey::generate().unwrap(), &[provider.into()], &sources);
+        let error = made.err().unwrap();
+        assert_eq!(error.provider.as_str(), "agents");
+        assert!(matches!(error.source, Unusable::NoCluster));
+    }
 }
