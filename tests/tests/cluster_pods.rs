@@ -194,6 +194,33 @@ async fn an_image_that_was_made_here_runs_as_it_says() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn helm_installs_a_chart_upgrades_it_and_takes_it_away() -> anyhow::Result<()> {
+    let place = Strict::make("helm").await?;
+    let chart = tempfile::tempdir()?;
+    let path = chart.path().to_str().context("a plain path")?;
+    fs::write(
+        chart.path().join("Chart.yaml"),
+        "{apiVersion: v2, name: example, version: 1.0.0, kubeVersion: '>= 1.30.0-0'}",
+    )?;
+    fs::create_dir(chart.path().join("templates"))?;
+    fs::write(
+        chart.path().join("templates/map.yaml"),
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: made}, data: {said: {{ .Values.said }}}}",
+    )?;
+    let said =
+        async || place.kubectl(&["get", "configmap", "made", "-o", "jsonpath={.data.said}"]).await;
+    place.helm(&["install", "example", path, "--set", "said=first"]).await?;
+    ensure!(said().await? == "first");
+    place.helm(&["upgrade", "example", path, "--set", "said=second"]).await?;
+    ensure!(said().await? == "second");
+    let listed: Value = serde_json::from_str(&place.helm(&["list", "--output", "json"]).await?)?;
+    ensure!(listed[0]["revision"] == "2" && listed[0]["status"] == "deployed", "{listed}");
+    place.helm(&["uninstall", "example"]).await?;
+    ensure!(said().await.is_err(), "what Helm made is still there");
+    place.end().await
+}
+
+#[tokio::test]
 async fn what_is_not_restricted_is_refused_and_so_is_what_a_policy_forbids() -> anyhow::Result<()> {
     let place = Strict::make("admission").await?;
     let mut pod = restricted("loose", "true");

@@ -250,6 +250,20 @@ impl Cluster {
         command
     }
 
+    /// Helm as the administrator, with nothing of the user's own configuration.
+    pub fn helm(&self) -> Command {
+        let mut command = Command::new(self.state.programs.join("helm"));
+        let own = self.layout.config("helm");
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HELM_CACHE_HOME", own.join("cache"))
+            .env("HELM_CONFIG_HOME", own.join("config"))
+            .env("HELM_DATA_HOME", own.join("data"))
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
     /// Where it is: what runs inside has these addresses, and pods reach the host at one of them.
     pub fn addresses(&self) -> anyhow::Result<Addresses> {
         self.state.addresses.context("the cluster has no addresses")

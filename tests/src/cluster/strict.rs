@@ -10,6 +10,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 /// An object from its manifest.
 pub fn from<T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
@@ -59,10 +60,23 @@ impl Strict {
 
     /// Runs kubectl to its end.
     pub async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = self.cluster.kubectl();
+        self.run("kubectl", self.cluster.kubectl(), arguments).await
+    }
+
+    /// Runs Helm to its end.
+    pub async fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.run("helm", self.cluster.helm(), arguments).await
+    }
+
+    async fn run(
+        &self,
+        name: &str,
+        mut command: Command,
+        arguments: &[&str],
+    ) -> anyhow::Result<String> {
         let output = command.args(["--namespace", &self.name]).args(arguments).output().await?;
         let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "kubectl {}: {complaint}", arguments.join(" "));
+        ensure!(output.status.success(), "{name} {}: {complaint}", arguments.join(" "));
         Ok(String::from_utf8(output.stdout)?)
     }
 
