@@ -20,10 +20,10 @@ use patchbay_crds::{WorkerClassSpec, documents, worker_class::ignored_locally};
 use patchbay_gateway::{
     Gateway, Limits, Listener,
     authn::{Authenticator, Sources},
-    forward::link::LinkContext,
+    forward::{link::LinkContext, pinned::LinkCertificate},
     metrics::Metrics,
     origin::AllowedNames,
-    service::{Composition, PublicUrl},
+    service::{Composition, Configuration, PublicUrl},
 };
 use patchbay_orchestrator::local::{
     LocalConfig, LocalOrchestrator, RunDir,
@@ -65,7 +65,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         allowed_origins,
         sandbox,
     } = args;
-    let Configuration { classes, providers, tenants } = read_documents(&files)?;
+    let Validated { classes, providers, tenants } = read_documents(&files)?;
     let routes = RouteTable::build(&classes, &providers)
         .map_err(|errors| refused("the documents contradict each other", &errors))?;
     ensure!(
@@ -97,17 +97,17 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         &providers,
         &Sources { crypto: crypto.clone(), cluster: None },
     )?;
+    let certificate = Arc::new(LinkCertificate::new(ca.gateway, &crypto)?);
     let gateway = Arc::new(Gateway::new(Composition {
-        routes: Arc::new(ArcSwap::from_pointee(routes)),
+        configuration: Arc::new(ArcSwap::from_pointee(Configuration { routes, authenticator })),
         names: AllowedNames::new(
             allowed_hosts.into_iter().chain(host_name(listener.address()?)),
             allowed_origins,
         ),
         public_url,
-        authenticator,
         orchestrator: orchestrator.clone(),
         grants: Arc::new(Broker),
-        links: Arc::new(LinkContext { crypto, certificate: ca.gateway, limits: Limits::default() }),
+        links: Arc::new(LinkContext { crypto, certificate, limits: Limits::default() }),
         metrics: Metrics::register(&mut registry),
     }));
 
@@ -149,13 +149,13 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
 }
 
 /// What the documents say, ready for use.
-struct Configuration {
+struct Validated {
     classes: Vec<Arc<WorkerClass>>,
     providers: Vec<Arc<IdentityProvider>>,
     tenants: Vec<(TenantKey, bool)>,
 }
 
-fn read_documents(files: &[PathBuf]) -> anyhow::Result<Configuration> {
+fn read_documents(files: &[PathBuf]) -> anyhow::Result<Validated> {
     let unusable = |errors: Vec<_>| refused("the documents are not usable", &errors);
     let documents = documents::load(files).map_err(unusable)?;
     let valid = documents.validate().map_err(unusable)?;
@@ -175,7 +175,7 @@ fn read_documents(files: &[PathBuf]) -> anyhow::Result<Configuration> {
         !valid.classes.is_empty(),
         "the documents hold no WorkerClass: there is nothing to serve"
     );
-    Ok(Configuration {
+    Ok(Validated {
         classes: valid.classes.into_iter().map(Arc::new).collect(),
         providers: valid.providers.into_iter().map(Arc::new).collect(),
         tenants: valid.tenants.into_iter().map(|made| (made.key, made.suspended)).collect(),

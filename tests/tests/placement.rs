@@ -18,6 +18,7 @@ use patchbay_core::{
         TENANT_HEADER,
     },
     orchestrator::{Assignment, Offer, Orchestrator, Placement, TenantState},
+    provider::Provisioning,
     tenant::{Authority, TenantKey},
 };
 use patchbay_crds::documents;
@@ -26,7 +27,7 @@ use patchbay_gateway::{
     bind::{BindError, bind},
     forward::{
         link::{Link, LinkBody, LinkContext, link_uri},
-        pinned::GatewayCertificate,
+        pinned::{GatewayCertificate, LinkCertificate},
     },
 };
 use patchbay_orchestrator::local::{
@@ -90,6 +91,7 @@ fn world(bind_limit: Duration) -> anyhow::Result<World> {
     let classes = [class()?];
     let orchestrator = LocalOrchestrator::start(&classes, Vec::new(), launcher, config, run_dir)?;
     let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certificate = Arc::new(LinkCertificate::new(certificate, &crypto)?);
     let context = LinkContext { crypto, certificate, limits: Limits::default() };
     Ok(World { orchestrator, context, _directory: directory })
 }
@@ -108,10 +110,12 @@ fn grant(subject: &str) -> Grant {
     Grant { credential, expires_at: None, catalog: None, aws: None }
 }
 
+const MADE_AT_NEED: Provisioning = Provisioning::OnFirstContact;
+
 async fn take(world: &World, subject: &str) -> anyhow::Result<Placement> {
     let key = tenant(subject)?;
-    let offer = timeout(PATIENCE, world.orchestrator.offer(&key, &[])).await??;
-    match world.orchestrator.assign(&key, &offer, Epoch(1)).await? {
+    let offer = timeout(PATIENCE, world.orchestrator.offer(&key, MADE_AT_NEED, &[])).await??;
+    match world.orchestrator.assign(&key, MADE_AT_NEED, &offer, Epoch(1)).await? {
         Assignment::Won(placement) => Ok(placement),
         other => anyhow::bail!("{other:?}"),
     }
@@ -211,7 +215,8 @@ async fn another_key_at_the_workers_address_is_refused() -> anyhow::Result<()> {
     // and a gateway of another control plane
     let (_, foreign) = certificate()?;
     let crypto = world.context.crypto.clone();
-    let foreign = LinkContext { crypto, certificate: foreign, limits: Limits::default() };
+    let certificate = Arc::new(LinkCertificate::new(foreign, &crypto)?);
+    let foreign = LinkContext { crypto, certificate, limits: Limits::default() };
     let refused = bind(&Link::new(&first.offer, &foreign)?, &first.claim, &grant("t1")).await;
     ensure!(matches!(refused, Err(BindError::Send(_))), "{refused:?}");
     world.orchestrator.shutdown().await;

@@ -8,6 +8,7 @@ use crate::{
     id::{Epoch, Incarnation, WorkerId},
     latch::Claim,
     pin::Fingerprint,
+    provider::Provisioning,
     tenant::{TenantKey, TenantName},
 };
 use async_trait::async_trait;
@@ -97,6 +98,22 @@ pub enum AssignRefusal {
     /// The epoch is not the next one: look the tenant up again.
     #[error("the assignment's epoch is stale")]
     StaleEpoch,
+    /// Nobody has met the tenant, and it may only be made by an operator.
+    #[error("the tenant is not provisioned")]
+    NotProvisioned,
+    /// Issuer or subject are longer than a tenant can record.
+    #[error("the issuer or the subject of this user is too long")]
+    IdentityTooLong,
+    /// What is recorded under the tenant's name is another identity: it was written by hand, and is never
+    /// used.
+    #[error("this user's record is not this user's; ask your platform operator")]
+    NameMismatch,
+    /// The tenant is being deleted; what comes after it is another tenant.
+    #[error("this user's record is being deleted; try again")]
+    Deleting,
+    /// The control plane was asked and said no, for a reason that another try does not change.
+    #[error("the control plane refuses this user's record; ask your platform operator")]
+    NotAccepted,
 }
 
 /// Why no worker was offered.
@@ -108,6 +125,12 @@ pub enum OfferError {
     /// Workers of the class fail to start, with what the last one said.
     #[error("workers of this class do not start: {0}")]
     NotStarting(String),
+    /// The tenant gets no worker, so none was looked for.
+    #[error(transparent)]
+    Refused(AssignRefusal),
+    /// The control plane cannot be told that this tenant waits, or asked what the tenant has.
+    #[error(transparent)]
+    ControlPlane(Unavailable),
     /// The orchestrator is ending.
     #[error("the orchestrator is shutting down")]
     ShuttingDown,
@@ -124,16 +147,23 @@ pub trait Orchestrator: Send + Sync + 'static {
     /// What is known of a tenant, from memory: called for every request.
     fn lookup(&self, tenant: &TenantName) -> TenantState;
 
-    /// An anonymous worker for `tenant`, none of `exclude`. Waits until there is one; the caller bounds
-    /// the wait by dropping the future, which also ends the tenant's claim to be counted as waiting.
-    async fn offer(&self, tenant: &TenantKey, exclude: &[Incarnation])
-    -> Result<Offer, OfferError>;
+    /// An anonymous worker for `tenant`, none of `exclude`, or the one that it turns out to have. Waits until
+    /// there is one; the caller bounds the wait by dropping the future. A tenant that waits is counted as
+    /// waiting; `provisioning` says whether it may be made for that.
+    async fn offer(
+        &self,
+        tenant: &TenantKey,
+        provisioning: Provisioning,
+        exclude: &[Incarnation],
+    ) -> Result<Offer, OfferError>;
 
     /// Records that `tenant` has the offered worker. Of concurrent calls for one tenant or one worker,
-    /// one wins. `epoch` must be the tenant's next (see [`TenantState::next_epoch`]).
+    /// one wins. `epoch` must be the tenant's next (see [`TenantState::next_epoch`]); `provisioning` says
+    /// whether an unknown tenant may be made.
     async fn assign(
         &self,
         tenant: &TenantKey,
+        provisioning: Provisioning,
         offer: &Offer,
         epoch: Epoch,
     ) -> Result<Assignment, Unavailable>;

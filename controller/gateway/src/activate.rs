@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use patchbay_core::{
     class::WorkerClass,
-    digest::Digest,
+    digest::{Digest, random_bytes},
     grant::{Grant, GrantError, GrantSource},
     id::Incarnation,
     identity::Authenticated,
@@ -31,8 +31,9 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Why a tenant has no worker. The texts are for clients.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,17 @@ pub enum ActivateError {
     /// The worker did not take the bind.
     #[error("the worker did not take the user's credentials; try again")]
     BindFailed,
+    /// Other users were faster, time after time.
+    #[error("other users took the workers that were free; try again")]
+    Outrun,
 }
+
+/// Picks that a claim may lose to other users' before it gives up: each costs the control plane a write.
+const MOST_LOST_PICKS: usize = 3;
+
+/// Pauses between tries while the control plane is unavailable.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// A tenant's worker, bound by this gateway.
 #[derive(Clone)]
@@ -112,8 +123,20 @@ struct Slot {
 /// How one attempt to use a placement ended.
 enum Attempt {
     Bound(Arc<Bound>),
-    /// The worker is of no use to this tenant; another one is needed.
-    MoveOn,
+    /// The worker is another tenant's: another claim was faster.
+    Lost,
+    /// The worker is gone; another one is needed.
+    Gone,
+}
+
+/// How one attempt to take a worker ended.
+enum Lock {
+    /// The tenant has this worker.
+    Placed(Placement),
+    /// What was known has changed: look again.
+    LookAgain,
+    /// The control plane gave no answer.
+    Unavailable(Unavailable),
 }
 
 impl Activator {
@@ -158,17 +181,20 @@ impl Activator {
     pub async fn activate(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
         let slot = self.slots.lock().entry(request.name.clone()).or_default().clone();
         slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
+        let mut obstacle = None;
         let flight = async {
             let _one_at_a_time = slot.flight.lock().await;
             if let Some(bound) = self.current(&slot, request) {
                 return Ok(bound);
             }
-            let bound = self.lock_and_bind(request).await?;
+            let bound = self.lock_and_bind(request, &mut obstacle).await?;
             slot.bound.store(Some(bound.clone()));
             Ok(bound)
         };
-        let outcome =
-            timeout(self.limits().hold, flight).await.map_err(|_| ActivateError::HoldElapsed);
+        let outcome = timeout(self.limits().hold, flight).await;
+        let outcome = outcome.map_err(|_| {
+            obstacle.take().map_or(ActivateError::HoldElapsed, ActivateError::ControlPlane)
+        });
         if !matches!(outcome, Ok(Ok(_))) {
             self.forget_if_unused(request.name, &slot);
         }
@@ -202,13 +228,21 @@ impl Activator {
         }
     }
 
-    async fn lock_and_bind(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
+    /// Tries until the caller's patience ends. `obstacle` tells what was in the way last, if that was the
+    /// control plane: a request waits while it is away.
+    async fn lock_and_bind(
+        &self,
+        request: &Request<'_>,
+        obstacle: &mut Option<Unavailable>,
+    ) -> Result<Arc<Bound>, ActivateError> {
         let grant = self.grants.prepare(request.class, request.user);
         let mut grant = GrantOnce::Pending(grant);
         let mut exclude = Vec::new();
+        let mut lost_picks = 0;
+        let mut pause = FIRST_PAUSE;
         loop {
             let state = self.orchestrator.lookup(request.name);
-            let (placement, ours) = match &state {
+            let placement = match &state {
                 TenantState::Suspended => {
                     return Err(ActivateError::Refused(AssignRefusal::Suspended));
                 }
@@ -218,60 +252,82 @@ impl Activator {
                 TenantState::Assigned(placement)
                     if !exclude.contains(&placement.offer.incarnation) =>
                 {
-                    (placement.clone(), false)
+                    placement.clone()
                 }
                 _ => match self.lock(request, &state, &mut exclude, &mut grant).await? {
-                    Some(won) => won,
-                    None => continue,
+                    Lock::Placed(placement) => placement,
+                    Lock::LookAgain => continue,
+                    Lock::Unavailable(error) => {
+                        tracing::warn!(tenant = %request.name, %error, "a claim waits");
+                        *obstacle = Some(error);
+                        sleep(jittered(pause)).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        continue;
+                    }
                 },
             };
-            match self.bind(request, &placement, ours, grant.get().await?).await? {
+            *obstacle = None;
+            match self.bind(request, &placement, grant.get().await?).await? {
                 Attempt::Bound(bound) => return Ok(bound),
-                Attempt::MoveOn => exclude.push(placement.offer.incarnation),
+                Attempt::Gone => {}
+                Attempt::Lost => {
+                    lost_picks += 1;
+                    if lost_picks == MOST_LOST_PICKS {
+                        return Err(ActivateError::Outrun);
+                    }
+                }
             }
+            exclude.push(placement.offer.incarnation);
         }
     }
 
-    /// Takes an offered worker. The grant is prepared meanwhile. `None`: look again.
+    /// Takes an offered worker. The grant is prepared meanwhile.
     async fn lock<F>(
         &self,
         request: &Request<'_>,
         state: &TenantState,
         exclude: &mut Vec<Incarnation>,
         grant: &mut GrantOnce<F>,
-    ) -> Result<Option<(Placement, bool)>, ActivateError>
+    ) -> Result<Lock, ActivateError>
     where
         F: Future<Output = Result<Grant, GrantError>> + Unpin,
     {
+        let Request { tenant, provisioning, .. } = *request;
         let offer = async {
-            self.orchestrator.offer(request.tenant, exclude).await.map_err(ActivateError::Offer)
+            let offer = self.orchestrator.offer(tenant, provisioning, exclude).await;
+            offer.map(Ok).or_else(|error| match error {
+                OfferError::ControlPlane(unavailable) => Ok(Err(unavailable)),
+                OfferError::Refused(refusal) => Err(refused(refusal)),
+                other => Err(ActivateError::Offer(other)),
+            })
         };
         let prepared = async { grant.get().await.map(drop).map_err(ActivateError::Grant) };
-        let (offer, ()): (Offer, ()) = futures_util::future::try_join(offer, prepared).await?;
-        let assignment = self
-            .orchestrator
-            .assign(request.tenant, &offer, state.next_epoch())
-            .await
-            .map_err(ActivateError::ControlPlane)?;
-        match assignment {
-            Assignment::Won(placement) => Ok(Some((placement, true))),
-            Assignment::Lost(placement) => Ok(Some((placement, false))),
-            Assignment::Refused(AssignRefusal::OfferGone) => {
-                exclude.push(offer.incarnation);
-                Ok(None)
+        let (offer, ()) = futures_util::future::try_join(offer, prepared).await?;
+        let offer: Offer = match offer {
+            Ok(offer) => offer,
+            Err(unavailable) => return Ok(Lock::Unavailable(unavailable)),
+        };
+        let assigned =
+            self.orchestrator.assign(tenant, provisioning, &offer, state.next_epoch()).await;
+        match assigned {
+            Ok(Assignment::Won(placement) | Assignment::Lost(placement)) => {
+                Ok(Lock::Placed(placement))
             }
-            Assignment::Refused(AssignRefusal::StaleEpoch) => Ok(None),
-            Assignment::Refused(refusal) => Err(ActivateError::Refused(refusal)),
+            Ok(Assignment::Refused(AssignRefusal::OfferGone)) => {
+                exclude.push(offer.incarnation);
+                Ok(Lock::LookAgain)
+            }
+            Ok(Assignment::Refused(AssignRefusal::StaleEpoch)) => Ok(Lock::LookAgain),
+            Ok(Assignment::Refused(refusal)) => Err(refused(refusal)),
+            Err(unavailable) => Ok(Lock::Unavailable(unavailable)),
         }
     }
 
-    /// Binds the placement's worker. `ours`: this very activation took it, so nobody else can have bound
-    /// it, and a worker that died meanwhile is replaced unseen.
+    /// Binds the placement's worker.
     async fn bind(
         &self,
         request: &Request<'_>,
         placement: &Placement,
-        ours: bool,
         grant: &Grant,
     ) -> Result<Attempt, ActivateError> {
         let incarnation = &placement.offer.incarnation;
@@ -295,25 +351,23 @@ impl Activator {
                     tenant = %request.name, worker = %placement.offer.worker, %reason,
                     "a worker refused its assigned tenant; taking another"
                 );
-                Ok(Attempt::MoveOn)
+                Ok(Attempt::Lost)
             }
             Err(BindError::Leaving) => {
                 self.orchestrator.report_gone(incarnation);
-                Ok(Attempt::MoveOn)
+                Ok(Attempt::Gone)
             }
             Err(error) => {
                 tracing::warn!(
                     tenant = %request.name, worker = %placement.offer.worker,
                     error = &error as &dyn std::error::Error, "a worker could not be bound"
                 );
-                if ours {
-                    return Ok(Attempt::MoveOn);
-                }
-                // Only the control plane may give up a worker that may be bound (DESIGN, life of a
-                // worker, step 9). It usually learns of a death within milliseconds: wait for its word.
+                // Only the control plane may give up a worker that may be bound, by another gateway if not by
+                // this one (DESIGN, life of a worker, step 9). It usually learns of a death soon: wait for
+                // its word.
                 timeout(self.limits().settle, self.orchestrator.gone(incarnation))
                     .await
-                    .map(|()| Attempt::MoveOn)
+                    .map(|()| Attempt::Gone)
                     .map_err(|_| ActivateError::Unreachable)
             }
         }
@@ -342,6 +396,19 @@ impl Activator {
         });
         Ok(link)
     }
+}
+
+fn refused(refusal: AssignRefusal) -> ActivateError {
+    match refusal {
+        AssignRefusal::NotProvisioned => ActivateError::NotProvisioned,
+        other => ActivateError::Refused(other),
+    }
+}
+
+/// Between half of a pause and all of it, so that what waits for one thing does not come back at one time.
+fn jittered(pause: Duration) -> Duration {
+    let [chance] = random_bytes().unwrap_or([u8::MAX]);
+    pause.mul_f64(f64::midpoint(1.0, f64::from(chance) / f64::from(u8::MAX)))
 }
 
 /// A grant that is prepared once per activation, whichever step needs it first.

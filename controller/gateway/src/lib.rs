@@ -9,6 +9,7 @@ pub mod activate;
 pub mod authn;
 pub mod bind;
 pub mod config;
+pub mod drain;
 pub mod forward;
 pub mod metrics;
 pub mod origin;

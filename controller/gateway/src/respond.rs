@@ -120,6 +120,18 @@ fn activate_told(error: &ActivateError) -> Told {
         ActivateError::Refused(AssignRefusal::Suspended) => {
             told(S::FORBIDDEN, -32002, "tenant_suspended")
         }
+        ActivateError::Refused(AssignRefusal::IdentityTooLong) => {
+            told(S::FORBIDDEN, -32002, "identity_too_long")
+        }
+        ActivateError::Refused(AssignRefusal::NameMismatch) => {
+            told_retry(S::SERVICE_UNAVAILABLE, -32007, "tenant_name_mismatch", 30)
+        }
+        ActivateError::Refused(AssignRefusal::Deleting) => {
+            told_retry(S::SERVICE_UNAVAILABLE, -32007, "tenant_being_deleted", 5)
+        }
+        ActivateError::Refused(AssignRefusal::NotAccepted) => {
+            told_retry(S::SERVICE_UNAVAILABLE, -32007, "control_plane_refused", 30)
+        }
         ActivateError::Refused(_) => told_retry(S::SERVICE_UNAVAILABLE, -32007, "class_full", 30),
         ActivateError::Offer(OfferError::ShuttingDown) => {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "shutting_down", 5)
@@ -138,6 +150,7 @@ fn activate_told(error: &ActivateError) -> Told {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "worker_unreachable", 2)
         }
         ActivateError::BindFailed => told_retry(S::SERVICE_UNAVAILABLE, -32007, "bind_failed", 5),
+        ActivateError::Outrun => told_retry(S::SERVICE_UNAVAILABLE, -32007, "outrun", 1),
     }
 }
 
@@ -227,6 +240,10 @@ mod tests {
             activate(ActivateError::NotProvisioned),
             activate(ActivateError::Refused(AssignRefusal::Suspended)),
             activate(ActivateError::Refused(AssignRefusal::TenantLimit)),
+            activate(ActivateError::Refused(AssignRefusal::IdentityTooLong)),
+            activate(ActivateError::Refused(AssignRefusal::NameMismatch)),
+            activate(ActivateError::Refused(AssignRefusal::Deleting)),
+            activate(ActivateError::Refused(AssignRefusal::NotAccepted)),
             activate(ActivateError::Offer(OfferError::UnknownClass)),
             activate(ActivateError::Offer(OfferError::NotStarting("/opt/secret-path".into()))),
             activate(ActivateError::Offer(OfferError::ShuttingDown)),
@@ -235,6 +252,7 @@ mod tests {
             activate(ActivateError::Grant(GrantError::Unavailable("the catalog".into()))),
             activate(ActivateError::Unreachable),
             activate(ActivateError::BindFailed),
+            activate(ActivateError::Outrun),
             Refusal::WorkerBroke,
             Refusal::WorkerReplaced,
         ]

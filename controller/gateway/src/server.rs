@@ -11,7 +11,7 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
 use rustls::ServerConfig;
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -20,6 +20,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+/// Of the drain, what is kept for streams to end cleanly that did not end before.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a gateway cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +96,7 @@ impl Listener {
                     Err(error) => {
                         // out of descriptors, most likely: others may be closed meanwhile
                         tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                         continue;
                     }
                 },
@@ -108,7 +111,14 @@ impl Listener {
             });
         }
         drop(self.socket);
-        if timeout(limits.drain, graceful.shutdown()).await.is_err() {
+        gateway.drain().begin();
+        let mut drained = std::pin::pin!(graceful.shutdown());
+        let patience = limits.drain.saturating_sub(LAST_WORDS);
+        if timeout(patience, drained.as_mut()).await.is_ok() {
+            return;
+        }
+        gateway.drain().finish();
+        if timeout(limits.drain.saturating_sub(patience), drained).await.is_err() {
             tracing::warn!(limit = ?limits.drain, "open requests were cut at the end of the drain");
         }
     }
@@ -160,8 +170,8 @@ async fn serve_stream<S>(
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(256)
-        .keep_alive_interval(std::time::Duration::from_secs(30))
-        .keep_alive_timeout(std::time::Duration::from_secs(20));
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
     let service = service_fn(move |request| {
         let gateway = gateway.clone();
         async move { Ok::<_, Infallible>(gateway.serve(request).await) }

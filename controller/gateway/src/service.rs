@@ -7,6 +7,7 @@ use crate::{
     activate::{Activator, Bound, Request as Activation},
     authn::{Admitted, Authenticator, presented},
     config::Limits,
+    drain::{Drain, Ending},
     forward::{
         body::{End, Source},
         headers,
@@ -45,11 +46,11 @@ use tokio::time::{Instant, timeout};
 
 /// The gateway's data path. It is shared by all connections.
 pub struct Gateway {
-    routes: Arc<ArcSwap<RouteTable>>,
+    configuration: Arc<ArcSwap<Configuration>>,
     names: AllowedNames,
     public_url: PublicUrl,
-    authenticator: Authenticator,
     activator: Activator,
+    drain: Drain,
     waiting: Arc<WaitingRoom>,
     limits: Limits,
     metrics: Metrics,
@@ -57,14 +58,12 @@ pub struct Gateway {
 
 /// What a gateway is made of.
 pub struct Composition {
-    /// The routes; may be exchanged at any time.
-    pub routes: Arc<ArcSwap<RouteTable>>,
+    /// Who may reach what; may be exchanged at any time.
+    pub configuration: Arc<ArcSwap<Configuration>>,
     /// The names that it answers to.
     pub names: AllowedNames,
     /// How clients address it.
     pub public_url: PublicUrl,
-    /// Who judges credentials.
-    pub authenticator: Authenticator,
     /// Where workers are.
     pub orchestrator: Arc<dyn Orchestrator>,
     /// Where grants come from.
@@ -73,6 +72,14 @@ pub struct Composition {
     pub links: Arc<LinkContext>,
     /// What is counted.
     pub metrics: Metrics,
+}
+
+/// Who may reach what. Routes and judges are exchanged together: a request is decided by those of one moment.
+pub struct Configuration {
+    /// The routes.
+    pub routes: RouteTable,
+    /// Who judges credentials.
+    pub authenticator: Authenticator,
 }
 
 /// How clients address a gateway.
@@ -107,22 +114,14 @@ const FORWARDED: &str = "forwarded";
 impl Gateway {
     /// A gateway.
     pub fn new(parts: Composition) -> Self {
-        let Composition {
-            routes,
-            names,
-            public_url,
-            authenticator,
-            orchestrator,
-            grants,
-            links,
-            metrics,
-        } = parts;
+        let Composition { configuration, names, public_url, orchestrator, grants, links, metrics } =
+            parts;
         let limits = links.limits;
         Self {
-            routes,
+            configuration,
             names,
             public_url,
-            authenticator,
+            drain: Drain::default(),
             activator: Activator::new(orchestrator, grants, links),
             waiting: WaitingRoom::new(limits.waiters_per_tenant, limits.waiting_bytes),
             limits,
@@ -140,6 +139,11 @@ impl Gateway {
         self.activator.last_request(tenant)
     }
 
+    /// How event streams end.
+    pub const fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
     /// What the gateway counts.
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -148,7 +152,7 @@ impl Gateway {
     /// Answers one request.
     pub async fn serve(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let request_id = uuid::Uuid::new_v4().simple().to_string();
-        let table = self.routes.load_full();
+        let configuration = self.configuration.load_full();
         let (head, body) = request.into_parts();
         let size = body.size_hint();
         let source = Source::new(body, self.limits.body_bytes, self.limits.replay_bytes);
@@ -156,7 +160,7 @@ impl Gateway {
             && size.exact() != Some(0)
             && !head.headers.contains_key(header::EXPECT);
         let mut context = RequestContext { request_id, ..RequestContext::default() };
-        let outcome = self.answer(&table, head, &size, &source, &mut context).await;
+        let outcome = self.answer(&configuration, head, &size, &source, &mut context).await;
         let RequestContext { request_id, class, metadata_url } = context;
         match outcome {
             Ok(response) => {
@@ -183,12 +187,13 @@ impl Gateway {
 
     async fn answer(
         &self,
-        table: &RouteTable,
+        configuration: &Configuration,
         head: Parts,
         size: &SizeHint,
         source: &Source<Incoming>,
         context: &mut RequestContext,
     ) -> Result<Response<AnswerBody>, Refusal> {
+        let Configuration { routes: table, authenticator } = configuration;
         self.check_size(&head.headers, size)?;
         let class_hosts = table.routes().iter().filter_map(|route| route.class.host.as_deref());
         let host = self.names.check(&head.uri, &head.headers, class_hosts)?;
@@ -205,7 +210,7 @@ impl Gateway {
         };
         context.class = route.class.name.to_string();
         context.metadata_url = metadata_url(&base, route);
-        let admitted = self.authenticate(presented, route).await?;
+        let admitted = self.authenticate(authenticator, presented, route).await?;
         let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
         let forward = Forward {
             tenant: admitted.user.identity.tenant(&route.class.name),
@@ -215,7 +220,10 @@ impl Gateway {
             uri,
             request_id: HeaderValue::from_str(&context.request_id).map_err(|_| Refusal::NoRoute)?,
         };
-        Ok(self.forward(&forward, source).await?.map(AnswerBody::Worker))
+        let (answered, body) = self.forward(&forward, source).await?.into_parts();
+        let asked = (&forward.head.method, &forward.head.headers);
+        let body = self.drain.ending(body, asked, &answered.headers);
+        Ok(Response::from_parts(answered, AnswerBody::Worker(body)))
     }
 
     /// How clients address this gateway: as configured, else as this one did.
@@ -243,13 +251,12 @@ impl Gateway {
 
     async fn authenticate(
         &self,
+        authenticator: &Authenticator,
         presented: Result<presented::Presented, crate::authn::AuthnError>,
         route: &Route,
     ) -> Result<Admitted, Refusal> {
         let outcome = match presented {
-            Ok(presented) => {
-                self.authenticator.authenticate(presented, route, Timestamp::now()).await
-            }
+            Ok(presented) => authenticator.authenticate(presented, route, Timestamp::now()).await,
             Err(error) => Err(error),
         };
         match &outcome {
@@ -405,7 +412,7 @@ fn broken(source: &Source<Incoming>, limit: u64) -> Refusal {
 /// The body of an answer: a worker's, passed on frame by frame, or the gateway's own.
 pub enum AnswerBody {
     /// A worker's.
-    Worker(Incoming),
+    Worker(Ending<Incoming>),
     /// The gateway's own.
     Own(Full<Bytes>),
 }

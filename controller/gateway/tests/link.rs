@@ -16,7 +16,7 @@ use patchbay_gateway::{
     config::Limits,
     forward::{
         link::{DialError, Link, LinkBody, LinkContext, SendError, link_uri},
-        pinned::GatewayCertificate,
+        pinned::{GatewayCertificate, LinkCertificate},
     },
 };
 use rustls::{
@@ -76,6 +76,7 @@ impl Worker {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let (chain, key) = certificate();
         let certificate = GatewayCertificate { chain: vec![chain], key };
+        let certificate = Arc::new(LinkCertificate::new(certificate, &crypto).unwrap());
         let context = LinkContext { crypto, certificate, limits: Limits::default() };
         let link = Link::new(&offer, &context).unwrap();
         Self { listener, tls: Arc::new(config).into(), link, _directory: directory }

@@ -29,7 +29,10 @@ use patchbay_core::{
 use patchbay_crds::{WorkerClass, marks::LINK_PORT, validate};
 use patchbay_gateway::{
     Limits,
-    forward::link::{Link, LinkContext},
+    forward::{
+        link::{Link, LinkContext},
+        pinned::LinkCertificate,
+    },
 };
 use patchbay_operator::{
     Settings,
@@ -211,11 +214,10 @@ impl Stage {
 
     /// A gateway's link to a worker of this key.
     pub fn link(&self, worker: &PodWorker, fingerprint: Fingerprint) -> anyhow::Result<Link> {
-        let context = LinkContext {
-            crypto: Arc::new(aws_lc_rs::default_provider()),
-            certificate: self.authority.certificate(Role::Gateway)?,
-            limits: Limits::default(),
-        };
+        let crypto = Arc::new(aws_lc_rs::default_provider());
+        let certificate = self.authority.certificate(Role::Gateway)?;
+        let certificate = Arc::new(LinkCertificate::new(certificate, &crypto)?);
+        let context = LinkContext { crypto, certificate, limits: Limits::default() };
         let offer = Offer {
             worker: WorkerId::parse(&worker.name)?,
             incarnation: Incarnation::parse(&worker.uid)?,

@@ -83,8 +83,15 @@ impl AuthnError {
 
 /// Judges credentials. Holds only the key under which they are remembered, and a verifier per provider.
 pub struct Authenticator {
-    key: DigestKey,
-    verifiers: BTreeMap<ProviderName, Verifier>,
+    key: Arc<DigestKey>,
+    verifiers: BTreeMap<ProviderName, Known>,
+}
+
+/// A provider's verifier, with all that it remembers.
+struct Known {
+    /// What it was made from.
+    method: Method,
+    verifier: Arc<Verifier>,
 }
 
 enum Verifier {
@@ -139,13 +146,38 @@ impl Authenticator {
         providers: &[Arc<IdentityProvider>],
         sources: &Sources,
     ) -> Result<Self, UnusableProvider> {
+        let nobody = Self { key: Arc::new(key), verifiers: BTreeMap::new() };
+        let (authenticator, unusable) = nobody.for_providers(providers, sources);
+        unusable.into_iter().next().map_or(Ok(authenticator), Err)
+    }
+
+    /// An authenticator for these providers instead. Those whose method did not change keep what they remember
+    /// of credentials; those that cannot be used admit nobody.
+    pub fn for_providers(
+        &self,
+        providers: &[Arc<IdentityProvider>],
+        sources: &Sources,
+    ) -> (Self, Vec<UnusableProvider>) {
         let mut verifiers = BTreeMap::new();
+        let mut unusable = Vec::new();
         for provider in providers {
-            let verifier = verifier(provider, sources)
-                .map_err(|source| UnusableProvider { provider: provider.name.clone(), source })?;
-            verifiers.insert(provider.name.clone(), verifier);
+            let before = self.verifiers.get(&provider.name);
+            let kept = before.filter(|known| known.method == provider.method);
+            let made = match kept {
+                Some(known) => Ok(known.verifier.clone()),
+                None => verifier(provider, sources).map(Arc::new),
+            };
+            match made {
+                Ok(verifier) => {
+                    let known = Known { method: provider.method.clone(), verifier };
+                    verifiers.insert(provider.name.clone(), known);
+                }
+                Err(source) => {
+                    unusable.push(UnusableProvider { provider: provider.name.clone(), source });
+                }
+            }
         }
-        Ok(Self { key, verifiers })
+        (Self { key: self.key.clone(), verifiers }, unusable)
     }
 
     /// Judges what was presented on a route.
@@ -157,8 +189,8 @@ impl Authenticator {
     ) -> Result<Admitted, AuthnError> {
         let provider = choose::choose(&presented, &route.providers)?;
         let digest = self.key.digest("credential", presented.secret().as_bytes());
-        let verifier = self.verifiers.get(&provider.name).ok_or(AuthnError::NotAccepted)?;
-        let identity: Identity = match verifier {
+        let known = self.verifiers.get(&provider.name).ok_or(AuthnError::NotAccepted)?;
+        let identity: Identity = match known.verifier.as_ref() {
             Verifier::ApiKeys(keys) => {
                 api_keys::verify(presented.secret(), &provider.name, keys, now)?
             }
@@ -197,17 +229,73 @@ fn verifier(provider: &IdentityProvider, sources: &Sources) -> Result<Verifier, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::fixtures;
-    use rustls::crypto::aws_lc_rs;
+    use patchbay_core::{
+        digest::Digest,
+        fixtures::{api_keys, class, jwt},
+        routing::RouteTable,
+    };
+
+    fn sources() -> Sources {
+        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Sources { crypto, cluster: None }
+    }
+
+    fn authenticator(providers: &[Arc<IdentityProvider>]) -> Authenticator {
+        Authenticator::new(DigestKey::generate().unwrap(), providers, &sources()).unwrap()
+    }
+
+    async fn judge(
+        authenticator: &Authenticator,
+        providers: &[Arc<IdentityProvider>],
+        key: &str,
+    ) -> Result<Digest, AuthnError> {
+        let classes = [Arc::new(class("c", "/mcp"))];
+        let table = RouteTable::build(&classes, providers).unwrap();
+        let presented = Presented::Bearer(key.into());
+        let now = Timestamp::from_second(0).unwrap();
+        let admitted = authenticator.authenticate(presented, &table.routes()[0], now).await?;
+        Ok(admitted.user.digest)
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_taken_out_is_refused_and_the_others_are_known_as_before() {
+        let before = [Arc::new(api_keys("keys", &["c"], &["k1", "k2"]))];
+        let first = authenticator(&before);
+        let known = judge(&first, &before, "pb_k1_secret").await.unwrap();
+        assert!(judge(&first, &before, "pb_k2_secret").await.is_ok());
+
+        let after = [Arc::new(api_keys("keys", &["c"], &["k1"]))];
+        let (second, unusable) = first.for_providers(&after, &sources());
+        assert!(unusable.is_empty());
+        let revoked = judge(&second, &after, "pb_k2_secret").await;
+        assert_eq!(revoked, Err(AuthnError::Invalid));
+        // or every worker would be bound anew
+        assert_eq!(judge(&second, &after, "pb_k1_secret").await, Ok(known));
+    }
+
+    #[test]
+    fn a_verifier_is_kept_as_long_as_its_method_is_the_same() {
+        let before = [Arc::new(jwt("one", &["c"], "https://one"))];
+        let first = authenticator(&before);
+        let name = &before[0].name;
+        let mut widened = jwt("one", &["c", "d"], "https://one");
+        widened.provisioning = Provisioning::Preprovisioned;
+        let (second, _) = first.for_providers(&[Arc::new(widened)], &sources());
+        let verifier = |of: &Authenticator| of.verifiers[name].verifier.clone();
+        assert!(Arc::ptr_eq(&verifier(&first), &verifier(&second)));
+        let another = [Arc::new(jwt("one", &["c"], "https://two"))];
+        let (third, _) = second.for_providers(&another, &sources());
+        assert!(!Arc::ptr_eq(&verifier(&second), &verifier(&third)));
+        assert!(third.for_providers(&[], &sources()).0.verifiers.is_empty());
+    }
 
     #[test]
     fn the_clusters_own_issuer_is_refused_where_there_is_no_cluster() {
-        let mut provider = fixtures::jwt("agents", &["c"], "https://kubernetes.default.svc");
+        let mut provider = jwt("agents", &["c"], "https://kubernetes.default.svc");
         let Method::Jwt(rules) = &mut provider.method else { panic!() };
         rules.jwks = KeySource::Cluster;
-        let sources = Sources { crypto: Arc::new(aws_lc_rs::default_provider()), cluster: None };
-        let made = Authenticator::new(DigestKey::generate().unwrap(), &[provider.into()], &sources);
-        let error = made.err().unwrap();
+        let key = DigestKey::generate().unwrap();
+        let error = Authenticator::new(key, &[provider.into()], &sources()).err().unwrap();
         assert_eq!(error.provider.as_str(), "agents");
         assert!(matches!(error.source, Unusable::NoCluster));
     }

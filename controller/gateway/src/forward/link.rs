@@ -6,7 +6,7 @@
 
 use super::{
     body::Attempt,
-    pinned::{GatewayCertificate, client_config},
+    pinned::{LinkCertificate, client_config},
 };
 use crate::config::Limits;
 use bytes::Bytes;
@@ -147,7 +147,7 @@ pub struct LinkContext {
     /// The crypto provider.
     pub crypto: Arc<CryptoProvider>,
     /// The gateway's certificate.
-    pub certificate: GatewayCertificate,
+    pub certificate: Arc<LinkCertificate>,
     /// The gateway's bounds.
     pub limits: Limits,
 }
@@ -169,8 +169,9 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 impl Link {
     /// A link that dials at its first request.
     pub fn new(offer: &Offer, context: &LinkContext) -> Result<Self, DialError> {
-        let config = client_config(context.crypto.clone(), &context.certificate, offer.fingerprint)
-            .map_err(DialError::Config)?;
+        let config =
+            client_config(context.crypto.clone(), context.certificate.clone(), offer.fingerprint)
+                .map_err(DialError::Config)?;
         Ok(Self {
             endpoint: offer.endpoint.clone(),
             tls: TlsConnector::from(Arc::new(config)),

@@ -4,15 +4,17 @@
 //! that the peer holds the private key whose fingerprint was recorded when the worker enrolled, so a
 //! reused address fails closed. This module must not know how the fingerprint was obtained.
 
+use arc_swap::ArcSwapOption;
 use patchbay_core::pin::Fingerprint;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::{
-        Resumption,
+        ResolvesClientCert, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    sign::CertifiedKey,
 };
 use std::sync::Arc;
 
@@ -25,12 +27,53 @@ pub struct GatewayCertificate {
     pub key: PrivateKeyDer<'static>,
 }
 
+/// The certificate that every link presents. It may be absent at first, and is exchanged when it is renewed:
+/// a connection that is made after that presents the new one.
+#[derive(Debug, Default)]
+pub struct LinkCertificate(ArcSwapOption<CertifiedKey>);
+
+impl LinkCertificate {
+    /// With this certificate.
+    pub fn new(certificate: GatewayCertificate, crypto: &CryptoProvider) -> Result<Self, Error> {
+        let this = Self::default();
+        this.replace(certificate, crypto)?;
+        Ok(this)
+    }
+
+    /// Presents this certificate from now on. One that its key does not fit is refused, and changes nothing.
+    pub fn replace(
+        &self,
+        certificate: GatewayCertificate,
+        crypto: &CryptoProvider,
+    ) -> Result<(), Error> {
+        let GatewayCertificate { chain, key } = certificate;
+        let certified = CertifiedKey::from_der(chain, key, crypto)?;
+        self.0.store(Some(Arc::new(certified)));
+        Ok(())
+    }
+
+    /// Whether there is one: without it no worker listens to this gateway.
+    pub fn is_present(&self) -> bool {
+        self.0.load().is_some()
+    }
+}
+
+impl ResolvesClientCert for LinkCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.is_present()
+    }
+}
+
 /// TLS for connections to the worker with this fingerprint.
 ///
 /// Sessions are never resumed: a resumed session skips the check of the certificate.
 pub fn client_config(
     provider: Arc<CryptoProvider>,
-    certificate: &GatewayCertificate,
+    certificate: Arc<LinkCertificate>,
     fingerprint: Fingerprint,
 ) -> Result<ClientConfig, Error> {
     let verifier = PinnedKey { fingerprint, provider: provider.clone() };
@@ -38,7 +81,7 @@ pub fn client_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(certificate.chain.clone(), certificate.key.clone_key())?;
+        .with_client_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_sni = false;

@@ -27,6 +27,7 @@ use patchbay_core::{
         AssignRefusal, Assignment, Offer, OfferError, Orchestrator, TenantState, Unavailable,
     },
     placement::Ledger,
+    provider::Provisioning,
     tenant::{TenantKey, TenantName},
 };
 use pool::{Pool, PoolPlan};
@@ -338,6 +339,7 @@ impl Orchestrator for LocalOrchestrator {
     async fn offer(
         &self,
         tenant: &TenantKey,
+        _: Provisioning,
         exclude: &[Incarnation],
     ) -> Result<Offer, OfferError> {
         let shared = &*self.shared;
@@ -366,9 +368,15 @@ impl Orchestrator for LocalOrchestrator {
     async fn assign(
         &self,
         tenant: &TenantKey,
+        provisioning: Provisioning,
         offer: &Offer,
         epoch: Epoch,
     ) -> Result<Assignment, Unavailable> {
+        if provisioning == Provisioning::Preprovisioned
+            && self.lookup(&tenant.name()) == TenantState::Unknown
+        {
+            return Ok(Assignment::Refused(AssignRefusal::NotProvisioned));
+        }
         let Some(class) = self.shared.classes.get(&tenant.class) else {
             return Ok(Assignment::Refused(AssignRefusal::OfferGone));
         };
