@@ -1,4 +1,5 @@
-//! How pods are marked: the labels and annotations that the operator puts on workers and gateways read.
+//! How objects are marked: the labels and annotations that the operator puts on workers and gateways read, and the
+//! one that gateways put on tenants.
 //!
 //! Nothing here says which tenant a worker has: tenants say that (see [`crate::tenant`]). This module must not
 //! know how a pod is made.
@@ -12,6 +13,11 @@ pub const CLASS: &str = "patchbay.dev/class";
 pub const REVISION: &str = "patchbay.dev/revision";
 /// Set to [`TRUE`] on a worker that has a tenant; nothing says which.
 pub const BOUND: &str = "patchbay.dev/bound";
+/// On a tenant: who made it. Set to [`FIRST_CONTACT`] by gateways; a tenant that was provisioned by hand has none,
+/// and is never forgotten.
+pub const PROVISIONED_BY: &str = "patchbay.dev/provisioned-by";
+/// The value of [`PROVISIONED_BY`] on a tenant that its user's first request made.
+pub const FIRST_CONTACT: &str = "first-contact";
 /// The value of a label that says that something is so.
 pub const TRUE: &str = "true";
 

@@ -49,6 +49,8 @@ pub struct Activity {
     pub quiet_for: Duration,
     /// Since the worker started.
     pub age: Duration,
+    /// Whether an operator asked it to leave at its next idle moment.
+    pub is_asked_to_leave: bool,
 }
 
 /// What to do about it.
@@ -58,6 +60,8 @@ pub enum IdleDecision {
     LeaveIdle,
     /// Old enough, and idle at this moment.
     LeaveAged,
+    /// Asked to leave, and idle at this moment.
+    LeaveAsked,
     /// Nothing to decide before this much time has passed (or a call has ended).
     LookAgainIn(Duration),
 }
@@ -71,6 +75,9 @@ impl IdlePolicy {
         }
         if activity.quiet_for >= self.idle_timeout {
             return IdleDecision::LeaveIdle;
+        }
+        if activity.is_asked_to_leave {
+            return IdleDecision::LeaveAsked;
         }
         let until_idle = self.idle_timeout.saturating_sub(activity.quiet_for);
         match self.max_age {
@@ -94,6 +101,7 @@ mod tests {
             in_flight,
             quiet_for: Duration::from_secs(quiet_secs),
             age: Duration::from_secs(age_secs),
+            is_asked_to_leave: false,
         }
     }
 
@@ -122,6 +130,14 @@ mod tests {
         let aged = IdlePolicy { max_age: Some(Duration::from_secs(100)), ..POLICY };
         assert_eq!(aged.decide(quiet(0, 0, 100)), IdleDecision::LeaveAged);
         assert_eq!(aged.decide(quiet(0, 0, 40)), IdleDecision::LookAgainIn(Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn a_worker_that_is_asked_leaves_at_its_next_idle_moment_and_never_within_a_call() {
+        let asked = |activity| Activity { is_asked_to_leave: true, ..activity };
+        assert_eq!(POLICY.decide(asked(quiet(0, 0, 1))), IdleDecision::LeaveAsked);
+        let busy = POLICY.decide(asked(quiet(1, 100_000, 100_000)));
+        assert!(matches!(busy, IdleDecision::LookAgainIn(_)));
     }
 
     #[test]

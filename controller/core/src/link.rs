@@ -23,8 +23,11 @@ pub const ENROL_PATH: &str = "/v1/enrol";
 pub const STATUS_PATH: &str = "/v1/status";
 /// `POST`: leave if anonymous; 202, or 409 [`Refused`] if a tenant is bound; operators only.
 pub const RETIRE_PATH: &str = "/v1/retire";
-/// `POST`: finish what is in flight and leave; 202; operators only.
+/// `POST`: finish what is in flight and leave; 202; operators only. With the query [`WHEN_IDLE`] it serves on
+/// until its next idle moment, and takes new calls until then.
 pub const DRAIN_PATH: &str = "/v1/drain";
+/// The query of [`DRAIN_PATH`] that interrupts nobody.
+pub const WHEN_IDLE: &str = "when=idle";
 /// Where forwarded requests live: the rest of the path is the MCP server's.
 pub const FORWARD_PREFIX: &str = "/mcp-server";
 
@@ -190,6 +193,9 @@ pub enum LeaveReason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Farewell {
+    /// Whose worker it was; none if it was nobody's, or of a release that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantUid>,
     /// Why it left.
     pub reason: LeaveReason,
     /// When its last call began or ended.
@@ -264,6 +270,7 @@ mod tests {
                 last_activity: Some("2026-11-22T11:59:00Z".parse().unwrap()),
             },
             "farewell": Farewell {
+                tenant: Some(full_bind().tenant),
                 reason: LeaveReason::Idle,
                 last_activity: Some("2026-11-22T11:59:00Z".parse().unwrap()),
                 detail: None,

@@ -189,6 +189,11 @@ impl ObservedPod {
         matches!(self.life, Life::Finished(_) | Life::Failed { .. })
     }
 
+    /// What it said when it left, if it was this tenant's.
+    pub fn farewell_of(&self, tenant: &TenantUid) -> Option<&Farewell> {
+        self.farewell().filter(|farewell| farewell.tenant.as_ref() == Some(tenant))
+    }
+
     /// What it said when it left.
     pub const fn farewell(&self) -> Option<&Farewell> {
         match &self.life {
@@ -249,7 +254,7 @@ fn ready_since(status: &PodStatus) -> Option<Timestamp> {
 fn parse_farewell(message: &str) -> Option<Farewell> {
     let mut said: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(message.trim()).ok()?;
-    said.retain(|key, _| matches!(key.as_str(), "reason" | "lastActivity" | "detail"));
+    said.retain(|key, _| matches!(key.as_str(), "tenant" | "reason" | "lastActivity" | "detail"));
     let farewell: Farewell = serde_json::from_value(said.into()).ok()?;
     let detail = farewell.detail.map(|detail| bounded(&detail, MOST_TEXT));
     Some(Farewell { detail, ..farewell })

@@ -29,12 +29,13 @@ fn waiting(reason: &str) -> ObservedPod {
 
 #[test]
 fn a_farewell_is_read_whatever_else_a_newer_worker_says_and_its_detail_is_bounded() {
-    let said = json!({"reason": "idle", "lastActivity": "2026-01-01T00:00:30Z", "mood": "fine",
+    let said = json!({"tenant": "t1", "reason": "idle", "lastActivity": "2026-01-01T00:00:30Z", "mood": "fine",
         "detail": "x\ny".repeat(500)});
     let Life::Finished(farewell) = ended("Succeeded", &said.to_string(), 0).life else {
         panic!("it finished");
     };
     assert_eq!(farewell.reason, LeaveReason::Idle);
+    assert_eq!(farewell.tenant.unwrap().as_str(), "t1");
     let detail = farewell.detail.unwrap();
     assert_eq!(detail.len(), 256);
     assert!(!detail.contains('\n'));

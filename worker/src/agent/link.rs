@@ -174,7 +174,8 @@ async fn respond(
     role: Option<Role>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, h2::Error> {
-    Ok(match route(request.method(), request.uri().path(), role) {
+    let (path, query) = (request.uri().path(), request.uri().query());
+    Ok(match route(request.method(), path, query, role) {
         Route::Forward(_) => return forward::forward(&worker, &upstream, request).await,
         Route::Bind => bind::bind(&worker, request).await,
         Route::Enrol => enrol::enrol(&worker, token.as_deref().map(PathBuf::as_path)).await,
@@ -183,6 +184,10 @@ async fn respond(
         Route::Retire => json(StatusCode::CONFLICT, &Refused { reason: BindRefusal::OtherTenant }),
         Route::Drain => {
             worker.leave(LeaveReason::Drained.into());
+            bare(StatusCode::ACCEPTED)
+        }
+        Route::DrainWhenIdle => {
+            worker.leave_when_idle();
             bare(StatusCode::ACCEPTED)
         }
         Route::Refuse(status) => {

@@ -78,7 +78,8 @@ mod tests {
         let reporter = Reporter::open(Report::TerminationLog(path.clone())).unwrap();
         reporter.write(&ReportLine::Ready);
         assert!(!path.exists());
-        let farewell = Farewell { reason: LeaveReason::Idle, last_activity: None, detail: None };
+        let farewell =
+            Farewell { tenant: None, reason: LeaveReason::Idle, last_activity: None, detail: None };
         reporter.write(&ReportLine::Farewell(farewell.clone()));
         let written = fs::read(&path).unwrap();
         assert_eq!(serde_json::from_slice::<Farewell>(&written).unwrap(), farewell);

@@ -1,10 +1,12 @@
-//! Turns method, path and the caller's role into what to do. Paths are compared as they are:
+//! Turns method, path, query and the caller's role into what to do. Paths are compared as they are:
 //! nothing is decoded or normalised, so no forwarded path can become a control path. It must not
 //! know bodies, connections or state.
 
 use http::{Method, StatusCode};
 use patchbay_core::{
-    link::{BIND_PATH, DRAIN_PATH, ENROL_PATH, FORWARD_PREFIX, RETIRE_PATH, STATUS_PATH},
+    link::{
+        BIND_PATH, DRAIN_PATH, ENROL_PATH, FORWARD_PREFIX, RETIRE_PATH, STATUS_PATH, WHEN_IDLE,
+    },
     pin::Role,
 };
 
@@ -21,6 +23,8 @@ pub(crate) enum Route<'a> {
     Retire,
     /// Finish and leave.
     Drain,
+    /// Leave at the next idle moment.
+    DrainWhenIdle,
     /// Relay to the MCP server: the path behind [`FORWARD_PREFIX`], empty or starting with `/`.
     Forward(&'a str),
     /// Answer with this status alone.
@@ -28,13 +32,18 @@ pub(crate) enum Route<'a> {
 }
 
 /// Decides; `role` is what the caller's certificate names, if anything.
-pub(crate) fn route<'a>(method: &Method, path: &'a str, role: Option<Role>) -> Route<'a> {
+pub(crate) fn route<'a>(
+    method: &Method,
+    path: &'a str,
+    query: Option<&str>,
+    role: Option<Role>,
+) -> Route<'a> {
     let (needed_role, needed_method, route) = match path {
         BIND_PATH => (Role::Gateway, Some(Method::POST), Route::Bind),
         ENROL_PATH => (Role::Operator, Some(Method::GET), Route::Enrol),
         STATUS_PATH => (Role::Operator, Some(Method::GET), Route::Status),
         RETIRE_PATH => (Role::Operator, Some(Method::POST), Route::Retire),
-        DRAIN_PATH => (Role::Operator, Some(Method::POST), Route::Drain),
+        DRAIN_PATH => (Role::Operator, Some(Method::POST), drain(query)),
         _ => match path.strip_prefix(FORWARD_PREFIX) {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                 (Role::Gateway, None, Route::Forward(rest))
@@ -51,9 +60,22 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str, role: Option<Role>) -> R
     route
 }
 
+/// A worker that does not know a condition must not leave without it.
+fn drain(query: Option<&str>) -> Route<'static> {
+    match query {
+        None => Route::Drain,
+        Some(WHEN_IDLE) => Route::DrainWhenIdle,
+        Some(_) => Route::Refuse(StatusCode::BAD_REQUEST),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn route<'a>(method: &Method, path: &'a str, role: Option<Role>) -> Route<'a> {
+        super::route(method, path, None, role)
+    }
 
     const GATEWAY: Option<Role> = Some(Role::Gateway);
     const OPERATOR: Option<Role> = Some(Role::Operator);
@@ -85,6 +107,17 @@ mod tests {
         assert_eq!(route(&Method::GET, DRAIN_PATH, OPERATOR), refused);
         assert_eq!(route(&Method::POST, ENROL_PATH, OPERATOR), refused);
         assert_eq!(route(&Method::DELETE, FORWARD_PREFIX, GATEWAY), Route::Forward(""));
+    }
+
+    #[test]
+    fn a_drain_with_a_condition_that_is_not_known_is_refused() {
+        let drain = |query| super::route(&Method::POST, DRAIN_PATH, query, OPERATOR);
+        assert_eq!(drain(Some("when=idle")), Route::DrainWhenIdle);
+        for other in ["", "when=now", "when=idle&x=1"] {
+            assert_eq!(drain(Some(other)), Route::Refuse(StatusCode::BAD_REQUEST), "{other}");
+        }
+        let gateways = super::route(&Method::POST, DRAIN_PATH, Some("when=idle"), GATEWAY);
+        assert_eq!(gateways, Route::Refuse(StatusCode::FORBIDDEN));
     }
 
     #[test]

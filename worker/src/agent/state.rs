@@ -45,6 +45,8 @@ struct State {
     bound: Option<Moment>,
     last_activity: Option<Moment>,
     departure: Option<Departure>,
+    /// An operator asked it to leave at its next idle moment.
+    is_asked_to_leave: bool,
 }
 
 /// What to do with a forwarded request.
@@ -94,6 +96,7 @@ impl Worker {
                 bound: None,
                 last_activity: None,
                 departure: None,
+                is_asked_to_leave: false,
             }),
             changed: watch::Sender::new(()),
             leaving: CancellationToken::new(),
@@ -211,6 +214,14 @@ impl Worker {
         leaves
     }
 
+    /// Leaves at the next idle moment: at once where no tenant was ever bound, else when `policy` is asked next.
+    pub(crate) fn leave_when_idle(&self) {
+        self.state.lock().is_asked_to_leave = true;
+        if !self.retire() {
+            self.changed.send_replace(());
+        }
+    }
+
     /// Begins to leave if `policy` says so, in one step with the decision.
     pub(crate) fn leave_if_idle(&self, policy: &IdlePolicy, now: Moment) -> IdleCheck {
         let mut state = self.state.lock();
@@ -223,6 +234,7 @@ impl Worker {
         let reason = match policy.decide(activity) {
             IdleDecision::LeaveIdle => LeaveReason::Idle,
             IdleDecision::LeaveAged => LeaveReason::MaxAge,
+            IdleDecision::LeaveAsked => LeaveReason::Drained,
             IdleDecision::LookAgainIn(wait) => return IdleCheck::In(wait),
         };
         state.leave(reason.into());
@@ -292,6 +304,7 @@ impl Worker {
         let state = self.state.lock();
         let departure = state.departure.clone().unwrap_or(LeaveReason::Drained.into());
         Farewell {
+            tenant: state.latch.claim().map(|claim| claim.tenant.clone()),
             reason: departure.reason,
             last_activity: state.last_activity.map(|moment| moment.timestamp),
             detail: departure.detail,
@@ -312,6 +325,7 @@ impl State {
             in_flight: self.in_flight,
             quiet_for: now.instant.saturating_duration_since(quiet_since.instant),
             age: now.instant.saturating_duration_since(self.started.instant),
+            is_asked_to_leave: self.is_asked_to_leave,
         })
     }
 }
@@ -424,6 +438,32 @@ mod tests {
         let bind = worker.apply_bind(&claim("t1"), None, Moment::now());
         assert_eq!(bind, Err(BindRefusal::Leaving));
         assert_eq!(worker.farewell().reason, LeaveReason::Retired);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_asked_serves_on_until_it_is_idle_and_says_whose_it_was() {
+        let worker = bound();
+        let call = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
+        worker.leave_when_idle();
+        assert!(matches!(worker.leave_if_idle(&POLICY, Moment::now()), IdleCheck::In(_)));
+        let another = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
+        assert!(matches!(another, Entry::Admitted(_)));
+        drop((call, another));
+        assert_eq!(worker.leave_if_idle(&POLICY, Moment::now()), IdleCheck::Left);
+        let farewell = worker.farewell();
+        assert_eq!(farewell.reason, LeaveReason::Drained);
+        assert_eq!(farewell.tenant, Some(claim("t1").tenant));
+    }
+
+    #[tokio::test]
+    async fn an_anonymous_worker_that_is_asked_leaves_at_once() {
+        let worker = Worker::new(Credentials::Generic);
+        worker.leave_when_idle();
+        assert!(worker.is_leaving());
+        assert_eq!(
+            (worker.farewell().reason, worker.farewell().tenant),
+            (LeaveReason::Retired, None)
+        );
     }
 
     #[tokio::test]

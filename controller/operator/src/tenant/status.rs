@@ -206,8 +206,12 @@ mod tests {
         let leaving = worker(Life::Leaving);
         let draining = (Phase::Draining, "WorkerLeaving".into());
         assert_eq!(step(&mut tenant, &look(Some(&leaving), None)), draining);
-        let farewell =
-            Farewell { reason: LeaveReason::Idle, last_activity: Some(at(50)), detail: None };
+        let farewell = Farewell {
+            tenant: None,
+            reason: LeaveReason::Idle,
+            last_activity: Some(at(50)),
+            detail: None,
+        };
         tenant.spec.assignment = Some(cleared(Epoch(1)));
         let seen = look(None, Some(&farewell));
         assert_eq!(step(&mut tenant, &seen), (Phase::Asleep, "Idle".into()));

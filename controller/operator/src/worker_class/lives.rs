@@ -53,9 +53,8 @@ fn tenant(
         // the pod was there before the assignment, so it is gone if a later list does not have it
         None if assigned.seen < view.fresh.pods => None,
         None => return draft.relist(),
-        // Several tenants may have picked it, of which one had it and may be cleared already: last words that may
-        // be another's are nobody's.
-        Some(pod) if pod.has_ended() => pod.farewell().filter(|_| is_its).cloned(),
+        // several tenants may have picked it; its last words say whose it was
+        Some(pod) if pod.has_ended() => pod.farewell_of(&tenant.uid).cloned(),
         // its gateway is about to move it on by itself, with one write less
         Some(_) if owner.is_some() && !is_its => {
             if !draft.is_due(after(assigned.seen, view.pace.settle)) {
@@ -198,7 +197,7 @@ impl Lives<'_, '_, '_> {
             let said = said.filter(|at| *at >= abandoned);
             self.retire_or_ask(pod, said, RetireReason::Abandoned);
         } else if said.is_none_or(|at| at < settled) && self.draft.is_due(settled) {
-            // by now it is bound; whose last words its will be can only be asked while it lives
+            // by now it is bound; to whom, nobody else knows
             self.inquire(pod);
         }
     }

@@ -42,8 +42,13 @@ fn unsaid(pod: ObservedPod) -> ObservedPod {
     ObservedPod { known: Known::default(), ..pod }
 }
 
-fn farewell() -> Farewell {
-    Farewell { reason: LeaveReason::Idle, last_activity: Some(at(900)), detail: None }
+fn farewell(tenant: Option<&str>) -> Farewell {
+    Farewell {
+        tenant: tenant.map(uid),
+        reason: LeaveReason::Idle,
+        last_activity: Some(at(900)),
+        detail: None,
+    }
 }
 
 fn failed(name: &str, second: i64) -> ObservedPod {
@@ -181,24 +186,28 @@ fn an_assignment_to_a_pod_that_is_not_there_is_cleared_only_when_a_younger_list_
 #[test]
 fn last_words_are_copied_before_the_pod_is_deleted() {
     let mut world = world(0);
-    let ended = |pod| ObservedPod { life: Life::Finished(farewell()), ..pod };
+    let farewell = farewell(Some("t1"));
     world.tenants = vec![assigned("t1", "a")];
-    world.pods = vec![ended(bound("a", "t1"))];
-    assert_eq!(actions(&world), [clear("t1", "a", Some(farewell()))]);
+    // whatever the operator remembers of it
+    world.pods =
+        vec![ObservedPod { life: Life::Finished(farewell.clone()), ..unsaid(bound("a", "t1")) }];
+    assert_eq!(actions(&world), [clear("t1", "a", Some(farewell))]);
     world.tenants.clear();
     let reaped = Action::Reap { pod: pod("a"), only_if: None, why: ReapReason::Ended };
     assert_eq!(actions(&world), [reaped]);
 }
 
 #[test]
-fn last_words_that_may_be_another_tenants_are_nobodys() {
+fn last_words_are_given_to_nobody_but_the_tenant_that_they_name() {
     let mut world = world(0);
     world.tenants = vec![assigned("t1", "a"), assigned("t2", "a")];
-    let ended = |pod| ObservedPod { life: Life::Finished(farewell()), ..pod };
-    world.pods = vec![ended(unsaid(bound("a", "t1")))];
+    let ended =
+        |whose| ObservedPod { life: Life::Finished(farewell(whose)), ..unsaid(bound("a", "t1")) };
+    world.pods = vec![ended(None)];
     assert_eq!(actions(&world), [clear("t1", "a", None), clear("t2", "a", None)]);
-    world.pods = vec![ended(bound("a", "t1"))];
-    assert_eq!(actions(&world), [clear("t1", "a", Some(farewell())), clear("t2", "a", None)]);
+    world.pods = vec![ended(Some("t1"))];
+    let last_words = Some(farewell(Some("t1")));
+    assert_eq!(actions(&world), [clear("t1", "a", last_words), clear("t2", "a", None)]);
 }
 
 #[test]

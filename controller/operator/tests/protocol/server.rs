@@ -242,7 +242,12 @@ impl Server {
     pub(crate) fn end(&mut self, uid: &Incarnation) {
         let Some(Latch::Leaving(claim)) = self.latches.get(uid) else { return };
         let reason = if claim.is_some() { LeaveReason::Idle } else { LeaveReason::Retired };
-        let farewell = Farewell { reason, last_activity: Some(self.now()), detail: None };
+        let farewell = Farewell {
+            tenant: claim.as_ref().map(|claim| claim.tenant.clone()),
+            reason,
+            last_activity: Some(self.now()),
+            detail: None,
+        };
         self.change(uid, |pod| pod.life = Life::Finished(farewell));
     }
 

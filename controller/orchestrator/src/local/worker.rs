@@ -259,6 +259,7 @@ impl Words {
         let oom = ends.iter().flatten().any(|exit| exit.is_oom_killed);
         let detail = describe(first, ends, oom);
         let mut farewell = self.farewell.unwrap_or(Farewell {
+            tenant: None,
             reason: LeaveReason::ServerExited,
             last_activity: None,
             detail: None,
