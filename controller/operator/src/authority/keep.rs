@@ -6,15 +6,14 @@
 
 use super::{
     bundle::Bundle,
-    root::{Certificate, IssueError, Root, Roots},
+    error::{KeepError, failed},
+    publish::{FIELD_MANAGER, Publisher},
+    root::{Certificate, Root, Roots},
     rotation::{Step, Terms, step},
 };
 use crate::total::after;
 use jiff::Timestamp;
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::{ConfigMap, Secret},
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -35,7 +34,6 @@ const ISSUER: &str = "patchbay.dev/issuer";
 const RENEW: &str = "patchbay.dev/renew-after";
 /// The longest between two looks: somebody may have emptied a Secret.
 const LOOK: Duration = Duration::from_mins(1);
-const FIELD_MANAGER: &str = "patchbay-operator";
 
 /// The names of the objects, all of one namespace. The Secrets are there, if empty, before the operator is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +51,7 @@ pub struct Names {
 /// Keeps the authority.
 pub struct Keeper {
     secrets: Api<Secret>,
-    maps: Api<ConfigMap>,
+    publisher: Publisher,
     names: Names,
     terms: Terms,
     operator: Option<Certificate>,
@@ -70,39 +68,12 @@ pub struct Kept {
     pub look_again: Timestamp,
 }
 
-/// Why the authority cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum KeepError {
-    /// The API server did not do what it was asked.
-    #[error("cannot {what} `{name}`")]
-    Api {
-        /// What was asked.
-        what: &'static str,
-        /// Of which object.
-        name: String,
-        /// Its answer.
-        #[source]
-        source: kube::Error,
-    },
-    /// What is in the Secret is none of ours. It is never overwritten: a root that workers trust may be in it.
-    #[error(
-        "the Secret `{0}` has an entry `{AUTHORITY}` that cannot be read; restore it, or remove the entry for a new \
-         authority"
-    )]
-    Unreadable(String),
-    /// No key or certificate.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-}
-
 impl Keeper {
     /// Keeps the authority of these names.
     pub fn new(client: Client, names: Names, terms: Terms) -> Self {
-        let (secrets, maps) = (
-            Api::namespaced(client.clone(), &names.namespace),
-            Api::namespaced(client, &names.namespace),
-        );
-        Self { secrets, maps, names, terms, operator: None }
+        let secrets = Api::namespaced(client.clone(), &names.namespace);
+        let publisher = Publisher::new(client, &names.namespace, &names.bundle, terms.certificate);
+        Self { secrets, publisher, names, terms, operator: None }
     }
 
     /// Looks at everything once, and puts right what is not.
@@ -126,7 +97,7 @@ impl Keeper {
         let secret = self.secrets.get(&self.names.roots).await;
         let mut secret = secret.map_err(failed("read the Secret", &self.names.roots))?;
         let mut roots = roots_of(&secret).ok_or_else(|| self.unreadable())?;
-        let mut bundle = self.publish(&roots, now).await?;
+        let mut bundle = self.publisher.publish(&roots.certificates(), now).await?;
         loop {
             let published = roots.next.as_ref().and_then(|next| bundle.since(&next.certificate));
             let next = match step(&roots, published, &self.terms, now) {
@@ -138,7 +109,7 @@ impl Keeper {
                 Step::Promote => Roots { current: roots.next, next: None },
             };
             secret = self.write_roots(&secret, &next).await?;
-            bundle = self.publish(&next, now).await?;
+            bundle = self.publisher.publish(&next.certificates(), now).await?;
             roots = next;
             let signs = roots.current.as_ref().map(|root| root.name.as_str());
             tracing::info!(
@@ -163,23 +134,6 @@ impl Keeper {
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patched = self.secrets.patch(name, &params, &Patch::Merge(patch)).await;
         patched.map_err(failed("write the Secret", name))
-    }
-
-    /// Publishes the roots, if they are not.
-    async fn publish(&self, roots: &Roots, now: Timestamp) -> Result<Bundle, KeepError> {
-        let name = &self.names.bundle;
-        let found = self.maps.get_opt(name).await.map_err(failed("read the ConfigMap", name))?;
-        let published = found.as_ref().map(|map| Bundle::of(map, now)).unwrap_or_default();
-        let next = published.clone().with(&roots.certificates(), self.terms.certificate, now);
-        let is_there = found.is_some() && next == published;
-        // before the first root there is nothing to publish
-        if !is_there && !next.certificates().is_empty() {
-            let map = next.config_map(&self.names.namespace, name);
-            let params = PatchParams::apply(FIELD_MANAGER).force();
-            let applied = self.maps.patch(name, &params, &Patch::Apply(&map)).await;
-            applied.map_err(failed("publish the ConfigMap", name))?;
-        }
-        Ok(next)
     }
 
     /// Gives the gateways a certificate, if theirs is due. When the one that they have then is.
@@ -222,11 +176,6 @@ impl Keeper {
     fn unreadable(&self) -> KeepError {
         KeepError::Unreadable(self.names.roots.clone())
     }
-}
-
-fn failed(what: &'static str, name: &str) -> impl FnOnce(kube::Error) -> KeepError {
-    let name = name.to_owned();
-    move |source| KeepError::Api { what, name, source }
 }
 
 /// Whether a certificate is to be replaced: its time has come, or another root signs by now.

@@ -1,0 +1,188 @@
+//! The control plane's own authority, on a real API server and with a real worker: published before it signs, taken
+//! by workers without a restart, and never overwritten by accident. `make test-cluster`.
+
+use anyhow::{Context, anyhow, ensure};
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Pod, Secret},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use patchbay_core::link::ENROL_PATH;
+use patchbay_gateway::forward::pinned::GatewayCertificate;
+use patchbay_operator::authority::{Certificate, KeepError, Keeper, Names, Terms};
+use patchbay_tests::{
+    cluster::{from, until},
+    pods::{Operator, PodWorker, Stage},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The next root is there after ten seconds, and signs after eleven.
+const TERMS: Terms = Terms {
+    root: Duration::from_hours(2),
+    lead: Duration::from_secs(7190),
+    seen_within: Duration::from_secs(1),
+    certificate: Duration::from_mins(30),
+    renewal: Duration::from_mins(10),
+};
+
+struct Authority {
+    secrets: Api<Secret>,
+    maps: Api<ConfigMap>,
+    names: Names,
+    keeper: Keeper,
+}
+
+impl Authority {
+    /// As the chart leaves it: two empty Secrets.
+    async fn of(stage: &Stage) -> anyhow::Result<Self> {
+        let client = &stage.place.client;
+        let secrets = Api::<Secret>::namespaced(client.clone(), &stage.place.name);
+        for name in ["roots", "gateway"] {
+            let empty = json!({ "metadata": { "name": name } });
+            secrets.create(&PostParams::default(), &from(empty)?).await?;
+        }
+        let names = Names {
+            namespace: stage.place.name.clone(),
+            roots: "roots".into(),
+            gateway: "gateway".into(),
+            bundle: "patchbay-control-plane-ca".into(),
+        };
+        Ok(Self {
+            secrets,
+            maps: Api::namespaced(client.clone(), &stage.place.name),
+            keeper: Keeper::new(client.clone(), names.clone(), TERMS),
+            names,
+        })
+    }
+
+    /// What changes with every write.
+    async fn versions(&self) -> anyhow::Result<Vec<Option<String>>> {
+        let mut versions = Vec::new();
+        for secret in [&self.names.roots, &self.names.gateway] {
+            versions.push(self.secrets.get(secret).await?.metadata.resource_version);
+        }
+        versions.push(self.maps.get(&self.names.bundle).await?.metadata.resource_version);
+        Ok(versions)
+    }
+
+    /// How many roots workers are shown.
+    async fn published(&self) -> anyhow::Result<usize> {
+        let map = self.maps.get(&self.names.bundle).await?;
+        let text = map.data.and_then(|mut data| data.remove("ca.crt")).context("no roots")?;
+        Ok(text.matches("BEGIN CERTIFICATE").count())
+    }
+
+    /// The certificate that gateways mount.
+    async fn gateway(&self) -> anyhow::Result<GatewayCertificate> {
+        let data = self.secrets.get(&self.names.gateway).await?.data.context("nothing")?;
+        let entry = |name: &str| data.get(name).with_context(|| format!("no {name}"));
+        usable(&entry("tls.crt")?.0, &entry("tls.key")?.0)
+    }
+
+    async fn write(&self, secret: &str, data: Value) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({ "data": data }));
+        self.secrets.patch(secret, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+}
+
+fn usable(certificate: &[u8], key: &[u8]) -> anyhow::Result<GatewayCertificate> {
+    Ok(GatewayCertificate {
+        chain: vec![CertificateDer::from_pem_slice(certificate).map_err(|error| anyhow!(error))?],
+        key: PrivateKeyDer::from_pem_slice(key).map_err(|error| anyhow!(error))?,
+    })
+}
+
+fn held(certificate: &Certificate) -> anyhow::Result<GatewayCertificate> {
+    usable(certificate.certificate.as_bytes(), certificate.key.expose_secret().as_bytes())
+}
+
+/// What a worker answers to whoever asks it to enrol with this certificate.
+async fn enrolling(
+    worker: &PodWorker,
+    certificate: &GatewayCertificate,
+) -> anyhow::Result<StatusCode> {
+    let client = Operator::dial(worker.address, Some(certificate)).await?;
+    Ok(client.ask(Method::GET, ENROL_PATH, "").await?.0)
+}
+
+#[tokio::test]
+async fn a_root_gives_way_to_the_next_under_a_living_worker() -> anyhow::Result<()> {
+    let stage = Stage::make("authority").await?;
+    let mut authority = Authority::of(&stage).await?;
+    let begun = Timestamp::now();
+    let first = authority.keeper.pass(begun).await?;
+    // the stage's own root was published by hand: it is retired, and may be shown for a while
+    ensure!(authority.published().await? == 2);
+    let class = stage.class("tools", json!({})).await?;
+    let worker = stage.worker(&class).await?;
+    let operators = held(&first.operator)?;
+    ensure!(enrolling(&worker, &operators).await? == StatusCode::OK);
+    let gateways = authority.gateway().await?;
+    ensure!(enrolling(&worker, &gateways).await? == StatusCode::FORBIDDEN);
+
+    // nothing is due, so nothing is written
+    let before = authority.versions().await?;
+    let same = authority.keeper.pass(begun).await?;
+    ensure!(authority.versions().await? == before);
+    ensure!(same.operator.certificate == first.operator.certificate);
+
+    let later = |seconds| begun + Duration::from_secs(seconds);
+    let introduced = authority.keeper.pass(later(10)).await?;
+    ensure!(authority.published().await? == 3);
+    ensure!(introduced.operator.issuer == first.operator.issuer, "it signs too early");
+    let promoted = authority.keeper.pass(later(11)).await?;
+    ensure!(promoted.operator.issuer != first.operator.issuer);
+    ensure!(enrolling(&worker, &operators).await? == StatusCode::OK, "the old one still holds");
+
+    // the node reads what a pod mounts when it looks at the pod, and it looks when the pod changes
+    let touch = Patch::Merge(json!({ "metadata": { "annotations": { "test": "look" } } }));
+    let pods = Api::<Pod>::namespaced(stage.place.client.clone(), &stage.place.name);
+    pods.patch(&worker.name, &PatchParams::default(), &touch).await?;
+    let operators = held(&promoted.operator)?;
+    until("the worker trusts the new root", async || {
+        Ok(enrolling(&worker, &operators).await? == StatusCode::OK)
+    })
+    .await?;
+    ensure!(enrolling(&worker, &authority.gateway().await?).await? == StatusCode::FORBIDDEN);
+    stage.place.end().await
+}
+
+#[tokio::test]
+async fn what_was_emptied_is_made_anew_and_what_is_spoilt_is_left_alone() -> anyhow::Result<()> {
+    let stage = Stage::make("spoilt").await?;
+    let mut authority = Authority::of(&stage).await?;
+    let begun = Timestamp::now();
+    let first = authority.keeper.pass(begun).await?;
+
+    // another leader goes on with what is there
+    let client = stage.place.client.clone();
+    let mut other = Keeper::new(client, authority.names.clone(), TERMS);
+    let before = authority.versions().await?;
+    let its = other.pass(begun).await?;
+    ensure!(its.operator.issuer == first.operator.issuer && authority.versions().await? == before);
+
+    authority.write("gateway", json!({ "tls.crt": null, "tls.key": null })).await?;
+    authority.keeper.pass(begun).await?;
+    authority.gateway().await?;
+
+    let spoilt = ByteString(b"{\"current\":".to_vec());
+    authority.write("roots", json!({ "authority.json": spoilt })).await?;
+    let before = authority.versions().await?;
+    let refused = authority.keeper.pass(begun).await;
+    ensure!(matches!(refused, Err(KeepError::Unreadable(_))), "{refused:?}");
+    ensure!(authority.versions().await? == before);
+
+    authority.write("roots", json!({ "authority.json": null })).await?;
+    let anew = authority.keeper.pass(begun).await?;
+    ensure!(anew.operator.issuer != first.operator.issuer);
+    stage.place.end().await
+}
