@@ -157,8 +157,8 @@ async fn its_proxy_looks_names_up_by_itself_and_leads_to_what_is_listed() -> any
     let listed = TcpListener::bind((host, 0)).await?;
     let port = listed.local_addr()?.port();
     let hosts = json!([{ "host": "listed.example", "port": port }]);
-    let class = stage.class("tools", json!({ "egress": { "hosts": hosts } })).await?;
-    // the cluster has no DNS; a resolver that reads this file reads the other one too
+    let egress = json!({ "hosts": hosts, "cidrs": [format!("{host}/32")] });
+    let class = stage.class("tools", json!({ "egress": egress })).await?;
     let alias = |pod: &mut Pod| {
         let names = ["listed.example", "unlisted.example"].map(str::to_owned).to_vec();
         let alias = HostAlias { ip: host.to_string(), hostnames: Some(names) };

@@ -14,59 +14,13 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use patchbay_tests::{
-    cluster::{Image, Strict, from, until},
+    cluster::{Image, Strict, from, is_ready, shell_pod, until},
     http::Http,
     https,
 };
 use serde_json::{Value, json};
 use std::{fs, process::Stdio, time::Duration};
 use tokio::{io::AsyncBufReadExt as _, io::BufReader, net::TcpStream, time::timeout};
-
-const IMAGE: &str = "patchbay.dev/pause:1";
-
-/// A pod with everything that takes rights away, running a shell script.
-fn restricted(name: &str, script: &str) -> Value {
-    json!({
-        "metadata": { "name": name, "labels": { "app": name } },
-        "spec": {
-            "automountServiceAccountToken": false,
-            "enableServiceLinks": false,
-            "terminationGracePeriodSeconds": 1,
-            "restartPolicy": "Never",
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000,
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
-            "volumes": [
-                { "name": "state", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } },
-                { "name": "token", "projected": { "sources": [{ "serviceAccountToken": {
-                    "path": "token", "audience": "patchbay", "expirationSeconds": 600,
-                }}]}},
-            ],
-            "containers": [{
-                "name": "main",
-                "image": IMAGE,
-                "imagePullPolicy": "Never",
-                "command": ["/bin/sh", "-c", script],
-                "securityContext": {
-                    "readOnlyRootFilesystem": true,
-                    "allowPrivilegeEscalation": false,
-                    "capabilities": { "drop": ["ALL"] },
-                },
-                "resources": { "limits": { "memory": "32Mi" } },
-                "volumeMounts": [
-                    { "name": "state", "mountPath": "/state" },
-                    { "name": "token", "mountPath": "/token" },
-                ],
-            }],
-        },
-    })
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|each| each.type_ == "Ready" && each.status == "True")
-}
 
 /// Why the pod's container waits or has ended.
 fn reason(pod: &Pod) -> Option<String> {
@@ -87,7 +41,7 @@ async fn a_restricted_pod_can_write_to_its_memory_and_to_nothing_else() -> anyho
         cat /dev/zero >/state/large 2>/dev/null || echo 'state is bounded'
         touch /file 2>/dev/null || echo 'root is read-only'
         cat /proc/self/status; cat /proc/mounts";
-    place.create(restricted("look", script), |pod| phase(pod) == "Succeeded").await?;
+    place.create(shell_pod("look", script), |pod| phase(pod) == "Succeeded").await?;
     let seen = place.kubectl(&["logs", "look"]).await?;
     let lines: Vec<&str> = seen.lines().collect();
     ensure!(lines[..4] == ["1000", "mine", "state is bounded", "root is read-only"], "{seen}");
@@ -103,7 +57,7 @@ async fn a_restricted_pod_can_write_to_its_memory_and_to_nothing_else() -> anyho
 async fn a_pod_is_reached_by_its_address_by_exec_and_by_a_forwarded_port() -> anyhow::Result<()> {
     let place = Strict::make("reached").await?;
     let script = "echo here >/state/index.html; exec busybox httpd -f -p 8080 -h /state";
-    let mut pod = restricted("server", script);
+    let mut pod = shell_pod("server", script);
     pod["spec"]["containers"][0]["readinessProbe"] =
         json!({ "httpGet": { "port": 8080, "path": "/" }, "periodSeconds": 1 });
     let pod = place.create(pod, is_ready).await?;
@@ -133,7 +87,7 @@ async fn a_pod_is_reached_by_its_address_by_exec_and_by_a_forwarded_port() -> an
 #[tokio::test]
 async fn a_pods_token_is_for_its_audience_and_names_the_pod() -> anyhow::Result<()> {
     let place = Strict::make("token").await?;
-    let pod = restricted("holder", "cat /token/token");
+    let pod = shell_pod("holder", "cat /token/token");
     let pod = place.create(pod, |pod| phase(pod) == "Succeeded").await?;
     let token = place.kubectl(&["logs", "holder"]).await?;
     let reviews = Api::<TokenReview>::all(place.client.clone());
@@ -157,11 +111,11 @@ async fn too_much_memory_ends_a_container_and_an_unknown_image_is_never_looked_f
 -> anyhow::Result<()> {
     let place = Strict::make("bounds").await?;
     // a shell that doubles a word
-    let greedy = restricted("greedy", "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done");
+    let greedy = shell_pod("greedy", "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done");
     let by_the_kernel = |pod: &Pod| reason(pod).as_deref() == Some("OOMKilled");
     place.create(greedy, by_the_kernel).await?;
 
-    let mut stranger = restricted("stranger", "true");
+    let mut stranger = shell_pod("stranger", "true");
     stranger["spec"]["containers"][0]["image"] = json!("registry.example/unknown:1");
     stranger["spec"]["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
     let failed = |pod: &Pod| reason(pod).as_deref() == Some("ErrImagePull");
@@ -181,7 +135,7 @@ async fn an_image_that_was_made_here_runs_as_it_says() -> anyhow::Result<()> {
         user: "4711:4711".to_owned(),
     };
     place.cluster.import_root(&image, &place.cluster.busybox_root()).await?;
-    let mut pod = restricted("example", "");
+    let mut pod = shell_pod("example", "");
     pod["spec"]["containers"][0]["image"] = json!(image.name);
     let context = pod["spec"]["securityContext"].as_object_mut().context("an object")?;
     context.remove("runAsUser");
@@ -223,7 +177,7 @@ async fn helm_installs_a_chart_upgrades_it_and_takes_it_away() -> anyhow::Result
 #[tokio::test]
 async fn what_is_not_restricted_is_refused_and_so_is_what_a_policy_forbids() -> anyhow::Result<()> {
     let place = Strict::make("admission").await?;
-    let mut pod = restricted("loose", "true");
+    let mut pod = shell_pod("loose", "true");
     pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
     let refused = place.pods().create(&PostParams::default(), &from(pod)?).await;
     let refusal = refused.err().context("a privileged pod was admitted")?.to_string();
@@ -255,7 +209,7 @@ async fn what_is_not_restricted_is_refused_and_so_is_what_a_policy_forbids() -> 
     let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(place.client.clone());
     policies.create(&PostParams::default(), &from(policy)?).await?;
     bindings.create(&PostParams::default(), &from(binding)?).await?;
-    place.create(restricted("kept", "sleep 1000"), |pod| phase(pod) == "Running").await?;
+    place.create(shell_pod("kept", "sleep 1000"), |pod| phase(pod) == "Running").await?;
     let mut count = 0;
     until("the policy is enforced", async || {
         count += 1;
@@ -327,7 +281,7 @@ async fn a_stranger_may_ask_for_health_and_a_service_account_for_the_issuers_key
 #[tokio::test]
 async fn the_audit_log_names_who_made_a_pod_and_shows_no_token() -> anyhow::Result<()> {
     let place = Strict::make("audit").await?;
-    place.create(restricted("seen", "cat /token/token"), |pod| phase(pod) == "Succeeded").await?;
+    place.create(shell_pod("seen", "cat /token/token"), |pod| phase(pod) == "Succeeded").await?;
     let token = place.kubectl(&["logs", "seen"]).await?;
     let log = fs::read_to_string(place.cluster.audit_log())?;
     let made =

@@ -15,7 +15,9 @@ pub struct Settings {
     pub audience: String,
     /// Secrets with which nodes pull images.
     pub image_pull_secrets: Vec<String>,
-    /// The cluster's own ranges: of nodes, pods and services. No class reaches them, whatever it lists.
+    /// The cluster's own ranges: of nodes, pods and services, and of the API server where no node has it. No class
+    /// reaches them, whatever it lists. That of services alone protects nothing: where kube-proxy translates
+    /// addresses, policies see what a service leads to (`cluster_network` tries it).
     pub cluster_ranges: Vec<Cidr>,
     /// Further addresses at which names are looked up: that of the cluster's DNS service, where network
     /// policies see it before it is translated.

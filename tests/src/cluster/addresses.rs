@@ -1,11 +1,14 @@
 //! The addresses of a cluster, all within one /16 of its own: 10.N.0.0. Pure; whether that range is free is
 //! found out in [`super::link`].
 //!
-//! The API server has the first service address, so that one URL is right for the host, for the node's
-//! processes and for pods (which find it in `KUBERNETES_SERVICE_HOST`), with no kube-proxy.
+//! The API server listens at the node's address. The host and pods find it at the first service address too,
+//! as in any cluster (`KUBERNETES_SERVICE_HOST`), so that one URL is right for both.
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+
+/// The API server's port on the node.
+pub const API_PORT: u16 = 6443;
 
 /// The range of one cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,14 +46,24 @@ impl Addresses {
         format!("{}/24", self.at(128, 0))
     }
 
-    /// The API server's.
+    /// The API server's, as a service.
     pub const fn api(self) -> Ipv4Addr {
         self.at(128, 1)
     }
 
-    /// The API server's URL, which is the issuer of service account tokens too.
+    /// The API server's URL for pods and the host, which is the issuer of service account tokens too.
     pub fn api_url(self) -> String {
         format!("https://{}", self.api())
+    }
+
+    /// The same without kube-proxy in between: for the cluster's own processes, and for whoever ends them.
+    pub fn api_endpoint(self) -> String {
+        format!("https://{}:{API_PORT}", self.node())
+    }
+
+    /// The name server's.
+    pub const fn dns(self) -> Ipv4Addr {
+        self.at(128, 10)
     }
 
     /// The host's, on its link to the node: pods reach what listens there.
@@ -113,5 +126,6 @@ mod tests {
         let addresses = Addresses::new(201);
         assert_eq!(addresses.services(), "10.201.128.0/24");
         assert_eq!(addresses.api_url(), "https://10.201.128.1");
+        assert_eq!(addresses.api_endpoint(), "https://10.201.255.2:6443");
     }
 }

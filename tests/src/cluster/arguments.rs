@@ -2,7 +2,7 @@
 //! here, with the reason where it is not plain.
 
 use super::{
-    addresses::Addresses,
+    addresses::{API_PORT, Addresses},
     certificates::NODE,
     component::Component,
     files::VOLUME_PLUGINS,
@@ -22,15 +22,20 @@ pub(super) fn command(component: Component, plan: &Plan) -> (PathBuf, Vec<String
         let config = format!("--config={}", layout.config("containerd.toml").display());
         return (programs.join("containerd"), vec![config]);
     }
-    let mut arguments = vec![component.name().to_owned()];
     let own = match component {
         Component::Etcd | Component::Containerd => etcd(layout),
         Component::Apiserver => apiserver(layout, *addresses),
         Component::Controllers => controllers(layout),
         Component::Scheduler => scheduler(layout),
         Component::Kubelet => kubelet(layout, *addresses),
+        Component::Proxy => proxy(layout, *addresses),
+        Component::Firewall => firewall(layout),
     };
-    arguments.extend(own.into_iter().map(|(name, value)| format!("--{name}={value}")));
+    let own = own.into_iter().map(|(name, value)| format!("--{name}={value}"));
+    if component == Component::Firewall {
+        return (programs.join(component.name()), own.collect());
+    }
+    let arguments = [component.name().to_owned()].into_iter().chain(own).collect();
     (programs.join("kubernetes"), arguments)
 }
 
@@ -73,12 +78,10 @@ fn apiserver(layout: &Layout, addresses: Addresses) -> Flags {
     let config = |name| config(layout, name);
     let url = addresses.api_url();
     vec![
-        ("bind-address", addresses.api().to_string()),
-        ("advertise-address", addresses.api().to_string()),
-        ("secure-port", "443".to_owned()),
+        ("bind-address", addresses.node().to_string()),
+        ("advertise-address", addresses.node().to_string()),
+        ("secure-port", API_PORT.to_string()),
         ("service-cluster-ip-range", addresses.services()),
-        // it listens at the address of its own service: there is nothing to publish
-        ("endpoint-reconciler-type", "none".to_owned()),
         ("tls-cert-file", pki("apiserver.crt")),
         ("tls-private-key-file", pki("apiserver.key")),
         ("client-ca-file", pki("ca.crt")),
@@ -141,6 +144,39 @@ fn kubelet(layout: &Layout, addresses: Addresses) -> Flags {
         ("kubeconfig", kubeconfig),
         ("hostname-override", NODE.to_owned()),
         ("node-ip", addresses.node().to_string()),
+    ]
+}
+
+fn proxy(layout: &Layout, addresses: Addresses) -> Flags {
+    let kubeconfig = layout.kubeconfig_of(Component::Proxy).display().to_string();
+    let as_they_are = |name| (name, "0".to_owned());
+    vec![
+        ("kubeconfig", kubeconfig),
+        ("hostname-override", NODE.to_owned()),
+        ("proxy-mode", "nftables".to_owned()),
+        // what comes from elsewhere, as the host does, is answered by way of the node
+        ("cluster-cidr", addresses.pods()),
+        ("healthz-bind-address", "127.0.0.1".to_owned()),
+        // the kernel's limits are the host's too
+        as_they_are("conntrack-max-per-core"),
+        as_they_are("conntrack-min"),
+        as_they_are("conntrack-tcp-timeout-established"),
+        as_they_are("conntrack-tcp-timeout-close-wait"),
+    ]
+}
+
+/// Its own range of services is left as it is, one that nothing here has: what goes there would be let through
+/// before any policy is asked, since kube-router expects to translate such addresses itself. Here kube-proxy
+/// has done so before.
+fn firewall(layout: &Layout) -> Flags {
+    let kubeconfig = layout.kubeconfig_of(Component::Firewall).display().to_string();
+    vec![
+        ("kubeconfig", kubeconfig),
+        ("hostname-override", NODE.to_owned()),
+        ("run-firewall", "true".to_owned()),
+        ("run-router", "false".to_owned()),
+        ("run-service-proxy", "false".to_owned()),
+        ("health-port", "0".to_owned()),
     ]
 }
 

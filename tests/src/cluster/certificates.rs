@@ -2,7 +2,7 @@
 //! cluster opens it), a certificate for every process and for the administrator, and the key that signs
 //! service account tokens. It must not know what the processes do.
 
-use super::{addresses::Addresses, layout::Layout, state::write_private};
+use super::{addons::DOMAIN, addresses::Addresses, layout::Layout, state::write_private};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
@@ -84,6 +84,10 @@ pub(super) struct Clients {
     pub scheduler: Pair,
     /// The node's kubelet.
     pub kubelet: Pair,
+    /// kube-proxy.
+    pub proxy: Pair,
+    /// kube-router.
+    pub firewall: Pair,
 }
 
 /// Makes them all; those that are read from files are written.
@@ -101,7 +105,8 @@ pub(super) fn make(layout: &Layout, addresses: Addresses) -> anyhow::Result<Clie
     write("ca", &cluster.own)?;
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
     let mut at: Vec<String> = names.map(str::to_owned).into();
-    at.extend([addresses.api().to_string(), "kubernetes.default.svc.cluster.local".to_owned()]);
+    at.extend([addresses.api().to_string(), addresses.node().to_string()]);
+    at.push(format!("kubernetes.default.svc.{DOMAIN}"));
     write("apiserver", &cluster.server("kube-apiserver", at)?)?;
     write("apiserver-kubelet", &cluster.client("kube-apiserver-kubelet", Some(MASTERS))?)?;
     write("kubelet", &cluster.server("kubelet", vec![addresses.node().to_string()])?)?;
@@ -115,6 +120,8 @@ pub(super) fn make(layout: &Layout, addresses: Addresses) -> anyhow::Result<Clie
         controllers: cluster.client("system:kube-controller-manager", None)?,
         scheduler: cluster.client("system:kube-scheduler", None)?,
         kubelet: cluster.client(&format!("system:node:{NODE}"), Some("system:nodes"))?,
+        proxy: cluster.client("system:kube-proxy", None)?,
+        firewall: cluster.client("system:kube-router", None)?,
         authority: cluster.own.certificate,
     })
 }

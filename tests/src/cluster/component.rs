@@ -19,17 +19,23 @@ pub enum Component {
     Scheduler,
     /// The node's agent. Containers outlive it.
     Kubelet,
+    /// kube-proxy: leads from the addresses of services to pods. What it has set up outlives it.
+    Proxy,
+    /// kube-router, for network policies alone. What it has set up outlives it.
+    Firewall,
 }
 
 impl Component {
     /// All of them, in the order in which they are started.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Containerd,
         Self::Etcd,
         Self::Apiserver,
         Self::Controllers,
         Self::Scheduler,
         Self::Kubelet,
+        Self::Proxy,
+        Self::Firewall,
     ];
 
     /// Its usual name.
@@ -41,12 +47,19 @@ impl Component {
             Self::Controllers => "kube-controller-manager",
             Self::Scheduler => "kube-scheduler",
             Self::Kubelet => "kubelet",
+            Self::Proxy => "kube-proxy",
+            Self::Firewall => "kube-router",
         }
     }
 
     /// Whether it ends by itself where no API server answers, so that it has to be started after it.
     pub const fn needs_api(self) -> bool {
-        matches!(self, Self::Controllers | Self::Scheduler | Self::Kubelet)
+        !matches!(self, Self::Containerd | Self::Etcd | Self::Apiserver)
+    }
+
+    /// Whether it ends by itself where the node is not known yet.
+    pub const fn needs_node(self) -> bool {
+        matches!(self, Self::Firewall)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the components read: their configuration, as text. Pure; [`super::Cluster`] writes it.
 
 use super::{
+    addons,
     addresses::Addresses,
     certificates::Pair,
     layout::{Layout, Plan},
@@ -15,6 +16,9 @@ pub(super) const PAUSE_IMAGE: &str = "patchbay.dev/pause:1";
 /// Where kubelet looks for volume plugins, and finds none.
 pub(super) const VOLUME_PLUGINS: &str = "/var/lib/kubelet/volume-plugins";
 
+/// The objects that are in the cluster from the start.
+pub(super) const ADDONS: &str = "addons.json";
+
 /// A configuration file: its name, and what is in it.
 pub(super) type File = (&'static str, String);
 
@@ -28,7 +32,8 @@ pub(super) fn all(plan: &Plan) -> Vec<File> {
         ("kubelet.json", text(&kubelet(plan))),
         ("authentication.json", text(&authentication())),
         ("audit.json", text(&audit())),
-        // pods have no name server: nothing outside of the cluster can be reached. An empty file would give
+        (ADDONS, text(&addons::all(*addresses))),
+        // for the name server itself, and whoever asks for the node's: there is none. An empty file would give
         // them the host's
         ("resolv.conf", "options ndots:1\n".to_owned()),
     ]
@@ -45,7 +50,7 @@ pub(super) fn kubeconfig(addresses: Addresses, authority: &str, user: &Pair) -> 
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{ "name": "patchbay", "cluster": {
-            "server": addresses.api_url(),
+            "server": addresses.api_endpoint(),
             "certificate-authority-data": data(authority),
         }}],
         "users": [{ "name": "patchbay", "user": {
@@ -144,6 +149,8 @@ fn kubelet(plan: &Plan) -> Value {
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "volumePluginDir": VOLUME_PLUGINS,
         "resolvConf": layout.config("resolv.conf"),
+        "clusterDNS": [addresses.dns()],
+        "clusterDomain": addons::DOMAIN,
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{cgroup}"),
         "enforceNodeAllocatable": ["pods"],

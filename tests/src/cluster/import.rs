@@ -1,13 +1,14 @@
 //! Images into a cluster: containerd is handed an archive, and no registry is asked.
 
 use super::{
-    Cluster, files,
+    Cluster, addons, files,
     image::{self, Image},
     ready,
     state::make_private,
 };
 use anyhow::{Context, ensure};
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -44,6 +45,12 @@ impl Cluster {
         let entrypoint = ["/bin/busybox", "sleep", "2147483647"].map(str::to_owned).into();
         let name = files::PAUSE_IMAGE.to_owned();
         self.import_root(&Image { name, entrypoint, ..Image::default() }, &root).await
+    }
+
+    pub(super) async fn import_dns(&self) -> anyhow::Result<()> {
+        let root = tempfile::tempdir_in(self.layout.images())?;
+        fs::copy(self.state.programs.join("coredns"), root.path().join("coredns"))?;
+        self.import_root(&addons::dns_image(), root.path()).await
     }
 
     /// A root file system with a shell and a few small programs, to make images of.

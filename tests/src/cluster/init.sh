@@ -1,10 +1,10 @@
 # The first process of the node's namespaces (mounts, network, processes). It makes the node what kubelet and
 # containerd expect, and then only waits: when it is killed, everything inside is gone.
 #
-#   $1: the cluster's directory; standard input: one line, "API-ADDRESS NODE-ADDRESS RANGE"
+#   $1: the cluster's directory; standard input: one line, "NODE-ADDRESS RANGE"
 #
 # The line comes when this process is written down. Without it whoever started this is gone, and so is this.
-read -r api node range || exit 0
+read -r node range || exit 0
 
 mount --make-rprivate /
 # what lies on the host's file system is left as it is, but for the cluster's directory
@@ -31,12 +31,21 @@ END
 mount --make-rshared /
 
 ip link set lo up
-ip address add "$api/32" dev lo
 ip address add "$node/30" dev uplink
 ip link set uplink up
 # an address that no pod has is refused at once; there is no default route
 ip route add unreachable "$range"
 echo 1 >/proc/sys/net/ipv4/ip_forward
+# Network policies never bind what comes from the node that a pod is on, and the host is to be as near to pods
+# as the node is. By this mark kube-router knows what a policy has let through.
+nft -f - <<END
+table ip host {
+    chain prerouting {
+        type filter hook prerouting priority mangle
+        iifname uplink meta mark set meta mark or 0x10000
+    }
+}
+END
 
 echo ready
 exec <&- >&- 2>&-

@@ -40,8 +40,7 @@ impl Cluster {
         let addresses = link::make(&state.link(), node.process())?;
         state.addresses = Some(addresses);
         state.save(&layout)?;
-        let (api, own, range) = (addresses.api(), addresses.node(), addresses.all());
-        let init = node.set_up(&format!("{api} {own} {range}"))?;
+        let init = node.set_up(&format!("{} {}", addresses.node(), addresses.all()))?;
         cgroups::make(&state.cgroup())?;
 
         let cluster = Self { layout, state, init: Some(init) };
@@ -52,9 +51,11 @@ impl Cluster {
             cluster.launch(component)?;
         }
         cluster.import_pause().await?;
+        cluster.import_dns().await?;
         cluster.api_ready().await?;
+        cluster.create_addons().await?;
         for component in then {
-            cluster.launch(component)?;
+            cluster.ensure_started(component).await?;
         }
         cluster.ready().await?;
         let state = State { is_up: true, ..cluster.current_state()? };
@@ -83,10 +84,21 @@ impl Cluster {
             (layout.kubeconfig_of(Component::Controllers), &clients.controllers),
             (layout.kubeconfig_of(Component::Scheduler), &clients.scheduler),
             (layout.kubeconfig_of(Component::Kubelet), &clients.kubelet),
+            (layout.kubeconfig_of(Component::Proxy), &clients.proxy),
+            (layout.kubeconfig_of(Component::Firewall), &clients.firewall),
         ] {
             let content = files::kubeconfig(plan.addresses, &clients.authority, user);
             write_private(&path, content)?;
         }
+        Ok(())
+    }
+
+    async fn create_addons(&self) -> anyhow::Result<()> {
+        let output =
+            self.kubectl().arg("create").arg("-f").arg(self.layout.config(files::ADDONS)).output();
+        let output = output.await?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl create: {}", complaint.trim());
         Ok(())
     }
 
@@ -99,11 +111,20 @@ impl Cluster {
         let init = self.state.init.as_ref().context("there is no node")?;
         let log = self.layout.log(component);
         let temporary = self.layout.node().join("tmp");
-        let process = node::start(init, &program, &arguments, &temporary, &log)
+        let process = node::start(init, &program, &arguments, path_of(component), &temporary, &log)
             .with_context(|| format!("cannot start {component}"))?;
         let mut state = self.current_state()?;
         state.components.insert(component, process);
         state.save(&self.layout)
+    }
+}
+
+/// Where a component looks for other programs. Without sbin kubelet finds no iptables, and makes no rules of
+/// its own.
+const fn path_of(component: Component) -> &'static str {
+    match component {
+        Component::Proxy | Component::Firewall => "/usr/sbin:/usr/bin:/sbin:/bin",
+        _ => "/usr/bin:/bin",
     }
 }
 

@@ -1,10 +1,11 @@
 //! A real Kubernetes cluster on this machine, brought up and down: etcd, the control plane, and one node with
-//! kubelet, containerd and runc.
+//! kubelet, containerd and runc; services by kube-proxy and `CoreDNS`, network policies by kube-router.
 //!
 //! Everything runs on a node with namespaces of its own ([`node`]); the host has a link to it, a cgroup for its
 //! pods, and a directory with its files. The programs come from `scripts/cluster-components`. It must not know
 //! what the cluster is used for.
 
+mod addons;
 pub mod addresses;
 mod arguments;
 mod certificates;
@@ -26,7 +27,7 @@ pub use self::{
     component::Component,
     image::Image,
     ready::until,
-    strict::{Strict, from},
+    strict::{Strict, from, is_ready, shell_pod},
 };
 
 use self::{
@@ -155,16 +156,34 @@ impl Cluster {
         if component.needs_api() {
             self.api_ready().await?;
         }
+        if component.needs_node() {
+            let client = self.client().await?;
+            ready::until("the node is known", async || ready::is_node_known(&client, NODE).await)
+                .await?;
+        }
         self.launch(component)
     }
 
-    /// Waits until every component does its work and the node takes pods.
+    /// Waits until every component does its work, the node takes pods, and services have addresses and names.
     pub async fn ready(&self) -> anyhow::Result<()> {
         self.api_ready().await?;
         let client = self.client().await?;
         ready::until("the node takes pods", async || {
             self.nobody_ended()?;
             ready::is_node_ready(&client, NODE).await
+        })
+        .await?;
+        let mut config = self.config().await?;
+        config.cluster_url = self.addresses()?.api_url().parse()?;
+        let as_a_service = Client::try_from(config)?;
+        ready::until("the API server is reached as a service", async || {
+            self.nobody_ended()?;
+            ready::is_api_ready(&as_a_service).await
+        })
+        .await?;
+        ready::until("the name server is ready", async || {
+            self.nobody_ended()?;
+            ready::is_dns_ready(&client).await
         })
         .await
     }

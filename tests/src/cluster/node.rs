@@ -17,9 +17,6 @@ use std::{
 };
 
 const INIT: &str = include_str!("init.sh");
-/// Where programs look for others. Without sbin kubelet finds no iptables, and makes no rules for services
-/// that are not there.
-const PATH: &str = "/usr/bin:/bin";
 
 /// A node whose first process waits to be told its addresses, and ends if its parent does so before.
 pub(super) struct Waiting {
@@ -69,11 +66,12 @@ impl Waiting {
 }
 
 /// Starts a program on the node, as a child of its first process: nobody outside has to wait for it, and it
-/// outlives whoever started it. What it says is added to `log`.
+/// outlives whoever started it. It looks for other programs in `path`; what it says is added to `log`.
 pub(super) fn start(
     init: &Recorded,
     program: &Path,
     arguments: &[String],
+    path: &str,
     temporary: &Path,
     log: &Path,
 ) -> anyhow::Result<Recorded> {
@@ -92,7 +90,7 @@ pub(super) fn start(
             .arg(program)
             .args(arguments)
             .env_clear()
-            .env("PATH", PATH)
+            .env("PATH", path)
             // the usual place is read-only
             .env("TMPDIR", temporary)
             .current_dir("/")

@@ -1,7 +1,11 @@
 //! Waiting for what other processes come to be, which they tell only when asked. Every wait has an end.
 
+use super::addons::{DNS, SYSTEM};
 use anyhow::{Context, bail};
-use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Node, ServiceAccount},
+};
 use kube::{Api, Client};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -38,6 +42,11 @@ pub(super) async fn is_api_ready(client: &Client) -> anyhow::Result<bool> {
     Ok(client.request_text(request).await? == "ok")
 }
 
+/// Whether the API server has heard of the node.
+pub(super) async fn is_node_known(client: &Client, name: &str) -> anyhow::Result<bool> {
+    Ok(Api::<Node>::all(client.clone()).get_opt(name).await?.is_some())
+}
+
 /// Whether pods would run now: the node takes them, and their usual service account is there.
 pub(super) async fn is_node_ready(client: &Client, name: &str) -> anyhow::Result<bool> {
     let node = Api::<Node>::all(client.clone()).get(name).await?;
@@ -45,4 +54,10 @@ pub(super) async fn is_node_ready(client: &Client, name: &str) -> anyhow::Result
     let is_ready = conditions.iter().any(|each| each.type_ == "Ready" && each.status == "True");
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
     Ok(is_ready && accounts.get_opt("default").await?.is_some())
+}
+
+/// Whether the name server is there for pods.
+pub(super) async fn is_dns_ready(client: &Client) -> anyhow::Result<bool> {
+    let deployment = Api::<Deployment>::namespaced(client.clone(), SYSTEM).get(DNS).await?;
+    Ok(deployment.status.and_then(|status| status.available_replicas).unwrap_or(0) > 0)
 }

@@ -1,7 +1,7 @@
 //! A namespace of a test's own, which enforces the strictest Pod Security profile. It must not know what runs
 //! in it.
 
-use super::{Cluster, default_directory, until};
+use super::{Cluster, default_directory, files::PAUSE_IMAGE, until};
 use anyhow::ensure;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
@@ -15,6 +15,52 @@ use tokio::process::Command;
 /// An object from its manifest.
 pub fn from<T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
     Ok(serde_json::from_value(value)?)
+}
+
+/// A pod with everything that takes rights away, running a shell script. It may write to `/state`, and has a
+/// token for the audience `patchbay`.
+pub fn shell_pod(name: &str, script: &str) -> Value {
+    json!({
+        "metadata": { "name": name, "labels": { "app": name } },
+        "spec": {
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 1,
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "volumes": [
+                { "name": "state", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } },
+                { "name": "token", "projected": { "sources": [{ "serviceAccountToken": {
+                    "path": "token", "audience": "patchbay", "expirationSeconds": 600,
+                }}]}},
+            ],
+            "containers": [{
+                "name": "main",
+                "image": PAUSE_IMAGE,
+                "imagePullPolicy": "Never",
+                "command": ["/bin/sh", "-c", script],
+                "securityContext": {
+                    "readOnlyRootFilesystem": true,
+                    "allowPrivilegeEscalation": false,
+                    "capabilities": { "drop": ["ALL"] },
+                },
+                "resources": { "limits": { "memory": "32Mi" } },
+                "volumeMounts": [
+                    { "name": "state", "mountPath": "/state" },
+                    { "name": "token", "mountPath": "/token" },
+                ],
+            }],
+        },
+    })
+}
+
+/// Whether a pod says that it is ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|each| each.type_ == "Ready" && each.status == "True")
 }
 
 /// A namespace that enforces `restricted`.

@@ -6,7 +6,7 @@ use super::{
     images::{self, Images},
     operator::Operator,
 };
-use crate::cluster::{Strict, from, until};
+use crate::cluster::{Strict, from, is_ready, until};
 use anyhow::{Context, anyhow, ensure};
 use http::Method;
 use k8s_openapi::{
@@ -81,7 +81,9 @@ impl Stage {
         let authority = Authority::new()?;
         let mut settings = Settings::new(&place.name, &images.worker);
         let addresses = place.cluster.addresses()?;
-        settings.cluster_ranges = vec![Cidr::parse(&addresses.services())?];
+        let own = [addresses.pods(), addresses.services(), format!("{}/32", addresses.node())];
+        settings.cluster_ranges =
+            own.iter().map(|range| Cidr::parse(range)).collect::<Result<_, _>>()?;
 
         let params = PostParams::default();
         let accounts = Api::namespaced(place.client.clone(), &place.name);
@@ -238,12 +240,6 @@ impl Class {
     fn as_ref(&self) -> ClassRef<'_> {
         ClassRef { class: &self.class, uid: &self.uid }
     }
-}
-
-/// Whether a pod says that it is ready.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|each| each.type_ == "Ready" && each.status == "True")
 }
 
 /// A pod's phase.
