@@ -51,7 +51,7 @@ lint: ## Check formatting, lints, and the dependency graph
 	$(CARGO) clippy --workspace --all-targets --features patchbay-tests/cluster --locked -- -D warnings
 	scripts/cargo-deny check bans licenses sources
 
-crds: ## Write crds/yaml from the API's types
+crds: ## Write crds/yaml and docs/reference/crds.md from the API's types
 	$(CARGO) run --quiet --locked -p patchbay-crds --bin crdgen
 
 clean: ## Remove what was built

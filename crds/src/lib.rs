@@ -11,6 +11,7 @@ pub mod condition;
 pub mod documents;
 pub mod identity_provider;
 pub mod marks;
+pub mod reference;
 mod rules;
 pub mod schema;
 pub mod tenant;

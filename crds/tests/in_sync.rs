@@ -1,6 +1,6 @@
-//! The definitions in `crds/yaml/` are those that the types make, and there are no others.
+//! The definitions in `crds/yaml/` are those that the types make, and there are no others; so is the reference.
 
-use patchbay_crds::schema;
+use patchbay_crds::{reference, schema};
 use std::{collections::BTreeMap, fs, path::Path};
 
 #[test]
@@ -28,4 +28,12 @@ fn the_generated_definitions_are_those_of_the_types() {
     for (name, text) in &expected {
         assert!(found[name] == *text, "crds/yaml/{name} is stale; run: make crds");
     }
+}
+
+#[test]
+fn the_reference_is_that_of_the_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/crds.md");
+    let found = fs::read_to_string(path).expect("it is missing; run: make crds");
+    let is_current = found == reference::markdown(&patchbay_crds::all());
+    assert!(is_current, "docs/reference/crds.md is stale; run: make crds");
 }
