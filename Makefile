@@ -51,8 +51,9 @@ lint: ## Check formatting, lints, and the dependency graph
 	$(CARGO) clippy --workspace --all-targets --features patchbay-tests/cluster --locked -- -D warnings
 	scripts/cargo-deny check bans licenses sources
 
-crds: ## Write crds/yaml and docs/reference/crds.md from the API's types
+crds: ## Write crds/yaml, the chart's copy and docs/reference/crds.md from the API's types
 	$(CARGO) run --quiet --locked -p patchbay-crds --bin crdgen
+	rm -rf charts/patchbay/crds-yaml && cp -r crds/yaml charts/patchbay/crds-yaml
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -243,7 +243,14 @@ impl Cluster {
         Ok(Client::try_from(self.config().await?)?)
     }
 
-    /// The same, but it shows every answer: the usual one asks again where the API server is busy, and takes a
+    /// A client that may do what `user` may: the administrator, acting as them.
+    pub async fn client_as(&self, user: &str) -> anyhow::Result<Client> {
+        let mut config = self.config().await?;
+        config.auth_info.impersonate = Some(user.to_owned());
+        Ok(Client::try_from(config)?)
+    }
+
+    /// The administrator's client, but it shows every answer: the usual one asks again where the API server is busy, and takes a
     /// refused eviction, which has the same status, for that.
     pub async fn client_without_retries(&self) -> anyhow::Result<Client> {
         let mut config = self.config().await?;

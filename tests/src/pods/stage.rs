@@ -255,7 +255,7 @@ pub fn ended<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStateTerm
 }
 
 /// Patchbay's kinds are the whole cluster's: whichever test is first makes them.
-async fn ensure_kinds(place: &Strict) -> anyhow::Result<()> {
+pub async fn ensure_kinds(place: &Strict) -> anyhow::Result<()> {
     let kinds = Api::<CustomResourceDefinition>::all(place.client.clone());
     for kind in patchbay_crds::all() {
         match kinds.create(&PostParams::default(), &kind).await {

@@ -1,0 +1,11 @@
+//! The chart: what Helm makes of it, and what a real API server says to that. `make test-cluster`.
+
+mod admission;
+mod chart;
+mod classes;
+mod defaults;
+mod monitoring;
+mod rights;
+mod server;
+mod switches;
+mod values;

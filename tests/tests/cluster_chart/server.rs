@@ -1,0 +1,206 @@
+//! The chart on a real API server: installed, or asked what it would say.
+
+use crate::chart::{self, NAMESPACE, RELEASE};
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use patchbay_tests::{
+    cluster::{Cluster, Strict, until},
+    pods::stage::ensure_kinds,
+};
+use serde_json::{Value, json};
+use std::fs;
+
+/// A release in a namespace of its own, on a cluster that has the kinds.
+pub(crate) struct Release {
+    pub(crate) place: Strict,
+}
+
+impl Release {
+    /// Installs it.
+    pub(crate) async fn install(name: &str, values: Value) -> anyhow::Result<Self> {
+        let place = Strict::make(name).await?;
+        ensure_kinds(&place).await?;
+        let release = Self { place };
+        release.helm(&["install", RELEASE], values).await?;
+        Ok(release)
+    }
+
+    /// Runs Helm on it; the kinds are the suite's.
+    pub(crate) async fn helm(&self, command: &[&str], mut values: Value) -> anyhow::Result<String> {
+        values["crds"] = json!({ "install": false });
+        chart::run(&self.place.cluster, command, &self.place.name, &values).await
+    }
+
+    /// A client of one of its accounts.
+    pub(crate) async fn client_of(&self, component: &str) -> anyhow::Result<Client> {
+        self.place.cluster.client_as(&self.user(component)).await
+    }
+
+    /// The account of a component.
+    pub(crate) fn user(&self, component: &str) -> String {
+        format!("system:serviceaccount:{}:{RELEASE}-{component}", self.place.name)
+    }
+
+    /// Gives an account a right on Patchbay's objects that the chart does not give it.
+    pub(crate) async fn grant(
+        &self,
+        component: &str,
+        what: &str,
+        verb: &str,
+    ) -> anyhow::Result<()> {
+        let (name, part) = what.split_once('/').unwrap_or((what, ""));
+        let resource = format!("--resource={name}.patchbay.dev/{part}");
+        let verb = format!("--verb={verb}");
+        self.place.kubectl(&["create", "role", "more", &verb, &resource]).await?;
+        let account = format!("--serviceaccount={}:{RELEASE}-{component}", self.place.name);
+        self.place
+            .kubectl(&["create", "rolebinding", "more", "--role=more", &account])
+            .await
+            .map(drop)
+    }
+
+    /// Takes it away.
+    pub(crate) async fn end(self) -> anyhow::Result<()> {
+        self.place.helm(&["uninstall", RELEASE]).await?;
+        self.place.end().await
+    }
+}
+
+/// Whether the API server itself knows a kind, or Patchbay's definitions make it known.
+fn is_known(object: &Value) -> bool {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    group.is_empty()
+        || !group.contains('.')
+        || group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io"
+        || group == "patchbay.dev"
+}
+
+#[tokio::test]
+async fn the_api_server_takes_everything_that_the_chart_can_make_without_a_word()
+-> anyhow::Result<()> {
+    let mut values = crate::defaults::everything();
+    // an IdentityProvider has no `jwks.cluster` yet
+    values["clusterUsers"] = json!({});
+    let release = Release::install("strict", json!({})).await?;
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("manifest.yaml");
+    for crds in [false, true] {
+        values["crds"] = json!({ "install": crds });
+        let arguments = ["template", RELEASE];
+        let text =
+            chart::run(&release.place.cluster, &arguments, &release.place.name, &values).await?;
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+        let known: Vec<_> =
+            objects.into_iter().filter(|it| !it.is_null() && is_known(it)).collect();
+        ensure!(known.len() >= 30, "{}", known.len());
+        fs::write(
+            &file,
+            json!({ "apiVersion": "v1", "kind": "List", "items": known }).to_string(),
+        )?;
+        let mut kubectl = release.place.cluster.kubectl();
+        // as Helm would: what this manifest leaves out goes
+        kubectl.args(["apply", "--server-side", "--field-manager=helm", "--dry-run=server"]);
+        kubectl.args(["--validate=strict", "--namespace", &release.place.name, "-f"]).arg(&file);
+        let output = kubectl.output().await?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.success() && said.is_empty(), "{said}");
+    }
+    release.end().await
+}
+
+#[tokio::test]
+async fn pods_of_the_chart_are_admitted_where_only_restricted_ones_are() -> anyhow::Result<()> {
+    let release =
+        Release::install("admitted", json!({ "gateway": { "tls": { "secretName": "web" } } }))
+            .await?;
+    // a refused pod is not there
+    until("both programs' pods are made", async || {
+        let pods = release.place.pods().list(&ListParams::default()).await?;
+        Ok(pods.items.len() == 4)
+    })
+    .await?;
+    release.end().await
+}
+
+#[tokio::test]
+async fn an_upgrade_leaves_the_control_planes_keys_alone_and_so_does_a_rollback()
+-> anyhow::Result<()> {
+    let release = Release::install("upgrade", json!({})).await?;
+    // as the operator does, with the operator's rights
+    let client = release.client_of("operator").await?;
+    let secrets = Api::<Secret>::namespaced(client, &release.place.name);
+    let names = ["patchbay-control-plane-ca", "patchbay-gateway-link"];
+    for name in names {
+        let filled = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name },
+            "stringData": { "tls.crt": "certificate", "tls.key": "key" },
+        });
+        let params = PatchParams::apply("patchbay-operator").force();
+        secrets.patch(name, &params, &Patch::Apply(&filled)).await?;
+    }
+    for (number, way) in ["--server-side=true", "--server-side=false"].into_iter().enumerate() {
+        let values = json!({ "gateway": { "drainSeconds": 10 + number } });
+        release.helm(&["upgrade", RELEASE, way, "--force-conflicts=false"], values).await?;
+        for name in names {
+            let data = secrets.get(name).await?.data.context("its data is gone")?;
+            ensure!(data.len() == 2 && data["tls.key"].0 == b"key", "{name}, {way}: {data:?}");
+        }
+    }
+    release.place.helm(&["rollback", RELEASE, "1"]).await?;
+    for name in names {
+        ensure!(secrets.get(name).await?.data.is_some(), "{name}");
+    }
+    release.end().await
+}
+
+#[tokio::test]
+async fn from_nothing_the_kinds_come_first_and_stay_last() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let cluster = Cluster::up(directory.path()).await?;
+    let client = cluster.client().await?;
+    let notes = json!({
+        "classes": { "notes": { "image": "i", "command": ["/notes"], "path": "/notes" } },
+        "providers": { "keys": { "classes": ["notes"], "apiKeys": { "keys": [] } } },
+    });
+    let helm = async |command: &[&str], values: &Value| {
+        chart::run(&cluster, command, NAMESPACE, values).await
+    };
+    let install = ["install", RELEASE, "--create-namespace"];
+
+    let refused = helm(&install, &notes).await.err().context("taken")?.to_string();
+    ensure!(refused.contains("the cluster does not know Patchbay's kinds yet"), "{refused}");
+    let said = helm(&install, &json!({})).await?;
+    ensure!(said.contains("There is no class yet"), "{said}");
+    let label = format!(
+        "kubectl label namespace {NAMESPACE} pod-security.kubernetes.io/enforce=restricted"
+    );
+    ensure!(said.contains(&label), "{said}");
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let labels =
+        json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
+    namespaces.patch(NAMESPACE, &PatchParams::default(), &Patch::Merge(labels)).await?;
+
+    let said = helm(&["upgrade", RELEASE], &notes).await?;
+    ensure!(!said.contains("kubectl label namespace"), "{said}");
+    ensure!(said.contains(&format!("kubectl --namespace {NAMESPACE} get workerclasses")), "{said}");
+    ensure!(said.contains("http://localhost:8080/notes"), "{said}");
+    let classes = Api::<patchbay_crds::WorkerClass>::namespaced(client.clone(), NAMESPACE);
+    ensure!(classes.get_opt("notes").await?.is_some());
+
+    let uninstall =
+        cluster.helm().args(["uninstall", RELEASE, "--namespace", NAMESPACE]).output().await?;
+    ensure!(uninstall.status.success(), "{}", String::from_utf8_lossy(&uninstall.stderr));
+    ensure!(
+        classes.list(&ListParams::default()).await?.items.is_empty(),
+        "the kinds are gone, or a class is not"
+    );
+    // installed again, the kinds are taken over
+    helm(&["install", RELEASE], &notes).await?;
+    namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
+    cluster.down()
+}
