@@ -7,6 +7,7 @@ use super::{
     component::Component,
     files::VOLUME_PLUGINS,
     layout::{Layout, Plan},
+    simulated,
 };
 use std::path::PathBuf;
 
@@ -30,9 +31,10 @@ pub(super) fn command(component: Component, plan: &Plan) -> (PathBuf, Vec<String
         Component::Kubelet => kubelet(layout, *addresses),
         Component::Proxy => proxy(layout, *addresses),
         Component::Firewall => firewall(layout),
+        Component::Kwok => kwok(layout),
     };
     let own = own.into_iter().map(|(name, value)| format!("--{name}={value}"));
-    if component == Component::Firewall {
+    if matches!(component, Component::Firewall | Component::Kwok) {
         return (programs.join(component.name()), own.collect());
     }
     let arguments = [component.name().to_owned()].into_iter().chain(own).collect();
@@ -180,6 +182,17 @@ fn firewall(layout: &Layout) -> Flags {
     ]
 }
 
+fn kwok(layout: &Layout) -> Flags {
+    let kubeconfig = layout.kubeconfig_of(Component::Kwok).display().to_string();
+    vec![
+        ("kubeconfig", kubeconfig),
+        ("config", config(layout, "kwok.yaml")),
+        ("manage-nodes-with-label-selector", simulated::SELECTOR.to_owned()),
+        ("node-ip", simulated::NODE_IP.to_owned()),
+        ("node-lease-duration-seconds", "40".to_owned()),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +204,8 @@ mod tests {
 
     #[test]
     fn every_component_is_started_with_exactly_these_arguments() {
-        let all: Vec<String> = Component::ALL.into_iter().map(lines).collect();
+        let all: Vec<String> =
+            Component::ALL.into_iter().chain([Component::Kwok]).map(lines).collect();
         insta::assert_snapshot!(all.join("\n"));
     }
 

@@ -88,6 +88,8 @@ pub(super) struct Clients {
     pub proxy: Pair,
     /// kube-router.
     pub firewall: Pair,
+    /// kwok.
+    pub kwok: Pair,
 }
 
 /// Makes them all; those that are read from files are written.
@@ -122,6 +124,8 @@ pub(super) fn make(layout: &Layout, addresses: Addresses) -> anyhow::Result<Clie
         kubelet: cluster.client(&format!("system:node:{NODE}"), Some("system:nodes"))?,
         proxy: cluster.client("system:kube-proxy", None)?,
         firewall: cluster.client("system:kube-router", None)?,
+        // it is a thousand kubelets, and the API server is not to hold it back for being one client
+        kwok: cluster.client("kwok", Some(MASTERS))?,
         authority: cluster.own.certificate,
     })
 }

@@ -23,10 +23,12 @@ pub enum Component {
     Proxy,
     /// kube-router, for network policies alone. What it has set up outlives it.
     Firewall,
+    /// kwok, for nodes that are simulated. It runs only where a test asks for one.
+    Kwok,
 }
 
 impl Component {
-    /// All of them, in the order in which they are started.
+    /// Those of every cluster, in the order in which they are started.
     pub const ALL: [Self; 8] = [
         Self::Containerd,
         Self::Etcd,
@@ -49,6 +51,7 @@ impl Component {
             Self::Kubelet => "kubelet",
             Self::Proxy => "kube-proxy",
             Self::Firewall => "kube-router",
+            Self::Kwok => "kwok",
         }
     }
 

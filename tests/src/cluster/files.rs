@@ -33,6 +33,7 @@ pub(super) fn all(plan: &Plan) -> Vec<File> {
         ("authentication.json", text(&authentication())),
         ("audit.json", text(&audit())),
         (ADDONS, text(&addons::all(*addresses))),
+        ("kwok.yaml", include_str!("kwok.yaml").to_owned()),
         // for the name server itself, and whoever asks for the node's: there is none. An empty file would give
         // them the host's
         ("resolv.conf", "options ndots:1\n".to_owned()),

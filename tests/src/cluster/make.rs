@@ -86,6 +86,7 @@ impl Cluster {
             (layout.kubeconfig_of(Component::Kubelet), &clients.kubelet),
             (layout.kubeconfig_of(Component::Proxy), &clients.proxy),
             (layout.kubeconfig_of(Component::Firewall), &clients.firewall),
+            (layout.kubeconfig_of(Component::Kwok), &clients.kwok),
         ] {
             let content = files::kubeconfig(plan.addresses, &clients.authority, user);
             write_private(&path, content)?;

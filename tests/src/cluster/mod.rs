@@ -20,6 +20,7 @@ mod make;
 mod node;
 mod process;
 mod ready;
+pub mod simulated;
 mod state;
 mod strict;
 
