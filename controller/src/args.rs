@@ -1,7 +1,7 @@
 //! The command line. Doc comments here are what `--help` prints.
 #![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
 
-use crate::contact::ContactArgs;
+use crate::{clients::ClientArgs, contact::ContactArgs, gateway::GatewayArgs};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use jiff::Timestamp;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -21,6 +21,8 @@ pub(crate) struct Args {
 enum Command {
     /// Run gateway and workers on this machine, with workers as sandboxes.
     Local(LocalArgs),
+    /// Run a gateway in a Kubernetes cluster, with workers as pods.
+    Gateway(GatewayArgs),
     /// Check that this machine can run workers as sandboxes, and say what to fix.
     Doctor(DoctorArgs),
     /// Make an API key: prints the key once, and the entry for an IdentityProvider.
@@ -48,25 +50,8 @@ pub(crate) struct LocalArgs {
         env = "PATCHBAY_ADMIN_LISTEN"
     )]
     pub(crate) admin_listen: SocketAddr,
-    /// PEM file of the certificate (and intermediates) that clients see; enables TLS.
-    #[arg(long, value_name = "FILE", requires = "tls_key", env = "PATCHBAY_TLS_CERT")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// PEM file of its private key.
-    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "PATCHBAY_TLS_KEY")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Listen without TLS on an address that is not loopback (TLS ends in front of the gateway).
-    #[arg(long)]
-    pub(crate) insecure_listen: bool,
-    /// How clients address the gateway, where something in front of it has another name:
-    /// https://HOST[:PORT], without a path.
-    #[arg(long, value_name = "URL", env = "PATCHBAY_PUBLIC_URL")]
-    pub(crate) public_url: Option<String>,
-    /// A further host name under which clients reach the gateway (loopback names are always allowed).
-    #[arg(long = "allowed-host", value_name = "HOST")]
-    pub(crate) allowed_hosts: Vec<String>,
-    /// A further origin whose browser pages may use the gateway, such as https://app.example.
-    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
-    pub(crate) allowed_origins: Vec<String>,
+    #[command(flatten)]
+    pub(crate) clients: ClientArgs,
     #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
 }
@@ -122,6 +107,7 @@ impl Args {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Local(args) => crate::local::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Gateway(args) => crate::gateway::run(args).map(|()| ExitCode::SUCCESS),
             Command::Doctor(args) => crate::doctor::run(args),
             Command::ApiKey(args) => crate::api_key::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Tenant(args) => crate::tenant::run(args).map(|()| ExitCode::SUCCESS),

@@ -4,9 +4,11 @@
 //! signal and drains; a second signal ends it at once.
 
 use crate::{
-    admin::{self, Admin, WarmWorkers, host_name},
+    admin::{self, Admin, WarmWorkers},
     args::{LocalArgs, SandboxArgs},
-    ca, telemetry,
+    ca,
+    clients::wait_for_signal,
+    telemetry,
 };
 use anyhow::{Context, bail, ensure};
 use arc_swap::ArcSwap;
@@ -22,28 +24,20 @@ use patchbay_gateway::{
     authn::{Authenticator, Sources},
     forward::{link::LinkContext, pinned::LinkCertificate},
     metrics::Metrics,
-    origin::AllowedNames,
-    service::{Composition, Configuration, PublicUrl},
+    service::{Composition, Configuration},
 };
 use patchbay_orchestrator::local::{
     LocalConfig, LocalOrchestrator, RunDir,
     sandbox::{Cgroups, Instance, Launcher, Tools},
 };
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use std::{
     fmt::Display,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Runs until a signal.
@@ -53,18 +47,7 @@ pub(crate) fn run(args: LocalArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: LocalArgs) -> anyhow::Result<()> {
-    let LocalArgs {
-        files,
-        listen,
-        admin_listen,
-        tls_cert,
-        tls_key,
-        insecure_listen,
-        public_url,
-        allowed_hosts,
-        allowed_origins,
-        sandbox,
-    } = args;
+    let LocalArgs { files, listen, admin_listen, clients, sandbox } = args;
     let Validated { classes, providers, tenants } = read_documents(&files)?;
     let routes = RouteTable::build(&classes, &providers)
         .map_err(|errors| refused("the documents contradict each other", &errors))?;
@@ -72,15 +55,14 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         admin_listen.ip().is_loopback(),
         "--admin-listen {admin_listen} must be a loopback address: what it shows is for this machine"
     );
-    let tls = tls_cert.zip(tls_key).map(|(cert, key)| tls_config(&cert, &key)).transpose()?;
     // the addresses first: a second instance fails here, before it starts any worker
-    let listener = Listener::bind(listen, tls, insecure_listen).await?;
+    let (listener, renewal) = clients.listen(listen).await?;
     let admin_socket = TcpListener::bind(admin_listen)
         .await
         .with_context(|| format!("cannot listen on {admin_listen}: choose another address (--admin-listen) if it is taken"))?;
 
     let admin_address = admin_socket.local_addr()?;
-    let public_url = public_base(public_url, &listener)?;
+    let public_url = clients.public_url(&listener)?;
     let ca = ca::make()?;
     let orchestrator = start_orchestrator(
         &classes,
@@ -100,10 +82,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     let certificate = Arc::new(LinkCertificate::new(ca.gateway, &crypto)?);
     let gateway = Arc::new(Gateway::new(Composition {
         configuration: Arc::new(ArcSwap::from_pointee(Configuration { routes, authenticator })),
-        names: AllowedNames::new(
-            allowed_hosts.into_iter().chain(host_name(listener.address()?)),
-            allowed_origins,
-        ),
+        names: clients.names(listener.address()?),
         public_url,
         orchestrator: orchestrator.clone(),
         grants: Arc::new(Broker),
@@ -128,6 +107,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     );
     announce(&classes, &listener, admin_address)?;
     let serving = tokio::spawn(listener.serve(gateway, shutdown.clone()));
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(renewal.run()));
 
     wait_for_signal().await?;
     tracing::info!("shutting down; a second signal ends at once");
@@ -212,34 +192,6 @@ fn missing_here(
 fn refused(what: &str, errors: &[impl std::fmt::Display]) -> anyhow::Error {
     let list: Vec<_> = errors.iter().map(ToString::to_string).collect();
     anyhow::anyhow!("{what}:\n  - {}", list.join("\n  - "))
-}
-
-fn public_base(told: Option<String>, listener: &Listener) -> anyhow::Result<PublicUrl> {
-    match told {
-        Some(url) => {
-            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-            let is_base = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
-            ensure!(is_base, "--public-url {url} must be https://HOST[:PORT], without a path");
-            Ok(PublicUrl::Fixed(url))
-        }
-        None if listener.is_tls() => Ok(PublicUrl::Https),
-        None => Ok(PublicUrl::Http),
-    }
-}
-
-fn tls_config(cert: &PathBuf, key: &PathBuf) -> anyhow::Result<ServerConfig> {
-    let chain = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| {
-            format!("cannot read certificates from {} (--tls-cert)", cert.display())
-        })?;
-    ensure!(!chain.is_empty(), "{} (--tls-cert) holds no certificate", cert.display());
-    let key_der = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("cannot read a private key from {} (--tls-key)", key.display()))?;
-    ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, key_der)
-        .with_context(|| format!("{} and {} do not fit each other", cert.display(), key.display()))
 }
 
 fn start_orchestrator(
@@ -327,15 +279,6 @@ fn announce(
     }
     tracing::info!(url = format!("http://{admin}"), "admin pages");
     Ok(())
-}
-
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 #[cfg(test)]

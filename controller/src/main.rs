@@ -5,9 +5,13 @@ mod admin;
 mod api_key;
 mod args;
 mod ca;
+mod certificates;
+mod clients;
 mod contact;
 mod doctor;
+mod gateway;
 mod local;
+mod probes;
 mod telemetry;
 mod tenant;
 

@@ -97,16 +97,7 @@ impl RouteTable {
         providers: &[Arc<IdentityProvider>],
     ) -> Result<Self, Vec<RouteError>> {
         let mut errors = same_paths(classes);
-        for provider in providers {
-            for class in &provider.classes {
-                if !classes.iter().any(|known| known.name == *class) {
-                    errors.push(RouteError::UnknownClass {
-                        provider: provider.name.to_string(),
-                        class: class.clone(),
-                    });
-                }
-            }
-        }
+        errors.extend(unknown_classes(classes, providers));
         let mut routes = Vec::with_capacity(classes.len());
         for class in classes {
             let mut listed: Vec<_> = providers
@@ -122,13 +113,52 @@ impl RouteTable {
             errors.extend(same_judge(class, &listed));
             routes.push(Route { class: class.clone(), providers: listed });
         }
-        // most specific first: a host before none, then the longer path
-        routes.sort_by(|a, b| {
-            let key =
-                |route: &Route| (route.class.host.is_none(), usize::MAX - route.class.path.len());
-            key(a).cmp(&key(b)).then_with(|| a.class.name.cmp(&b.class.name))
-        });
+        sort_by_specificity(&mut routes);
         if errors.is_empty() { Ok(Self { routes }) } else { Err(errors) }
+    }
+
+    /// Builds the table of what can be used, and says everything that cannot. For a set that changes while it is
+    /// served: one bad part must not take the others' users down, and nothing new may take over what is there.
+    ///
+    /// `classes` and `providers` are in order of age, oldest first, and the oldest wins: of two classes at one
+    /// path it has the path, of two providers that would judge the same credentials of one class it judges them.
+    /// The other one is not there, for that class, until the quarrel is settled.
+    pub fn build_usable(
+        classes: &[Arc<WorkerClass>],
+        providers: &[Arc<IdentityProvider>],
+    ) -> (Self, Vec<RouteError>) {
+        let mut errors = Vec::new();
+        let mut kept: Vec<Arc<WorkerClass>> = Vec::new();
+        for class in classes {
+            let with = [kept.as_slice(), std::slice::from_ref(class)].concat();
+            let quarrels = same_paths(&with);
+            if quarrels.is_empty() {
+                kept = with;
+            }
+            errors.extend(quarrels);
+        }
+        let mut routes = Vec::new();
+        for class in &kept {
+            let mut listed: Vec<Arc<IdentityProvider>> = Vec::new();
+            let candidates = providers.iter().filter(|p| p.classes.contains(&class.name));
+            for provider in candidates {
+                let with = [listed.as_slice(), std::slice::from_ref(provider)].concat();
+                let mut quarrels = same_api_key_ids(class, &with);
+                quarrels.extend(same_judge(class, &with));
+                if quarrels.is_empty() {
+                    listed = with;
+                }
+                errors.extend(quarrels);
+            }
+            if listed.is_empty() {
+                errors.push(RouteError::Unreachable(class.name.clone()));
+            }
+            listed.sort_by(|a, b| a.name.cmp(&b.name));
+            routes.push(Route { class: class.clone(), providers: listed });
+        }
+        errors.extend(unknown_classes(classes, providers));
+        sort_by_specificity(&mut routes);
+        (Self { routes }, errors)
     }
 
     /// The route for a request's host (no port) and path, and the part of the path behind the route.
@@ -146,6 +176,31 @@ impl RouteTable {
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
+}
+
+/// Most specific first: a host before none, then the longer path.
+fn sort_by_specificity(routes: &mut [Route]) {
+    routes.sort_by(|a, b| {
+        let key = |route: &Route| (route.class.host.is_none(), usize::MAX - route.class.path.len());
+        key(a).cmp(&key(b)).then_with(|| a.class.name.cmp(&b.class.name))
+    });
+}
+
+fn unknown_classes(
+    classes: &[Arc<WorkerClass>],
+    providers: &[Arc<IdentityProvider>],
+) -> Vec<RouteError> {
+    let is_known = |name: &ClassName| classes.iter().any(|known| known.name == *name);
+    let unknown = |provider: &Arc<IdentityProvider>| {
+        let classes = provider.classes.iter().filter(|class| !is_known(class));
+        let provider = provider.name.to_string();
+        let error = |class: &ClassName| RouteError::UnknownClass {
+            provider: provider.clone(),
+            class: class.clone(),
+        };
+        classes.map(error).collect::<Vec<_>>()
+    };
+    providers.iter().flat_map(unknown).collect()
 }
 
 fn same_paths(classes: &[Arc<WorkerClass>]) -> Vec<RouteError> {
@@ -276,5 +331,43 @@ mod tests {
         for error in &errors {
             assert!(error.to_string().contains('`'), "{error}");
         }
+    }
+
+    #[test]
+    fn of_two_that_quarrel_the_older_is_there_and_the_others_are_not_touched() {
+        let classes = [class("old", "/mcp"), class("other", "/o"), class("new", "/mcp")];
+        let providers = [
+            jwt("old-issuer", &["old"], "https://i"),
+            jwt("new-issuer", &["old", "other", "nope"], "https://i"),
+            api_keys("old-keys", &["old"], &["k1"]),
+            api_keys("new-keys", &["old", "other"], &["k1", "k2"]),
+        ];
+        let (classes, providers) = (classes.map(Arc::new), providers.map(Arc::new));
+        let (table, errors) = RouteTable::build_usable(&classes, &providers);
+        let named = |route: &Route| {
+            let providers = route.providers.iter().map(|p| p.name.to_string());
+            (route.class.name.to_string(), providers.collect::<Vec<_>>().join(" "))
+        };
+        let routes: Vec<_> = table.routes().iter().map(named).collect();
+        let expected = [("old", "old-issuer old-keys"), ("other", "new-issuer new-keys")];
+        assert_eq!(routes, expected.map(|(class, judges)| (class.to_owned(), judges.to_owned())));
+        assert!(matches!(
+            errors[..],
+            [
+                RouteError::SamePath { .. },
+                RouteError::SameJudge { .. },
+                RouteError::SameApiKeyId { .. },
+                RouteError::UnknownClass { .. },
+            ]
+        ));
+        // the same set is refused as a whole where it is read once
+        assert!(RouteTable::build(&classes, &providers).is_err());
+    }
+
+    #[test]
+    fn a_class_that_nobody_vouches_for_is_there_and_lets_nobody_in() {
+        let (table, errors) = RouteTable::build_usable(&[Arc::new(class("a", "/mcp"))], &[]);
+        assert!(table.find("h", "/mcp").unwrap().0.providers.is_empty());
+        assert!(matches!(errors[..], [RouteError::Unreachable(_)]));
     }
 }

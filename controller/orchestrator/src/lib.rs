@@ -1,6 +1,7 @@
-//! Where workers are: sandboxes of this machine.
+//! Where workers are: sandboxes of this machine, or pods of a cluster.
 //!
 //! Each implementation of the core's `Orchestrator` trait is a module; the gateway sees only the trait.
 //! This crate must not know HTTP, tokens or identities.
 
+pub mod kubernetes;
 pub mod local;

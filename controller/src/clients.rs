@@ -1,0 +1,86 @@
+//! How clients come in: what `patchbay local` and `patchbay gateway` have in common, as arguments and as what is
+//! made of them. It must not know where workers are. Doc comments on arguments are what `--help` prints.
+#![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
+
+use crate::{
+    admin::host_name,
+    certificates::{Files, Renewal, ServerCertificate},
+};
+use anyhow::ensure;
+use clap::Args;
+use patchbay_gateway::{Listener, origin::AllowedNames, service::PublicUrl};
+use rustls::ServerConfig;
+use std::{net::SocketAddr, path::PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How clients come in.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClientArgs {
+    /// PEM file of the certificate (and intermediates) that clients see; enables TLS. It is read again when
+    /// it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "PATCHBAY_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "PATCHBAY_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Listen without TLS on an address that is not loopback (TLS ends in front of the gateway).
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+    /// How clients address the gateway, where something in front of it has another name:
+    /// https://HOST[:PORT], without a path.
+    #[arg(long, value_name = "URL", env = "PATCHBAY_PUBLIC_URL")]
+    pub(crate) public_url: Option<String>,
+    /// A further host name under which clients reach the gateway (loopback names are always allowed).
+    #[arg(long = "allowed-host", value_name = "HOST")]
+    pub(crate) allowed_hosts: Vec<String>,
+    /// A further origin whose browser pages may use the gateway, such as https://app.example.
+    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
+    pub(crate) allowed_origins: Vec<String>,
+}
+
+impl ClientArgs {
+    /// Listens, and what renews the certificate that clients see.
+    pub(crate) async fn listen(&self, address: SocketAddr) -> anyhow::Result<(Listener, Renewal)> {
+        let (tls, renewal) = match self.tls_cert.clone().zip(self.tls_key.clone()) {
+            None => (None, Renewal::none()),
+            Some((cert, key)) => {
+                let files = Files { cert: ("--tls-cert", cert), key: ("--tls-key", key) };
+                let (certificate, renewal) = ServerCertificate::load(files).await?;
+                let config =
+                    ServerConfig::builder().with_no_client_auth().with_cert_resolver(certificate);
+                (Some(config), renewal)
+            }
+        };
+        Ok((Listener::bind(address, tls, self.insecure_listen).await?, renewal))
+    }
+
+    /// How clients address the gateway.
+    pub(crate) fn public_url(&self, listener: &Listener) -> anyhow::Result<PublicUrl> {
+        match &self.public_url {
+            Some(url) => {
+                let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+                let is_base = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
+                ensure!(is_base, "--public-url {url} must be https://HOST[:PORT], without a path");
+                Ok(PublicUrl::Fixed(url.clone()))
+            }
+            None if listener.is_tls() => Ok(PublicUrl::Https),
+            None => Ok(PublicUrl::Http),
+        }
+    }
+
+    /// The names that the gateway answers to.
+    pub(crate) fn names(&self, address: SocketAddr) -> AllowedNames {
+        let hosts = self.allowed_hosts.iter().cloned().chain(host_name(address));
+        AllowedNames::new(hosts, self.allowed_origins.iter().cloned())
+    }
+}
+
+/// Completes with the next SIGINT or SIGTERM.
+pub(crate) async fn wait_for_signal() -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}

@@ -1,0 +1,52 @@
+//! The command line of `patchbay gateway`. Doc comments here are what `--help` prints.
+#![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
+
+use crate::clients::ClientArgs;
+use clap::Args;
+use patchbay_crds::validate::duration;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Arguments of `patchbay gateway`.
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArgs {
+    /// The namespace of classes, providers, tenants and workers [default: the one of the kubeconfig or of
+    /// the pod's own service account].
+    #[arg(long, value_name = "NAME", env = "PATCHBAY_NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Where clients connect.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", env = "PATCHBAY_LISTEN")]
+    pub(crate) listen: SocketAddr,
+    /// Where kubelets and scrapers look: /livez, /readyz, /metrics.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:9090",
+        env = "PATCHBAY_ADMIN_LISTEN"
+    )]
+    pub(crate) admin_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) clients: ClientArgs,
+    /// PEM file of the certificate by which workers know this gateway. It may come later, and is read
+    /// again when it changes.
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_LINK_CERT")]
+    pub(crate) link_cert: PathBuf,
+    /// PEM file of its private key.
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_LINK_KEY")]
+    pub(crate) link_key: PathBuf,
+    /// How long a request waits for a worker. The operator must be told the same.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub(crate) hold: Duration,
+    /// After SIGTERM, how long new connections are still taken, while /readyz says no: so long it may take
+    /// until nobody is sent here.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) lame_duck: Duration,
+    /// How long open requests and streams may go on after that. Together they must be shorter than the
+    /// pod's terminationGracePeriodSeconds.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(crate) drain: Duration,
+}
+
+/// A duration as it is written in manifests, such as `30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|problem| problem.to_string())
+}
