@@ -1,7 +1,9 @@
 //! The command line. Doc comments here are what `--help` prints.
 #![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
 
-use crate::{clients::ClientArgs, contact::ContactArgs, gateway::GatewayArgs};
+use crate::{
+    clients::ClientArgs, contact::ContactArgs, gateway::GatewayArgs, operator::OperatorArgs,
+};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use jiff::Timestamp;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -19,6 +21,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Keep the workers of a cluster: warm ones ready, bound ones safe, ended ones cleared away.
+    Operator(OperatorArgs),
     /// Run gateway and workers on this machine, with workers as sandboxes.
     Local(LocalArgs),
     /// Run a gateway in a Kubernetes cluster, with workers as pods.
@@ -106,6 +110,7 @@ impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Operator(args) => crate::operator::run(args).map(|()| ExitCode::SUCCESS),
             Command::Local(args) => crate::local::run(args).map(|()| ExitCode::SUCCESS),
             Command::Gateway(args) => crate::gateway::run(args).map(|()| ExitCode::SUCCESS),
             Command::Doctor(args) => crate::doctor::run(args),

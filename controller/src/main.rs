@@ -11,6 +11,7 @@ mod contact;
 mod doctor;
 mod gateway;
 mod local;
+mod operator;
 mod probes;
 mod telemetry;
 mod tenant;

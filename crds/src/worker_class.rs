@@ -195,8 +195,9 @@ pub struct WorkerClassSpec {
         extend("x-kubernetes-validations" = rules::form::duration(limits::MOST_DRAIN))
     )]
     pub drain_timeout: String,
-    /// A tenant that had no worker for this long is deleted, as a duration such as `90d`. From
-    /// `1s` to `3650d`. Default: never.
+    /// A tenant that its user's first call made and that had no worker for this long is deleted,
+    /// as a duration such as `90d`; one that was made by hand stays. From `1s` to `3650d`.
+    /// Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = bounds::DURATION),
@@ -374,6 +375,7 @@ pub fn ignored_locally(class: &WorkerClass) -> Vec<&'static str> {
         ("spec.nodeSelector", spec.node_selector.is_some()),
         ("spec.tolerations", spec.tolerations.is_some()),
         ("spec.egress.cidrs", !spec.egress.cidrs.is_empty()),
+        ("spec.forgetAfter", spec.forget_after.is_some()),
     ]
     .into_iter()
     .filter_map(|(field, is_set)| is_set.then_some(field))

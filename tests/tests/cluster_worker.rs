@@ -83,31 +83,27 @@ async fn a_worker_becomes_ready_and_shows_its_operator_which_pod_it_is() -> anyh
 #[tokio::test]
 async fn each_role_has_its_own_paths_and_a_stranger_none() -> anyhow::Result<()> {
     let (stage, worker) = Stage::with_worker("roles", json!({})).await?;
-    let gateway = stage.authority.certificate(Role::Gateway)?;
-    let gateway = Operator::dial(worker.address, Some(&gateway)).await?;
+    let gateway = Operator::dial(worker.address, &stage.authority, Role::Gateway).await?;
     for (method, path) in [
         (Method::GET, ENROL_PATH),
         (Method::GET, STATUS_PATH),
         (Method::POST, DRAIN_PATH),
         (Method::POST, RETIRE_PATH),
     ] {
-        let (status, body) = gateway.ask(method, path, "").await?;
+        let (status, body) = gateway.ask(method, path).await?;
         ensure!(status == StatusCode::FORBIDDEN && body.is_null(), "{path}: {status} {body}");
     }
     let operator = stage.operator(&worker).await?;
     for path in ["/v1/bind", "/mcp-server"] {
-        let (status, _) = operator.ask(Method::POST, path, "{}").await?;
+        let (status, _) = operator.ask(Method::POST, path).await?;
         ensure!(status == StatusCode::FORBIDDEN, "{path}: {status}");
     }
 
-    let stranger = Authority::new()?.certificate(Role::Operator)?;
-    for certificate in [None, Some(&stranger)] {
-        let asked = async {
-            let client = Operator::dial(worker.address, certificate).await?;
-            client.ask(Method::GET, ENROL_PATH, "").await
-        };
-        ensure!(asked.await.is_err(), "a stranger was heard");
-    }
+    let asked = async {
+        let client = Operator::dial(worker.address, &Authority::new()?, Role::Operator).await?;
+        client.ask(Method::GET, ENROL_PATH).await
+    };
+    ensure!(asked.await.is_err(), "a stranger was heard");
     ensure!(stage.status(&worker).await?.phase == WorkerPhase::Anonymous);
     stage.place.end().await
 }
@@ -246,12 +242,12 @@ async fn an_anonymous_worker_is_retired_and_a_bound_one_is_not() -> anyhow::Resu
     let alice = Tenant::new(&link);
     alice.bind().await?;
     let operator = stage.operator(&bound).await?;
-    let (status, body) = operator.ask(Method::POST, RETIRE_PATH, "").await?;
+    let (status, body) = operator.ask(Method::POST, RETIRE_PATH).await?;
     ensure!(status == StatusCode::CONFLICT, "{status} {body}");
     alice.call("echo", json!({ "text": "still here" })).await?;
 
     let operator = stage.operator(&spare).await?;
-    let (status, _) = operator.ask(Method::POST, RETIRE_PATH, "").await?;
+    let (status, _) = operator.ask(Method::POST, RETIRE_PATH).await?;
     ensure!(status == StatusCode::ACCEPTED, "{status}");
     let (_, last) = farewell(&stage, &spare).await?;
     ensure!(last.reason == LeaveReason::Retired && last.last_activity.is_none(), "{last:?}");

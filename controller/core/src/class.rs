@@ -38,6 +38,9 @@ pub struct WorkerClass {
     pub idle: IdlePolicy,
     /// How long a leaving worker may finish what is in flight.
     pub drain: Duration,
+    /// After how long without a worker a tenant that nobody made by hand is forgotten; none = never. A machine
+    /// without a cluster remembers no tenant for longer than it runs.
+    pub forget_after: Option<Duration>,
     /// How many anonymous workers are kept ready.
     pub warm: u32,
     /// Bounds on the tenants of the class.
@@ -241,6 +244,7 @@ impl WorkerClass {
             local,
             // of no worker of this machine; a pod's revision is made from its whole manifest
             scheduling: _,
+            forget_after: _,
         } = self;
         // Debug output is deterministic, covers every field, and need only be stable within one process.
         let text = format!(

@@ -33,6 +33,7 @@ pub fn class(name: &str, path: &str) -> WorkerClass {
         egress: Egress::default(),
         idle: IdlePolicy { idle_timeout: Duration::from_mins(15), max_age: None },
         drain: Duration::from_secs(30),
+        forget_after: None,
         warm: 1,
         limits: Limits::default(),
         credentials: CredentialSource::None,

@@ -15,7 +15,8 @@ use std::time::Duration;
 /// How long a Lease holds without a renewal.
 pub const DURATION: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(3);
-const STOP_AFTER: Duration = Duration::from_secs(10);
+/// How long after the last renewal that was acknowledged a leader stops, whatever is under way.
+pub const STOP_AFTER: Duration = Duration::from_secs(10);
 
 /// This process, as a candidate.
 #[derive(Debug, Clone, Copy)]

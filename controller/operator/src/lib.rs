@@ -1,14 +1,17 @@
 //! The operator: what a class says becomes the Kubernetes objects that make it so.
 //!
-//! It knows desired state; it never sees a request, a tenant's credential or a gateway. So far it holds the
-//! pure parts, which need no client and no clock: [`build`] makes manifests, [`observe`] reads pods,
-//! [`worker_class`] decides what to do and what to say of a class, [`tenant`] what to say of a tenant,
-//! [`enrol`] which key is a pod's, and [`lease`] who leads.
+//! It knows desired state; it never sees a request, a tenant's credential or a gateway. The pure parts need no client
+//! and no clock: [`build`] makes manifests, [`observe`] reads pods, [`worker_class`] decides what to do and what to
+//! say of a class, [`tenant`] what to say of a tenant, [`enrol`] which key is a pod's, and [`lease`] who leads.
+//! [`driver`] carries it out, on what [`cache`] sees, and [`link`] is its way to workers.
 
 pub mod authority;
 pub mod build;
+pub mod cache;
+pub mod driver;
 pub mod enrol;
 pub mod lease;
+pub mod link;
 pub mod observe;
 pub mod settings;
 pub mod tenant;

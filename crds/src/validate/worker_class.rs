@@ -98,8 +98,9 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
     let max_age =
         max_age.as_ref().map(|age| f.check("spec.maxAge", duration::bounded(age, MOST_AGE)));
     let drain = f.check("spec.drainTimeout", duration::bounded(drain_timeout, MOST_DRAIN));
-    let fix = "leave it out: no tenant is forgotten";
-    f.unsupported("spec.forgetAfter", forget_after.is_some(), fix);
+    let forget_after = forget_after
+        .as_ref()
+        .map(|after| f.check("spec.forgetAfter", duration::bounded(after, MOST_FORGET)));
     let warm = f.check("spec.warm", self::warm(*warm));
     let limits = self::limits(f, limits);
     let credentials = self::credentials(f, credentials);
@@ -127,6 +128,7 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
             egress,
             idle: IdlePolicy { idle_timeout: idle_timeout?, max_age: max_age.flatten() },
             drain: drain?,
+            forget_after: forget_after.flatten(),
             warm: warm?,
             limits,
             credentials: credentials?,

@@ -237,7 +237,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
     for (at, value, field) in [
         ("transport", json!("stdio"), "spec.transport"),
         ("start", json!("onBind"), "spec.start"),
-        ("forgetAfter", json!("90d"), "spec.forgetAfter"),
         ("tools", json!({"deny": ["x"]}), "spec.tools"),
         ("tools", json!({}), "spec.tools"),
         ("limits/requestsPerSecond", json!(1), "spec.limits.requestsPerSecond"),

@@ -1,17 +1,21 @@
 //! Workers as pods of a real cluster, as their operator and their gateways see them: images, a control
 //! plane's authority, the objects that the operator's builders make, and both ends of the link's control.
 //!
-//! There is no operator and no gateway here: a test does by hand, step by step, what they will do.
+//! A test takes the operator's place and does by hand, step by step, what it does; or it runs the real one
+//! ([`OperatorProcess`]), and takes the place of the gateways alone.
 
 pub mod authority;
 pub mod images;
 pub mod operator;
+pub mod process;
 pub mod stage;
 pub mod tenant;
+pub mod watched;
 
 pub use self::{
     authority::Authority,
     operator::Operator,
+    process::OperatorProcess,
     stage::{Class, PodWorker, Stage},
     tenant::Tenant,
 };

@@ -73,8 +73,20 @@ pub struct PodWorker {
 }
 
 impl Stage {
-    /// Makes one, whose name begins with `name`.
+    /// Makes one, whose name begins with `name`, and in it what an operator would.
     pub async fn make(name: &str) -> anyhow::Result<Self> {
+        let stage = Self::bare(name).await?;
+        let Self { place, settings, .. } = &stage;
+        let params = PostParams::default();
+        let accounts = Api::namespaced(place.client.clone(), &place.name);
+        accounts.create(&params, &service_account::service_account(settings)).await?;
+        let budgets = Api::<PodDisruptionBudget>::namespaced(place.client.clone(), &place.name);
+        budgets.create(&params, &disruption_budget::disruption_budget(settings)).await?;
+        Ok(stage)
+    }
+
+    /// Makes one with nothing in it but the control plane's CA, for an operator.
+    pub async fn bare(name: &str) -> anyhow::Result<Self> {
         let place = Strict::make(name).await?;
         let images = images::import(&place.cluster).await?;
         ensure_kinds(&place).await?;
@@ -86,10 +98,6 @@ impl Stage {
             own.iter().map(|range| Cidr::parse(range)).collect::<Result<_, _>>()?;
 
         let params = PostParams::default();
-        let accounts = Api::namespaced(place.client.clone(), &place.name);
-        accounts.create(&params, &service_account::service_account(&settings)).await?;
-        let budgets = Api::<PodDisruptionBudget>::namespaced(place.client.clone(), &place.name);
-        budgets.create(&params, &disruption_budget::disruption_budget(&settings)).await?;
         let ca: ConfigMap = from(json!({
             "metadata": { "name": settings.control_plane_ca }, "data": { "ca.crt": authority.pem() },
         }))?;
@@ -106,8 +114,13 @@ impl Stage {
         Ok((stage, worker))
     }
 
-    /// Creates a class of the fixture server with these further fields, and what all its workers share.
-    pub async fn class(&self, name: &str, fields: Value) -> anyhow::Result<Class> {
+    /// What the operator of this namespace is told.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Creates a class of the fixture server with these further fields.
+    pub async fn declare(&self, name: &str, fields: Value) -> anyhow::Result<WorkerClass> {
         let mut spec = json!({
             "image": self.images.fixture,
             "command": ["/fixture-server"],
@@ -119,7 +132,12 @@ impl Stage {
         spec.as_object_mut().context("an object")?.extend(fields.clone());
         let classes = Api::<WorkerClass>::namespaced(self.place.client.clone(), &self.place.name);
         let object = WorkerClass::new(name, serde_json::from_value(spec)?);
-        let object = classes.create(&PostParams::default(), &object).await?;
+        Ok(classes.create(&PostParams::default(), &object).await?)
+    }
+
+    /// The same, and what all its workers share.
+    pub async fn class(&self, name: &str, fields: Value) -> anyhow::Result<Class> {
+        let object = self.declare(name, fields).await?;
         let class = validate::worker_class::validate(&object).map_err(|errors| {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
@@ -194,22 +212,21 @@ impl Stage {
 
     /// An operator's connection to a worker.
     pub async fn operator(&self, worker: &PodWorker) -> anyhow::Result<Operator> {
-        let certificate = self.authority.certificate(Role::Operator)?;
-        Operator::dial(worker.address, Some(&certificate)).await
+        Operator::dial(worker.address, &self.authority, Role::Operator).await
     }
 
     /// Enrols a worker, as far as its own words go: what it shows, and its key.
     pub async fn enrol(&self, worker: &PodWorker) -> anyhow::Result<(Enrolment, Fingerprint)> {
         let operator = self.operator(worker).await?;
-        let (status, body) = operator.ask(Method::GET, ENROL_PATH, "").await?;
+        let (status, body) = operator.ask(Method::GET, ENROL_PATH).await?;
         ensure!(status == 200, "{status}: {body}");
-        Ok((serde_json::from_value(body)?, operator.fingerprint))
+        Ok((serde_json::from_value(body)?, operator.connection.fingerprint))
     }
 
     /// Where a worker is in its life.
     pub async fn status(&self, worker: &PodWorker) -> anyhow::Result<WorkerStatus> {
         let operator = self.operator(worker).await?;
-        let (status, body) = operator.ask(Method::GET, STATUS_PATH, "").await?;
+        let (status, body) = operator.ask(Method::GET, STATUS_PATH).await?;
         ensure!(status == 200, "{status}: {body}");
         Ok(serde_json::from_value(body)?)
     }

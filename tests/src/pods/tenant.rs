@@ -48,6 +48,12 @@ impl<'a> Tenant<'a> {
         Self { link, claim: Claim { tenant: TenantUid::from(uid), epoch: Epoch(1) }, grant }
     }
 
+    /// The tenant of an object, at the worker that it was assigned.
+    pub fn assigned(link: &'a Link, uid: &str, epoch: u64) -> anyhow::Result<Self> {
+        let claim = Claim { tenant: TenantUid::parse(uid)?, epoch: Epoch(epoch) };
+        Ok(Self { claim, ..Self::new(link) })
+    }
+
     /// Binds the worker.
     pub async fn bind(&self) -> Result<BindOutcome, BindError> {
         bind::bind(self.link, &self.claim, &self.grant).await

@@ -72,6 +72,7 @@ pub(super) fn waiting(name: &str) -> TenantView {
 
 pub(super) struct World {
     pub(super) warm: u32,
+    pub(super) most_tenants: Option<u32>,
     pub(super) pods: Vec<ObservedPod>,
     pub(super) tenants: Vec<TenantView>,
     pub(super) cordoned: BTreeSet<String>,
@@ -85,6 +86,7 @@ pub(super) struct World {
 pub(super) fn world(warm: u32) -> World {
     World {
         warm,
+        most_tenants: None,
         pods: vec![],
         tenants: vec![],
         cordoned: BTreeSet::new(),
@@ -99,6 +101,7 @@ impl World {
     pub(super) fn view(&self) -> View<'_> {
         View {
             warm: self.warm,
+            most_tenants: self.most_tenants,
             revision: "r1",
             pods: &self.pods,
             tenants: &self.tenants,

@@ -3,6 +3,7 @@
 //! [`plan`] turns what is seen into actions, [`status`] into a status. Both are given the same [`View`], which
 //! may be stale and incomplete: nothing that cannot be undone follows from the absence of something in a cache.
 
+pub mod advice;
 pub mod backoff;
 mod lives;
 mod pace;

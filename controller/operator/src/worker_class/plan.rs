@@ -144,6 +144,23 @@ impl From<&ObservedPod> for PodRef {
 }
 
 impl Action {
+    /// Whether it follows from the lives that there are alone, and so is right whatever the class says now.
+    pub const fn follows_lives(&self) -> bool {
+        match self {
+            Self::Drain { .. }
+            | Self::ClearAssignment { .. }
+            | Self::MarkBound(_)
+            | Self::Relist
+            | Self::Inquire(_)
+            | Self::Reap { why: ReapReason::Ended | ReapReason::Refused, .. } => true,
+            Self::Enrol(_)
+            | Self::Create(_)
+            | Self::Retire(..)
+            | Self::AskToLeaveWhenIdle(_)
+            | Self::Reap { .. } => false,
+        }
+    }
+
     const fn rank(&self) -> u8 {
         match self {
             Self::Drain { .. } => 0,

@@ -184,6 +184,17 @@ fn an_assignment_to_a_pod_that_is_not_there_is_cleared_only_when_a_younger_list_
 }
 
 #[test]
+fn who_waits_beyond_the_limit_of_the_class_is_given_no_worker() {
+    let mut world = world(1);
+    world.most_tenants = Some(2);
+    world.pods = vec![bound("a", "t1")];
+    world.tenants = vec![assigned("t1", "a"), waiting("t2"), waiting("t3")];
+    assert_eq!(actions(&world), [Action::Create(2)]);
+    world.most_tenants = Some(1);
+    assert_eq!(actions(&world), [Action::Create(1)]);
+}
+
+#[test]
 fn last_words_are_copied_before_the_pod_is_deleted() {
     let mut world = world(0);
     let farewell = farewell(Some("t1"));

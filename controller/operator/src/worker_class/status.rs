@@ -3,7 +3,7 @@
 //!
 //! Counts are of what is seen, conditions say why. This module decides nothing about workers.
 
-use super::{backoff::Backoff, plan::Plan, supply, view::View};
+use super::{advice::Advice, backoff::Backoff, plan::Plan, supply, view::View};
 use crate::{
     observe::{Latched, Life, ObservedPod, Trouble},
     total::bounded,
@@ -39,6 +39,7 @@ struct Counts {
 pub fn status(
     view: &View<'_>,
     plan: &Plan,
+    advice: &[Advice],
     selector: &str,
     generation: Option<i64>,
     known: &WorkerClassStatus,
@@ -58,21 +59,40 @@ pub fn status(
     set(&mut next, READY, status, &reason, &message, generation, view.now);
     let (status, reason, message) = progressing(view, &counts, &plan.backoff);
     set(&mut next, PROGRESSING, status, reason, &message, generation, view.now);
+    for Advice { condition, status, reason, message } in advice {
+        set(&mut next, condition, *status, reason, message, generation, view.now);
+    }
     (next != *known).then_some(next)
 }
 
-/// The status of a class that cannot be used as it is written. Its workers stay as they are, and so do the counts.
-pub fn invalid(
-    errors: &[FieldError],
+/// Why a class cannot be used as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// For people: what is wrong, where, and what to do.
+    pub message: String,
+}
+
+impl Unusable {
+    /// What is written is wrong.
+    pub fn invalid(errors: &[FieldError]) -> Self {
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Self { reason: "InvalidSpec", message: text.join(". ") }
+    }
+}
+
+/// The status of a class that cannot be used as it is. Its workers stay as they are, and so do the counts.
+pub fn unusable(
+    why: &Unusable,
     generation: Option<i64>,
     known: &WorkerClassStatus,
     now: Timestamp,
 ) -> Option<WorkerClassStatus> {
     let mut next = WorkerClassStatus { observed_generation: generation, ..known.clone() };
-    let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
     for condition in [READY, PROGRESSING] {
         let no = ConditionStatus::False;
-        set(&mut next, condition, no, "InvalidSpec", &text.join(". "), generation, now);
+        set(&mut next, condition, no, why.reason, &why.message, generation, now);
     }
     (next != *known).then_some(next)
 }

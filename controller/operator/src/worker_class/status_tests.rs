@@ -8,7 +8,7 @@ use super::{
 
 fn say(world: &World, known: &WorkerClassStatus) -> Option<WorkerClassStatus> {
     let view = world.view();
-    status(&view, &plan(&view), "a=b", Some(2), known)
+    status(&view, &plan(&view), &[], "a=b", Some(2), known)
 }
 
 fn first(world: &World) -> WorkerClassStatus {
@@ -79,9 +79,10 @@ fn an_invalid_class_keeps_its_counts_and_says_what_is_wrong() {
         problem: "is odd".into(),
         fix: "use an even one".into(),
     };
-    let next = invalid(std::slice::from_ref(&error), Some(3), &known, at(1000)).unwrap();
+    let why = Unusable::invalid(&[error]);
+    let next = unusable(&why, Some(3), &known, at(1000)).unwrap();
     assert_eq!((next.warm, next.observed_generation), (1, Some(3)));
     assert_eq!(reason(&next, READY), (ConditionStatus::False, "InvalidSpec"));
     assert_eq!(next.conditions[0].message, "spec.warm: is odd; use an even one");
-    assert_eq!(invalid(&[error], Some(3), &next, at(2000)), None);
+    assert_eq!(unusable(&why, Some(3), &next, at(2000)), None);
 }

@@ -1,6 +1,6 @@
 //! How many anonymous workers there should be: creates those that are missing, retires those beyond.
 //!
-//! Wanted are the class's `warm` and one for every tenant that waits. This module must not know whose bound
+//! Wanted are the class's `warm` and one for every tenant that waits and may have one. This module must not know whose bound
 //! workers are.
 
 use super::{
@@ -33,7 +33,11 @@ pub(super) fn plan(view: &View<'_>, free: &[&ObservedPod], draft: &mut Draft) ->
 /// How many anonymous workers there should be.
 pub(super) fn wanted(view: &View<'_>) -> usize {
     let waiting = view.tenants.iter().filter(|t| t.waits(view.pace.hold, view.now)).count();
-    usize::try_from(view.warm).unwrap_or(usize::MAX).saturating_add(waiting)
+    let assigned = view.tenants.iter().filter(|t| t.assigned().is_some()).count();
+    let most =
+        view.most_tenants.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let served = waiting.min(most.saturating_sub(assigned));
+    usize::try_from(view.warm).unwrap_or(usize::MAX).saturating_add(served)
 }
 
 fn create(

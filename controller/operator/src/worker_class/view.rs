@@ -21,6 +21,8 @@ use std::collections::BTreeSet;
 pub struct View<'a> {
     /// How many anonymous workers are kept.
     pub warm: u32,
+    /// How many tenants may have a worker at one time; none = no limit.
+    pub most_tenants: Option<u32>,
     /// What workers are made from now.
     pub revision: &'a str,
     /// The class's pods.

@@ -94,6 +94,7 @@ impl Operator {
         let always = Freshness { tenants: Timestamp::MAX, pods: Timestamp::MAX };
         let view = View {
             warm: server.warm,
+            most_tenants: None,
             revision: &server.revision,
             pods: &pods,
             tenants: &tenants,

@@ -1,0 +1,91 @@
+//! What every pass and every job works with: the cluster's API, what is seen of it, and the way to workers.
+
+use super::{metrics::Metrics, writes::Writes};
+use crate::{
+    Settings,
+    cache::{Cache, Relister},
+    link::Dialer,
+    worker_class::Pace,
+};
+use k8s_openapi::api::{
+    authentication::v1::TokenReview,
+    core::v1::{ConfigMap, Pod, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, Client,
+    api::{PatchParams, PostParams},
+    runtime::events::{Recorder, Reporter},
+};
+use patchbay_crds::{Tenant, WorkerClass};
+use std::sync::Arc;
+
+/// Whose writes these are.
+pub(super) const FIELD_MANAGER: &str = "patchbay-operator";
+
+/// What is shared by everything that one leadership does.
+pub(super) struct Context {
+    pub(super) settings: Settings,
+    pub(super) pace: Pace,
+    pub(super) cache: Arc<Cache>,
+    pub(super) relister: Relister,
+    pub(super) dialer: Dialer,
+    pub(super) writes: Writes,
+    pub(super) metrics: Metrics,
+    pub(super) recorder: Recorder,
+    pub(super) apis: Apis,
+}
+
+/// The kinds that are written, in the operator's namespace where they are in one.
+pub(super) struct Apis {
+    pub(super) pods: Api<Pod>,
+    pub(super) tenants: Api<Tenant>,
+    pub(super) classes: Api<WorkerClass>,
+    pub(super) maps: Api<ConfigMap>,
+    pub(super) policies: Api<NetworkPolicy>,
+    pub(super) accounts: Api<ServiceAccount>,
+    pub(super) budgets: Api<PodDisruptionBudget>,
+    pub(super) reviews: Api<TokenReview>,
+}
+
+impl Apis {
+    pub(super) fn new(client: &Client, namespace: &str) -> Self {
+        Self {
+            pods: Api::namespaced(client.clone(), namespace),
+            tenants: Api::namespaced(client.clone(), namespace),
+            classes: Api::namespaced(client.clone(), namespace),
+            maps: Api::namespaced(client.clone(), namespace),
+            policies: Api::namespaced(client.clone(), namespace),
+            accounts: Api::namespaced(client.clone(), namespace),
+            budgets: Api::namespaced(client.clone(), namespace),
+            reviews: Api::all(client.clone()),
+        }
+    }
+}
+
+/// One who records Events in this operator's name.
+pub(super) fn recorder(client: &Client, identity: &str) -> Recorder {
+    let (controller, instance) = (FIELD_MANAGER.into(), Some(identity.into()));
+    Recorder::new(client.clone(), Reporter { controller, instance })
+}
+
+/// Parameters of a patch.
+pub(super) fn patch() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
+}
+
+/// Parameters of a create.
+pub(super) fn post() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+}
+
+/// Parameters of an apply. What others wrote into fields that are the operator's is taken back.
+pub(super) fn apply() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}
+
+/// Thousandths, for waits that must not fall together.
+pub(super) fn jitter() -> u16 {
+    u16::try_from(uuid::Uuid::new_v4().as_u128() % 1000).unwrap_or_default()
+}

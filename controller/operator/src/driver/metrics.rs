@@ -1,0 +1,165 @@
+//! What the operator counts. No label is of a tenant.
+
+use patchbay_crds::worker_class::WorkerClassStatus;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use std::time::Duration;
+
+/// Counters and gauges, shared by all that counts.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    passes: Family<Class, Counter>,
+    errors: Family<Category, Counter>,
+    duration: Histogram,
+    workers: Family<ClassState, Gauge>,
+    waiting: Family<Class, Gauge>,
+    enrolments: Family<Outcome, Counter>,
+    writes: Family<Written, Counter>,
+    leads: Gauge,
+    unread: Gauge,
+    /// How often watches failed.
+    pub watch_failures: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Class {
+    class: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassState {
+    class: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Category {
+    category: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Written {
+    write: WriteKind,
+}
+
+/// A kind of write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(super) enum WriteKind {
+    /// An object that a class or the installation has once.
+    Apply,
+    /// A pod is created.
+    CreatePod,
+    /// A pod is deleted.
+    DeletePod,
+    /// A fingerprint is recorded.
+    RecordKey,
+    /// A worker is marked as bound.
+    MarkBound,
+    /// A token is reviewed.
+    ReviewToken,
+    /// An assignment is cleared.
+    ClearAssignment,
+    /// A tenant's status.
+    TenantStatus,
+    /// A class's status.
+    ClassStatus,
+    /// An Event.
+    Event,
+    /// A tenant is forgotten.
+    DeleteTenant,
+    /// A boot document of a revision that nobody has is deleted.
+    DeleteBoot,
+    /// The Lease.
+    Lease,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("patchbay_operator");
+        let metrics = Self {
+            passes: Family::default(),
+            errors: Family::default(),
+            duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0]),
+            workers: Family::default(),
+            waiting: Family::default(),
+            enrolments: Family::default(),
+            writes: Family::default(),
+            leads: Gauge::default(),
+            unread: Gauge::default(),
+            watch_failures: Counter::default(),
+        };
+        registry.register("reconciles", "Passes over a class", metrics.passes.clone());
+        registry.register("errors", "What failed, by category", metrics.errors.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "How long a pass over a class took, without the writes that follow from it",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register("workers", "Workers, by class and state", metrics.workers.clone());
+        let help = "Users that wait for a worker now, by class";
+        registry.register("waiting_tenants", help, metrics.waiting.clone());
+        registry.register("enrolments", "Enrolments, by outcome", metrics.enrolments.clone());
+        registry.register(
+            "api_writes",
+            "Writes to the API server, by kind",
+            metrics.writes.clone(),
+        );
+        registry.register("leads", "1 while this process is the leader", metrics.leads.clone());
+        let help = "Objects that this release cannot read: they are left alone";
+        registry.register("unreadable_objects", help, metrics.unread.clone());
+        let help = "How often watches and lists failed";
+        registry.register("watch_failures", help, metrics.watch_failures.clone());
+        metrics
+    }
+
+    pub(super) fn passed(&self, class: &str, took: Duration, unread: usize) {
+        self.passes.get_or_create(&Class { class: class.into() }).inc();
+        self.duration.observe(took.as_secs_f64());
+        self.unread.set(unread.try_into().unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn failed(&self, category: &'static str) {
+        self.errors.get_or_create(&Category { category }).inc();
+    }
+
+    pub(super) fn enrolled(&self, outcome: &'static str) {
+        self.enrolments.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(super) fn wrote(&self, write: WriteKind) {
+        self.writes.get_or_create(&Written { write }).inc();
+    }
+
+    pub(super) fn leads(&self, leads: bool) {
+        self.leads.set(leads.into());
+    }
+
+    pub(super) fn counted(&self, class: &str, status: &WorkerClassStatus) {
+        let counts =
+            [("warm", status.warm), ("bound", status.bound), ("draining", status.draining)];
+        for (state, count) in counts {
+            let label = ClassState { class: class.into(), state };
+            self.workers.get_or_create(&label).set(count.into());
+        }
+        self.waiting.get_or_create(&Class { class: class.into() }).set(status.waiting.into());
+    }
+
+    /// A class is gone.
+    pub(super) fn forget(&self, class: &str) {
+        for state in ["warm", "bound", "draining"] {
+            self.workers.remove(&ClassState { class: class.into(), state });
+        }
+        self.waiting.remove(&Class { class: class.into() });
+        self.passes.remove(&Class { class: class.into() });
+    }
+}

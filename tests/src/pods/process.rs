@@ -1,0 +1,144 @@
+//! A running `patchbay operator`, on the host, with its log. It is ended by pid.
+
+use super::{Authority, Stage};
+use crate::binaries;
+use anyhow::{Context, bail, ensure};
+use patchbay_core::pin::Role;
+use serde_json::Value;
+use std::{fmt::Write as _, process::Stdio, time::Duration};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, ChildStderr, Command},
+    sync::watch,
+    time::timeout,
+};
+
+/// How long anything may take on a machine with other things to do.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// A running operator.
+pub struct OperatorProcess {
+    child: Child,
+    log: watch::Receiver<Vec<Value>>,
+    _files: TempDir,
+}
+
+impl OperatorProcess {
+    /// Starts the operator of this namespace.
+    pub fn start(stage: &Stage) -> anyhow::Result<Self> {
+        Self::start_with(stage, &stage.authority, &[])
+    }
+
+    /// The same, with a certificate of this authority and further arguments.
+    pub fn start_with(
+        stage: &Stage,
+        authority: &Authority,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let files = tempfile::Builder::new().prefix("pb").tempdir()?;
+        let (certificate, key) = authority.files(Role::Operator)?;
+        let [cert_file, key_file] = ["tls.crt", "tls.key"].map(|name| files.path().join(name));
+        std::fs::write(&cert_file, certificate)?;
+        std::fs::write(&key_file, key)?;
+        let mut command = Command::new(binaries::path("patchbay")?);
+        command
+            .arg("operator")
+            .args(["--namespace", &stage.place.name])
+            .args(["--worker-image", &stage.images.worker])
+            .args(["--admin-listen", "127.0.0.1:0"])
+            .arg("--link-cert")
+            .arg(cert_file)
+            .arg("--link-key")
+            .arg(key_file);
+        for range in &stage.settings().cluster_ranges {
+            command.args(["--cluster-range", &range.to_string()]);
+        }
+        command
+            .args(arguments)
+            .env("KUBECONFIG", stage.place.cluster.kubeconfig())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let (lines, log) = watch::channel(Vec::new());
+        tokio::spawn(read(stderr, lines));
+        Ok(Self { child, log, _files: files })
+    }
+
+    /// Waits until it leads.
+    pub async fn leads(&self) -> anyhow::Result<()> {
+        self.logged("leads", |line| line["message"] == "leads").await
+    }
+
+    /// Waits for a line of its log.
+    pub async fn logged(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+        let mut log = self.log.clone();
+        let seen = timeout(LIMIT, log.wait_for(|lines| lines.iter().any(&is_it))).await;
+        match seen {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => bail!("it ended before it said: {what}\n{}", self.text()),
+            Err(_) => bail!("it did not say in time: {what}\n{}", self.text()),
+        }
+    }
+
+    /// Whether it has said such a line.
+    pub fn has_logged(&self, is_it: impl Fn(&Value) -> bool) -> bool {
+        self.log.borrow().iter().any(is_it)
+    }
+
+    /// All that it said.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for line in self.log.borrow().iter() {
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+
+    /// The pages for probes and metrics.
+    pub async fn page(&self, path: &str) -> anyhow::Result<crate::http::Answer> {
+        self.logged("admin pages", |line| line["message"] == "admin pages").await?;
+        let log = self.log.borrow().clone();
+        let line = log.iter().find(|line| line["message"] == "admin pages");
+        let address = line.and_then(|line| line["address"].as_str()).context("no address")?;
+        crate::http::Http::default().get(&format!("http://{address}{path}"), &[]).await
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Ends it with SIGTERM, and waits until it has ended without an error.
+    pub async fn terminate(mut self) -> anyhow::Result<()> {
+        let pid =
+            self.child.id().and_then(|pid| i32::try_from(pid).ok()).context("it has ended")?;
+        let pid = rustix::process::Pid::from_raw(pid).context("no pid")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = timeout(LIMIT, self.child.wait()).await.context("it did not end")??;
+        ensure!(status.success(), "{status}\n{}", self.text());
+        Ok(())
+    }
+
+    /// Ends it with SIGKILL.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Waits until it ends by itself; whether without an error.
+    pub async fn ended(&mut self) -> anyhow::Result<bool> {
+        Ok(timeout(LIMIT, self.child.wait()).await.context("it did not end")??.success())
+    }
+}
+
+async fn read(stderr: ChildStderr, log: watch::Sender<Vec<Value>>) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+        log.send_modify(|lines| lines.push(line));
+    }
+}

@@ -1,0 +1,8 @@
+//! The real operator on a real cluster, with real workers: it keeps them warm, enrols them, follows their lives, and
+//! loses nothing. `make test-cluster`. The tests take the place of the gateways.
+
+#[path = "cluster_operator/world.rs"]
+mod world;
+
+#[path = "cluster_operator/pool.rs"]
+mod pool;
