@@ -110,8 +110,10 @@ async fn enrolling(
     worker: &PodWorker,
     certificate: &GatewayCertificate,
 ) -> anyhow::Result<StatusCode> {
-    let client = Operator::dial(worker.address, Some(certificate)).await?;
-    Ok(client.ask(Method::GET, ENROL_PATH, "").await?.0)
+    let certificate =
+        GatewayCertificate { chain: certificate.chain.clone(), key: certificate.key.clone_key() };
+    let client = Operator::dial_with(worker.address, certificate).await?;
+    Ok(client.ask(Method::GET, ENROL_PATH).await?.0)
 }
 
 #[tokio::test]

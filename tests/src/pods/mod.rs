@@ -2,10 +2,12 @@
 //! plane's authority, the objects that the operator's builders make, and both ends of the link's control.
 //!
 //! A test takes the operator's place and does by hand, step by step, what it does; or it runs the real one
-//! ([`OperatorProcess`]), and takes the place of the gateways alone.
+//! ([`OperatorProcess`]). Where a gateway is wanted, it is the real one ([`gateway`]).
 
 pub mod authority;
+pub mod gateway;
 pub mod images;
+pub mod lossy;
 pub mod operator;
 pub mod process;
 pub mod stage;
@@ -14,6 +16,8 @@ pub mod watched;
 
 pub use self::{
     authority::Authority,
+    gateway::{Gateway, GatewayConfig},
+    lossy::Lossy,
     operator::Operator,
     process::OperatorProcess,
     stage::{Class, PodWorker, Stage},

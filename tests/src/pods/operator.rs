@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use http::{Method, StatusCode};
 use patchbay_core::pin::Role;
+use patchbay_gateway::forward::pinned::GatewayCertificate;
 use patchbay_operator::link::{Connection, Dialer, LinkCertificate};
 use serde_json::Value;
 use std::{net::SocketAddr, sync::Arc};
@@ -23,7 +24,14 @@ impl Operator {
         authority: &Authority,
         role: Role,
     ) -> anyhow::Result<Self> {
-        let certificate = authority.certificate(role)?;
+        Self::dial_with(address, authority.certificate(role)?).await
+    }
+
+    /// The same with this certificate.
+    pub async fn dial_with(
+        address: SocketAddr,
+        certificate: GatewayCertificate,
+    ) -> anyhow::Result<Self> {
         let certificate = LinkCertificate::new(certificate.chain, certificate.key)?;
         let dialer = Dialer::new(Arc::new(Arc::new(certificate).into()));
         Ok(Self { connection: dialer.dial(address).await? })

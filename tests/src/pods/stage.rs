@@ -17,7 +17,10 @@ use k8s_openapi::{
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::{Api, ResourceExt as _, api::PostParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+};
 use patchbay_core::{
     cidr::Cidr,
     class,
@@ -26,7 +29,11 @@ use patchbay_core::{
     orchestrator::{Endpoint, Offer},
     pin::{Fingerprint, Role},
 };
-use patchbay_crds::{WorkerClass, marks::LINK_PORT, validate};
+use patchbay_crds::{
+    WorkerClass,
+    marks::{FINGERPRINT, LINK_PORT},
+    validate,
+};
 use patchbay_gateway::{
     Limits,
     forward::{
@@ -152,6 +159,16 @@ impl Stage {
     /// Creates a worker and returns it once it is ready.
     pub async fn worker(&self, class: &Class) -> anyhow::Result<PodWorker> {
         self.changed_worker(class, |_| ()).await
+    }
+
+    /// Creates a worker and records its key: gateways take it from then on.
+    pub async fn warm_worker(&self, class: &Class) -> anyhow::Result<PodWorker> {
+        let worker = self.worker(class).await?;
+        let (_, fingerprint) = self.enrol(&worker).await?;
+        let annotations = json!({ FINGERPRINT: fingerprint.to_string() });
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        self.place.pods().patch(&worker.name, &PatchParams::default(), &patch).await?;
+        Ok(worker)
     }
 
     /// The same of a pod that the test has changed.

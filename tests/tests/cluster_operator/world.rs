@@ -21,9 +21,15 @@ use patchbay_crds::{
 };
 use patchbay_gateway::{
     Limits,
-    forward::link::{Link, LinkContext},
+    forward::{
+        link::{Link, LinkContext},
+        pinned::LinkCertificate,
+    },
 };
-use patchbay_tests::pods::{OperatorProcess, Stage, stage::is_ready, watched};
+use patchbay_tests::{
+    cluster::is_ready,
+    pods::{OperatorProcess, Stage, watched},
+};
 use rustls::crypto::aws_lc_rs;
 use serde_json::{Value, json};
 use std::{net::SocketAddr, sync::Arc};
@@ -131,11 +137,10 @@ impl World {
 
     /// A gateway's link to a worker that is enrolled.
     pub(crate) fn link(&self, pod: &Pod) -> anyhow::Result<Link> {
-        let context = LinkContext {
-            crypto: Arc::new(aws_lc_rs::default_provider()),
-            certificate: self.stage.authority.certificate(Role::Gateway)?,
-            limits: Limits::default(),
-        };
+        let crypto = Arc::new(aws_lc_rs::default_provider());
+        let certificate = self.stage.authority.certificate(Role::Gateway)?;
+        let certificate = Arc::new(LinkCertificate::new(certificate, &crypto)?);
+        let context = LinkContext { crypto, certificate, limits: Limits::default() };
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
         let address = SocketAddr::new(ip.context("no address")?.parse()?, LINK_PORT);
         let fingerprint = pod.annotations().get(FINGERPRINT).context("no fingerprint")?;

@@ -1,0 +1,290 @@
+//! A running `patchbay gateway` of a namespace, which may do there what a gateway may and nothing else.
+
+use super::{authority::Authority, stage::Stage};
+use crate::{
+    binaries,
+    cluster::{from, until},
+    http::Http,
+    mcp::McpClient,
+};
+use anyhow::{Context, bail, ensure};
+use data_encoding::BASE64;
+use k8s_openapi::api::{
+    authentication::v1::TokenRequest,
+    core::v1::ServiceAccount,
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::{Api, api::PostParams};
+use parking_lot::Mutex;
+use patchbay_core::pin;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, ChildStderr, Command},
+    sync::watch,
+    time::timeout,
+};
+
+/// The account that gateways have.
+pub const ACCOUNT: &str = "patchbay-gateway";
+/// How long a gateway may take to serve, or to end.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// How gateways of a namespace are started.
+pub struct GatewayConfig {
+    namespace: String,
+    token: String,
+    authority: String,
+    server: String,
+    /// Where the API server is if not at its own address.
+    detour: Option<String>,
+    certificate: (String, String),
+    args: Vec<String>,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    child: Child,
+    logs: Arc<Mutex<String>>,
+    directory: TempDir,
+    /// Where clients connect.
+    pub url: String,
+    /// The admin pages.
+    pub admin: String,
+    http: Http,
+}
+
+impl GatewayConfig {
+    /// Makes an account in a namespace that may do what gateways may.
+    pub async fn make(stage: &Stage) -> anyhow::Result<Self> {
+        let place = &stage.place;
+        let (client, namespace, params) = (&place.client, &place.name, PostParams::default());
+        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+        let account = from(json!({ "metadata": { "name": ACCOUNT } }))?;
+        accounts.create(&params, &account).await?;
+        let role: Role = from(json!({ "metadata": { "name": ACCOUNT }, "rules": [
+            { "apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": ["patchbay.dev"], "resources": ["workerclasses", "identityproviders"],
+              "verbs": ["list", "watch"] },
+            { "apiGroups": ["patchbay.dev"], "resources": ["tenants"],
+              "verbs": ["get", "list", "watch", "create", "patch"] },
+        ]}))?;
+        Api::namespaced(client.clone(), namespace).create(&params, &role).await?;
+        let binding: RoleBinding = from(json!({
+            "metadata": { "name": ACCOUNT },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT },
+            "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace }],
+        }))?;
+        Api::namespaced(client.clone(), namespace).create(&params, &binding).await?;
+        let request: TokenRequest = from(json!({ "spec": { "audiences": [] } }))?;
+        let token = accounts.create_token_request(ACCOUNT, &params, &request).await?;
+        Ok(Self {
+            namespace: namespace.clone(),
+            token: token.status.context("no token")?.token,
+            authority: std::fs::read_to_string(place.cluster.authority())?,
+            server: place.cluster.addresses()?.api().to_string(),
+            detour: None,
+            certificate: Self::certificate(&stage.authority)?,
+            args: Vec::new(),
+        })
+    }
+
+    fn certificate(authority: &Authority) -> anyhow::Result<(String, String)> {
+        authority.files(pin::Role::Gateway)
+    }
+
+    /// Who they are to the API server.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{ACCOUNT}", self.namespace)
+    }
+
+    /// By another way to the API server.
+    #[must_use]
+    pub fn by_way_of(&self, address: std::net::SocketAddr) -> Self {
+        Self { detour: Some(address.to_string()), ..self.clone() }
+    }
+
+    /// With further arguments.
+    #[must_use]
+    pub fn args(&self, args: &[&str]) -> Self {
+        let further = args.iter().map(|arg| (*arg).to_owned());
+        Self { args: self.args.iter().cloned().chain(further).collect(), ..self.clone() }
+    }
+
+    fn kubeconfig(&self) -> Value {
+        let server = self.detour.as_deref().unwrap_or(&self.server);
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{ "name": "c", "cluster": {
+                "server": format!("https://{server}"),
+                "tls-server-name": self.server,
+                "certificate-authority-data": BASE64.encode(self.authority.as_bytes()),
+            }}],
+            "users": [{ "name": "c", "user": { "token": self.token } }],
+            "contexts": [{ "name": "c", "context": {
+                "cluster": "c", "user": "c", "namespace": self.namespace,
+            }}],
+        })
+    }
+
+    /// Starts one and waits until it is ready.
+    pub async fn start(&self) -> anyhow::Result<Gateway> {
+        let gateway = self.start_unready(true).await?;
+        gateway.until("it is ready", async || gateway.is_ready().await).await?;
+        Ok(gateway)
+    }
+
+    /// Starts one and waits until its admin pages are there, with the certificate for workers or without it.
+    pub async fn start_unready(&self, with_certificate: bool) -> anyhow::Result<Gateway> {
+        let directory = tempfile::tempdir()?;
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("kubeconfig"), self.kubeconfig().to_string())?;
+        if with_certificate {
+            std::fs::write(at("link.crt"), &self.certificate.0)?;
+            std::fs::write(at("link.key"), &self.certificate.1)?;
+        }
+        let mut child = Command::new(binaries::path("patchbay")?)
+            .arg("gateway")
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .arg("--link-cert")
+            .arg(at("link.crt"))
+            .arg("--link-key")
+            .arg(at("link.key"))
+            .args(&self.args)
+            .env("KUBECONFIG", at("kubeconfig"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let logs = Arc::new(Mutex::new(String::new()));
+        let (told, mut announced) = watch::channel(Urls::default());
+        let stderr = child.stderr.take().context("no stderr")?;
+        tokio::spawn(read_logs(stderr, logs.clone(), told));
+        let is_there =
+            |urls: &Urls| urls.admin.is_some() && (urls.url.is_some() || !with_certificate);
+        let Ok(Ok(urls)) = timeout(LIMIT, announced.wait_for(is_there)).await else {
+            bail!("patchbay gateway does not serve:\n{}", logs.lock());
+        };
+        let Urls { url, admin } = urls.clone();
+        drop(urls);
+        Ok(Gateway {
+            child,
+            logs,
+            directory,
+            url: url.unwrap_or_default(),
+            admin: admin.context("no admin pages")?,
+            http: Http::default(),
+        })
+    }
+
+    /// Puts the certificate for workers where a gateway that was started without it looks.
+    pub fn bring_certificate(&self, gateway: &Gateway) -> anyhow::Result<()> {
+        std::fs::write(gateway.directory.path().join("link.crt"), &self.certificate.0)?;
+        std::fs::write(gateway.directory.path().join("link.key"), &self.certificate.1)?;
+        Ok(())
+    }
+}
+
+impl Clone for GatewayConfig {
+    fn clone(&self) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            token: self.token.clone(),
+            authority: self.authority.clone(),
+            server: self.server.clone(),
+            detour: self.detour.clone(),
+            certificate: self.certificate.clone(),
+            args: self.args.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Urls {
+    url: Option<String>,
+    admin: Option<String>,
+}
+
+async fn read_logs(stderr: ChildStderr, logs: Arc<Mutex<String>>, told: watch::Sender<Urls>) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Ok(event) = serde_json::from_str::<Value>(&line) {
+            let url = event["url"].as_str().map(str::to_owned);
+            match event["message"].as_str() {
+                Some("serving") => told.send_modify(|urls| urls.url = url),
+                Some("admin pages") => told.send_modify(|urls| urls.admin = url),
+                _ => {}
+            }
+        }
+        let mut logs = logs.lock();
+        logs.push_str(&line);
+        logs.push('\n');
+    }
+}
+
+impl Gateway {
+    /// All that it logged so far.
+    pub fn logs(&self) -> String {
+        self.logs.lock().clone()
+    }
+
+    /// A client of the class at `/mcp`.
+    pub fn client(&self, key: &str) -> McpClient {
+        McpClient::bearer(&format!("{}/mcp", self.url), key)
+    }
+
+    /// Whether it says that it is ready.
+    pub async fn is_ready(&self) -> anyhow::Result<bool> {
+        Ok(self.http.get(&format!("{}/readyz", self.admin), &[]).await?.status.is_success())
+    }
+
+    /// What it says that it waits for.
+    pub async fn waits_for(&self) -> anyhow::Result<String> {
+        Ok(self.http.get(&format!("{}/readyz", self.admin), &[]).await?.text())
+    }
+
+    /// One value of its metrics; none if there is no such line.
+    pub async fn metric(&self, line: &str) -> anyhow::Result<Option<f64>> {
+        let metrics = self.http.get(&format!("{}/metrics", self.admin), &[]).await?.text();
+        let value = metrics.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(' '));
+        Ok(value.map(str::parse).transpose()?)
+    }
+
+    /// Waits until `is_so`; a failure shows the logs.
+    pub async fn until(
+        &self,
+        what: &str,
+        is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        until(what, is_so).await.with_context(|| self.logs())
+    }
+
+    /// Where its files are.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id().context("it has ended")?)?;
+        kill_process(Pid::from_raw(pid).context("no pid")?, Signal::TERM)?;
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself, without an error.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        let status = timeout(LIMIT, self.child.wait()).await.context("it did not end")??;
+        ensure!(status.success(), "{status}\n{}", self.logs());
+        Ok(())
+    }
+
+    /// Ends it as the kernel would.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}

@@ -1,0 +1,224 @@
+//! What goes wrong: lost answers, killed gateways, an API server that is away, and a gateway that is asked to end.
+
+use crate::world::{World, alone, shared};
+use anyhow::{Context, ensure};
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use patchbay_tests::{
+    cluster::{Component, is_ready, until},
+    controller::api_key,
+    http::Http,
+    mcp::McpClient,
+    pods::{Gateway, Lossy},
+};
+use serde_json::json;
+use std::net::SocketAddr;
+
+async fn lossy(world: &World) -> anyhow::Result<Lossy> {
+    let api = world.stage.place.cluster.addresses()?.api();
+    Lossy::to(SocketAddr::new(api.into(), 443)).await
+}
+
+/// Waits until a user's tenant is written, while the one who wrote it does not know.
+async fn until_written(world: &World, user: &str) -> anyhow::Result<()> {
+    until("it is written", async || Ok(world.tenant(user).await?.is_some())).await
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_read_back_and_not_repeated() -> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let world = World::make("lost-answer", json!({}), &["alice", "bob"]).await?;
+    let way = lossy(&world).await?;
+    let gateway = world.config.by_way_of(way.address).start().await?;
+    tokio::try_join!(world.warm(), world.warm())?;
+    // now there is a connection on which a request can arrive although no answer does
+    gateway.client(&api_key("bob")).call("echo", json!({ "text": "x" })).await?;
+    way.hold_answers();
+    let alice = gateway.client(&api_key("alice"));
+    let call = alice.call("echo", json!({ "text": "held" }));
+    let losing = async {
+        until_written(&world, "alice").await?;
+        way.cut();
+        anyhow::Ok(())
+    };
+    let (said, lost) = tokio::join!(call, losing);
+    lost?;
+    said.with_context(|| gateway.logs())?;
+    ensure!(world.assignment("alice").await?.epoch == 1);
+    let writes = world.writes("alice")?;
+    ensure!(writes.len() == 1, "{writes:?}");
+    let unknown = r#"patchbay_orchestrator_writes_total{purpose="assign",outcome="unknown"}"#;
+    ensure!(gateway.metric(unknown).await? == Some(1.0), "nothing was lost");
+    world.end().await
+}
+
+#[tokio::test]
+async fn what_a_killed_gateway_wrote_is_found_and_bound_by_another() -> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let world = World::make("killed-between", json!({}), &["alice", "bob"]).await?;
+    let way = lossy(&world).await?;
+    let mut dying = world.config.by_way_of(way.address).start().await?;
+    let other = world.config.start().await?;
+    tokio::try_join!(world.warm(), world.warm(), world.warm())?;
+    dying.client(&api_key("bob")).call("remember", json!({ "key": "k", "value": "bob's" })).await?;
+    way.hold_answers();
+    let alice = dying.client(&api_key("alice"));
+    let call = tokio::spawn(async move { alice.modern_call("echo", json!({ "text": "x" })).await });
+    until_written(&world, "alice").await?;
+    dying.kill().await?;
+    ensure!(call.await?.is_err(), "a dead gateway answered");
+
+    let written = world.assignment("alice").await?;
+    other.client(&api_key("alice")).call("echo", json!({ "text": "again" })).await?;
+    ensure!(world.assignment("alice").await? == written, "she was moved");
+    let writes = world.writes("alice")?;
+    ensure!(writes.len() == 1, "{writes:?}");
+    // and whom the dead one served goes on where he was
+    let kept = other.client(&api_key("bob")).call("recall", json!({ "key": "k" })).await?;
+    ensure!(kept.to_string().contains("bob's"), "{kept}");
+    world.end().await
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_away_bound_users_go_on_and_new_ones_wait() -> anyhow::Result<()> {
+    let _cluster = alone().await;
+    let users = ["alice", "bob", "carol"];
+    let world = World::make("away", json!({}), &users).await?;
+    let patient = world.config.start().await?;
+    let impatient = world.config.args(&["--hold", "3s"]).start().await?;
+    tokio::try_join!(world.warm(), world.warm(), world.warm())?;
+    let alice = [patient.client(&api_key("alice")), impatient.client(&api_key("alice"))];
+    for client in &alice {
+        client.call("remember", json!({ "key": "k", "value": "kept" })).await?;
+    }
+    let cluster = &world.stage.place.cluster;
+    cluster.kill(Component::Apiserver)?;
+
+    let go_on = async {
+        let mut calls = 0;
+        // as long as it takes a new user to be told
+        let refused = impatient.client(&api_key("carol"));
+        let refused = refused.modern_call("echo", json!({ "text": "x" }));
+        let mut refused = std::pin::pin!(refused);
+        loop {
+            for client in &alice {
+                let kept = client.call("recall", json!({ "key": "k" })).await?;
+                ensure!(kept.to_string().contains("kept"), "{kept}");
+                calls += 1;
+            }
+            tokio::select! {
+                biased;
+                told = &mut refused => return Ok((calls, told?)),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    };
+    let bob = patient.client(&api_key("bob"));
+    let waits = bob.call("echo", json!({ "text": "waits" }));
+    let away = async {
+        let (calls, told) = go_on.await?;
+        ensure!(told.status == StatusCode::SERVICE_UNAVAILABLE, "{}", told.text());
+        let reason = told.reason();
+        ensure!(reason.as_deref() == Some("control_plane_unavailable"), "{}", told.text());
+        ensure!(told.headers.contains_key("retry-after"));
+        println!("{calls} calls while the API server was away");
+        cluster.start(Component::Apiserver).await?;
+        cluster.ready().await
+    };
+    let (waited, away) = tokio::join!(waits, away);
+    away?;
+    waited.with_context(|| patient.logs())?;
+    ensure!(world.assignment("bob").await?.epoch == 1);
+    let writes = world.writes("bob")?;
+    ensure!(writes.len() <= 3, "{writes:?}");
+    for gateway in [&patient, &impatient] {
+        ensure!(gateway.is_ready().await?, "an outage of the API server is no gateway's end");
+    }
+    world.end().await
+}
+
+#[tokio::test]
+async fn a_worker_that_goes_is_replaced_and_only_on_the_clusters_word() -> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let world = World::make("replaced", json!({}), &["alice"]).await?;
+    let gateway = world.config.start().await?;
+    world.warm().await?;
+    let alice = gateway.client(&api_key("alice"));
+    alice.call("echo", json!({ "text": "first" })).await?;
+    let first = world.assignment("alice").await?;
+    let next = world.warm().await?;
+    let params = kube::api::DeleteParams::default().grace_period(0);
+    world.stage.place.pods().delete(&first.worker, &params).await?;
+    until("she has the next one", async || {
+        let answer = alice.modern_call("echo", json!({ "text": "x" })).await?;
+        Ok(answer.status == StatusCode::OK && world.assignment("alice").await?.uid == next.uid)
+    })
+    .await
+    .with_context(|| gateway.logs())?;
+    ensure!(world.assignment("alice").await?.epoch == first.epoch + 1);
+    let pod = world.stage.place.pods().get(&next.name).await?;
+    ensure!(is_ready(&pod));
+    world.end().await
+}
+
+/// The events that a client listens to, and one call that takes a while.
+async fn listen(client: &McpClient, gateway: &Gateway) -> anyhow::Result<(String, Listening)> {
+    let session = client.initialize().await?.id;
+    let headers = [
+        ("authorization", format!("Bearer {}", api_key("alice"))),
+        ("accept", "text/event-stream".to_owned()),
+        ("mcp-session-id", session.clone()),
+        ("mcp-protocol-version", "2025-11-25".to_owned()),
+    ];
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let http = Http::default();
+    let stream = http.open(Method::GET, &format!("{}/mcp", gateway.url), &headers, "").await?;
+    ensure!(stream.status() == StatusCode::OK, "{}", stream.status());
+    Ok((session, Listening { stream, _http: http }))
+}
+
+struct Listening {
+    stream: http::Response<hyper::body::Incoming>,
+    _http: Http,
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_finishes_calls_ends_streams_and_its_clients_go_on_elsewhere()
+-> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let world = World::make("drained", json!({}), &["alice"]).await?;
+    let mut ending = world.config.args(&["--lame-duck", "1s", "--drain", "20s"]).start().await?;
+    let other = world.config.start().await?;
+    world.warm().await?;
+    let alice = ending.client(&api_key("alice"));
+    let (session, listening) = listen(&alice, &ending).await?;
+    let call = alice.call("sleep", json!({ "ms": 3000 }));
+    let end = async {
+        until("the call runs", async || {
+            let counters = other.client(&api_key("alice")).call("counters", json!({})).await?;
+            Ok(counters["begun"] == 1)
+        })
+        .await?;
+        ending.terminate()?;
+        ending.until("it says so", async || Ok(!ending.is_ready().await?)).await?;
+        // it is still there for those who have not heard of it
+        let late =
+            ending.client(&api_key("alice")).modern_call("echo", json!({ "text": "x" })).await?;
+        ensure!(late.status == StatusCode::OK, "{}", late.text());
+        let rest = listening.stream.into_body().collect().await;
+        rest.context("the stream broke off")?;
+        anyhow::Ok(())
+    };
+    let (slept, ended) = tokio::join!(call, end);
+    ended.with_context(|| ending.logs())?;
+    ensure!(slept? == json!({ "slept": true }));
+    ending.ended().await?;
+
+    // the same session, through the other one
+    let headers = [("mcp-session-id", session.as_str()), ("mcp-protocol-version", "2025-11-25")];
+    let message = json!({ "jsonrpc": "2.0", "id": 9, "method": "tools/list" });
+    let listed = other.client(&api_key("alice")).post(&headers, &message).await?;
+    ensure!(listed.status == StatusCode::OK, "{} {}", listed.status, listed.text());
+    ensure!(world.assignment("alice").await?.epoch == 1);
+    world.end().await
+}
