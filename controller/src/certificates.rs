@@ -91,15 +91,40 @@ impl Renewal {
         let mut last = String::new();
         loop {
             let looked = looking.look().await;
-            let error =
-                looked.err().map_or(String::new(), |error| Chain(error.as_ref()).to_string());
-            if error != last && !error.is_empty() {
-                tracing::warn!(error, "a certificate cannot be used; the last one stays");
-            }
-            last = error;
+            tell(&mut last, looked.err());
             sleep(LOOK).await;
         }
     }
+}
+
+/// Hands what a file of certificates holds to `take`, now or as soon as it is there, and again whenever it changes.
+/// Never ends; the caller drops it.
+pub(crate) async fn follow(
+    file: (&'static str, PathBuf),
+    take: impl Fn(&str) -> anyhow::Result<()>,
+) {
+    let (mut taken, mut last) = (None, String::new());
+    loop {
+        let looked = read(&file).await.and_then(|content| {
+            let digest = Digest::of(&content);
+            if taken != Some(digest) {
+                take(&String::from_utf8_lossy(&content))?;
+                taken = Some(digest);
+            }
+            Ok(())
+        });
+        tell(&mut last, looked.err());
+        sleep(LOOK).await;
+    }
+}
+
+/// Tells an error that is not the last one.
+fn tell(last: &mut String, error: Option<anyhow::Error>) {
+    let error = error.map_or(String::new(), |error| Chain(error.as_ref()).to_string());
+    if error != *last && !error.is_empty() {
+        tracing::warn!(error, "a certificate cannot be used; the last one stays");
+    }
+    *last = error;
 }
 
 impl Looking {

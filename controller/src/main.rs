@@ -4,9 +4,11 @@
 mod admin;
 mod api_key;
 mod args;
+mod arguments;
 mod ca;
 mod certificates;
 mod clients;
+mod cluster;
 mod contact;
 mod doctor;
 mod gateway;

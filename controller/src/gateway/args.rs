@@ -1,9 +1,8 @@
 //! The command line of `patchbay gateway`. Doc comments here are what `--help` prints.
 #![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
 
-use crate::clients::ClientArgs;
+use crate::{arguments::duration, clients::ClientArgs};
 use clap::Args;
-use patchbay_crds::validate::duration;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Arguments of `patchbay gateway`.
@@ -44,9 +43,4 @@ pub(crate) struct GatewayArgs {
     /// pod's terminationGracePeriodSeconds.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) drain: Duration,
-}
-
-/// A duration as it is written in manifests, such as `30s`.
-fn duration(text: &str) -> Result<Duration, String> {
-    duration::parse(text).map_err(|problem| problem.to_string())
 }

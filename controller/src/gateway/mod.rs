@@ -13,6 +13,7 @@ pub(crate) use args::GatewayArgs;
 use crate::{
     certificates::{Files, Renewal},
     clients::wait_for_signal,
+    cluster,
     probes::{self, Probes},
     telemetry,
 };
@@ -20,7 +21,6 @@ use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use cluster_keys::ClusterKeys;
 use configuration::{Problems, build};
-use kube::Client;
 use parking_lot::Mutex;
 use patchbay_broker::Broker;
 use patchbay_core::{digest::DigestKey, pin::Role, routing::RouteTable};
@@ -110,7 +110,7 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     let certificate = Arc::new(LinkCertificate::default());
     let link_renewal = link_renewal(link_cert, link_key, &certificate, &crypto);
     let mut registry = Registry::default();
-    let (namespace, client) = connect(namespace).await?;
+    let (namespace, client) = cluster::connect(namespace).await?;
     let cluster = ClusterKeys { client: client.clone(), limit: API_REQUEST };
     let sources = Sources { crypto: crypto.clone(), cluster: Some(Arc::new(cluster)) };
     let orchestrator = KubernetesOrchestrator::start(
@@ -218,18 +218,6 @@ async fn serve_clients(
 async fn second_signal() -> anyhow::Result<()> {
     wait_for_signal().await?;
     wait_for_signal().await
-}
-
-/// The namespace, and a client of its API server.
-async fn connect(namespace: Option<String>) -> anyhow::Result<(String, Client)> {
-    let config = kube::Config::infer()
-        .await
-        .context("there is no cluster: run in a pod with a service account, or set KUBECONFIG")?;
-    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-    ensure!(!namespace.is_empty(), "--namespace must not be empty");
-    tracing::info!(namespace, cluster = %config.cluster_url, "watching");
-    let client = kubernetes::connect(config).context("no client of the API server")?;
-    Ok((namespace, client))
 }
 
 /// Exchanges the certificate of all links when its files change. One of another role is of no use, and would

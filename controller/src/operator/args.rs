@@ -1,14 +1,16 @@
 //! The command line of `patchbay operator`. Doc comments here are what `--help` prints.
 
+use crate::arguments::duration;
 use clap::Args;
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Arguments of `patchbay operator`.
 #[derive(Debug, Args)]
 pub(crate) struct OperatorArgs {
-    /// The namespace of classes, tenants and workers.
+    /// The namespace of classes, tenants and workers [default: the one of the kubeconfig or of the pod's own
+    /// service account].
     #[arg(long, value_name = "NAME", env = "PATCHBAY_NAMESPACE")]
-    pub(crate) namespace: String,
+    pub(crate) namespace: Option<String>,
     /// The image that holds /patchbay-worker.
     #[arg(long, value_name = "IMAGE", env = "PATCHBAY_WORKER_IMAGE")]
     pub(crate) worker_image: String,
@@ -21,15 +23,11 @@ pub(crate) struct OperatorArgs {
     /// Where workers look names up, besides the pods of kube-dns: the address of the DNS service.
     #[arg(long, value_name = "CIDR")]
     pub(crate) dns: Vec<String>,
-    /// For how many seconds a gateway holds a request that waits for a worker.
-    #[arg(long, value_name = "SECONDS", default_value_t = patchbay_gateway::Limits::default().hold.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) hold: u64,
-    /// PEM file of the certificate by which this operator proves its role to workers. It is read again when it changes.
-    #[arg(long, value_name = "FILE", env = "PATCHBAY_LINK_CERT")]
-    pub(crate) link_cert: PathBuf,
-    /// PEM file of its private key.
-    #[arg(long, value_name = "FILE", env = "PATCHBAY_LINK_KEY")]
-    pub(crate) link_key: PathBuf,
+    /// How long a gateway holds a request that waits for a worker. The gateways must be told the same.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub(crate) hold: Duration,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityArgs,
     /// Where the cluster asks: /livez, /readyz, /metrics.
     #[arg(
         long,
@@ -38,4 +36,33 @@ pub(crate) struct OperatorArgs {
         env = "PATCHBAY_ADMIN_LISTEN"
     )]
     pub(crate) admin_listen: SocketAddr,
+}
+
+/// Who vouches for the operator and the gateways.
+#[derive(Debug, Args)]
+pub(crate) struct AuthorityArgs {
+    /// The Secret in which this operator keeps the control plane's certificate authority. It must be there, if
+    /// empty.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "gateway_link_secret",
+        required_unless_present = "link_cert",
+        conflicts_with_all = ["link_cert", "link_key", "link_ca"]
+    )]
+    pub(crate) ca_secret: Option<String>,
+    /// The Secret into which it puts the gateways' certificate. It must be there, if empty.
+    #[arg(long, value_name = "NAME", requires = "ca_secret")]
+    pub(crate) gateway_link_secret: Option<String>,
+    /// Where somebody else keeps the authority: PEM file of this operator's certificate. It is read again when it
+    /// changes.
+    #[arg(long, value_name = "FILE", requires = "link_key", env = "PATCHBAY_LINK_CERT")]
+    pub(crate) link_cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, value_name = "FILE", requires = "link_cert", env = "PATCHBAY_LINK_KEY")]
+    pub(crate) link_key: Option<PathBuf>,
+    /// PEM file of the roots that workers are to trust, to be published by this operator; read again when it
+    /// changes [default: somebody else publishes them].
+    #[arg(long, value_name = "FILE", requires = "link_cert")]
+    pub(crate) link_ca: Option<PathBuf>,
 }

@@ -1,25 +1,26 @@
 //! `patchbay operator`: wires the operator of a cluster, its probes and its certificate.
 
 mod args;
-mod certificate;
+mod authority;
 
 pub(crate) use args::OperatorArgs;
 
 use crate::{
+    cluster,
     probes::{self, Probes},
     telemetry,
 };
 use anyhow::{Context, ensure};
-use kube::{Client, Config};
 use parking_lot::Mutex;
 use patchbay_core::cidr::Cidr;
 use patchbay_operator::{
     Settings,
     driver::{Metrics, Operator, State},
+    link::CurrentCertificate,
     worker_class::Pace,
 };
 use prometheus_client::registry::Registry;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -37,11 +38,10 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
         cluster_ranges,
         dns,
         hold,
-        link_cert,
-        link_key,
+        authority,
         admin_listen,
     } = args;
-    ensure!(!namespace.is_empty(), "--namespace must name the namespace of classes and workers");
+    let (namespace, client) = cluster::connect(namespace).await?;
     ensure!(!worker_image.is_empty(), "--worker-image must name the image that holds the worker");
     let settings = Settings {
         image_pull_secrets,
@@ -50,13 +50,11 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
         ..Settings::new(namespace, worker_image)
     };
     let shutdown = CancellationToken::new();
-    let certificate = certificate::watched(link_cert, link_key, shutdown.clone())?;
-    let mut config = Config::infer().await.context(
-        "there is no way to a cluster: set KUBECONFIG, or run in a pod with a service account",
-    )?;
-    // whether a repeated write is the same, only its writer knows
-    config.default_retry = false;
-    let client = Client::try_from(config).context("the way to the cluster is of no use")?;
+    let certificate = CurrentCertificate::default();
+    let vouching = authority::of(authority, &client, &settings, &certificate)?;
+    for renewal in vouching.renewals {
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(renewal));
+    }
 
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
@@ -74,8 +72,9 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
     let admin = tokio::spawn(probes::serve(listener, pages, end_of_pages.clone()));
     tokio::spawn(end_on_signal(shutdown.clone())?);
 
-    let pace = Pace { hold: Duration::from_secs(hold), ..Pace::default() };
-    let operator = Operator { client, settings, pace, certificate, metrics, state };
+    let pace = Pace { hold, ..Pace::default() };
+    let authority = vouching.authority;
+    let operator = Operator { client, settings, pace, certificate, authority, metrics, state };
     let led = operator.run(&shutdown).await;
     end_of_pages.cancel();
     admin.await??;

@@ -33,7 +33,7 @@ impl Operator {
         certificate: GatewayCertificate,
     ) -> anyhow::Result<Self> {
         let certificate = LinkCertificate::new(certificate.chain, certificate.key)?;
-        let dialer = Dialer::new(Arc::new(Arc::new(certificate).into()));
+        let dialer = Dialer::new(Arc::new(Some(Arc::new(certificate)).into()));
         Ok(Self { connection: dialer.dial(address).await? })
     }
 

@@ -1,6 +1,11 @@
 //! What the operator counts. No label is of a tenant.
 
-use patchbay_crds::worker_class::WorkerClassStatus;
+use crate::worker_class::status::READY;
+use jiff::Timestamp;
+use patchbay_crds::{
+    condition::{Condition, ConditionStatus},
+    worker_class::WorkerClassStatus,
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -19,6 +24,9 @@ pub struct Metrics {
     enrolments: Family<Outcome, Counter>,
     writes: Family<Written, Counter>,
     leads: Gauge,
+    authority_ends: Gauge,
+    wanted: Family<Class, Gauge>,
+    ready: Family<Class, Gauge>,
     unread: Gauge,
     /// How often watches failed.
     pub watch_failures: Counter,
@@ -94,6 +102,9 @@ impl Metrics {
             enrolments: Family::default(),
             writes: Family::default(),
             leads: Gauge::default(),
+            authority_ends: Gauge::default(),
+            wanted: Family::default(),
+            ready: Family::default(),
             unread: Gauge::default(),
             watch_failures: Counter::default(),
         };
@@ -115,6 +126,12 @@ impl Metrics {
             metrics.writes.clone(),
         );
         registry.register("leads", "1 while this process is the leader", metrics.leads.clone());
+        let help = "When the control plane's authority ends, in seconds since 1970; 0 where this process does not keep it";
+        registry.register("ca_expiry_timestamp_seconds", help, metrics.authority_ends.clone());
+        let help = "Warm workers that a class asks for";
+        registry.register("wanted_workers", help, metrics.wanted.clone());
+        let help = "Whether a class can be served, as its condition Ready says";
+        registry.register("class_ready", help, metrics.ready.clone());
         let help = "Objects that this release cannot read: they are left alone";
         registry.register("unreadable_objects", help, metrics.unread.clone());
         let help = "How often watches and lists failed";
@@ -144,7 +161,16 @@ impl Metrics {
         self.leads.set(leads.into());
     }
 
-    pub(super) fn counted(&self, class: &str, status: &WorkerClassStatus) {
+    pub(super) fn authority_ends(&self, at: Timestamp) {
+        self.authority_ends.set(at.as_second());
+    }
+
+    pub(super) fn counted(&self, class: &str, wanted: u32, status: &WorkerClassStatus) {
+        let label = Class { class: class.into() };
+        self.wanted.get_or_create(&label).set(wanted.into());
+        let is_ready =
+            |known: &Condition| known.type_ == READY && known.status == ConditionStatus::True;
+        self.ready.get_or_create(&label).set(status.conditions.iter().any(is_ready).into());
         let counts =
             [("warm", status.warm), ("bound", status.bound), ("draining", status.draining)];
         for (state, count) in counts {
@@ -159,7 +185,9 @@ impl Metrics {
         for state in ["warm", "bound", "draining"] {
             self.workers.remove(&ClassState { class: class.into(), state });
         }
-        self.waiting.remove(&Class { class: class.into() });
+        for of_class in [&self.waiting, &self.wanted, &self.ready] {
+            of_class.remove(&Class { class: class.into() });
+        }
         self.passes.remove(&Class { class: class.into() });
     }
 }

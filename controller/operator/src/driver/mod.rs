@@ -6,6 +6,7 @@
 //! ask for a new list; and each class has a memory that nobody else touches.
 
 mod apply;
+mod authority;
 mod class;
 mod context;
 mod jobs;
@@ -15,6 +16,7 @@ mod metrics;
 mod writes;
 
 pub use self::{
+    authority::Authority,
     leader::{LEASE, LeaderError},
     metrics::Metrics,
 };
@@ -28,10 +30,9 @@ use self::{
 use crate::{
     Settings,
     cache::{Cache, Feeds, Listed},
-    link::{Dialer, LinkCertificate},
+    link::{CurrentCertificate, Dialer},
     worker_class::Pace,
 };
-use arc_swap::ArcSwap;
 use kube::Client;
 use std::{
     collections::BTreeSet,
@@ -56,7 +57,9 @@ pub struct Operator {
     /// Bounds and patience.
     pub pace: Pace,
     /// How this operator proves its role to workers; whoever renews it stores it here.
-    pub certificate: Arc<ArcSwap<LinkCertificate>>,
+    pub certificate: CurrentCertificate,
+    /// Who makes certificates.
+    pub authority: Authority,
     /// Counters.
     pub metrics: Metrics,
     /// Whether it can do its work, or could if it were the leader.
@@ -100,7 +103,7 @@ impl Operator {
 
     /// What a leader does. Whatever it has started ends with it.
     async fn work(self, me: String, end: CancellationToken) {
-        let Self { client, settings, pace, certificate, metrics, state } = self;
+        let Self { client, settings, pace, certificate, authority, metrics, state } = self;
         state.leads.store(true, Ordering::Relaxed);
         let cache = Arc::new(Cache::default());
         let namespace = settings.namespace.clone();
@@ -112,7 +115,7 @@ impl Operator {
             pace,
             cache: Arc::clone(&cache),
             relister: feeds.relister(),
-            dialer: Dialer::new(certificate),
+            dialer: Dialer::new(certificate.clone()),
             writes: Writes::new(metrics.clone()),
             recorder: context::recorder(&client, &me),
             metrics,
@@ -120,6 +123,7 @@ impl Operator {
         tokio::select! {
             () = end.cancelled() => {}
             () = feeds.ended() => tracing::error!("a watch ended"),
+            () = Box::pin(authority::keep(authority, &certificate, &context.metrics)) => {}
             () = async {
                 begin(&context).await;
                 state.is_synced.store(true, Ordering::Relaxed);

@@ -12,7 +12,7 @@ pub use self::{
     connection::{Connection, Retired},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -28,16 +28,22 @@ use tokio_util::task::AbortOnDropHandle;
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
 
+/// The operator's certificate of the moment; none before the first one is there.
+pub type CurrentCertificate = Arc<ArcSwapOption<LinkCertificate>>;
+
 /// Dials workers, with the certificate of the moment.
 #[derive(Clone)]
 pub struct Dialer {
-    certificate: Arc<ArcSwap<LinkCertificate>>,
+    certificate: CurrentCertificate,
     provider: Arc<CryptoProvider>,
 }
 
 /// Why a worker was not asked, or did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
+    /// This operator has no link certificate yet.
+    #[error("there is no certificate yet to show to workers")]
+    NoCertificate,
     /// Nobody listens, or the way there is broken.
     #[error("the worker cannot be reached")]
     Connect(#[source] io::Error),
@@ -69,7 +75,7 @@ pub enum LinkError {
 
 impl Dialer {
     /// One that shows whatever certificate is current when it dials.
-    pub fn new(certificate: Arc<ArcSwap<LinkCertificate>>) -> Self {
+    pub fn new(certificate: CurrentCertificate) -> Self {
         Self { certificate, provider: Arc::new(aws_lc_rs::default_provider()) }
     }
 
@@ -92,8 +98,9 @@ impl Dialer {
         address: SocketAddr,
         pinned: Option<Fingerprint>,
     ) -> Result<Connection, LinkError> {
-        let config = tls::client_config(&self.provider, &self.certificate.load())
-            .map_err(LinkError::Certificate)?;
+        let certificate = self.certificate.load_full().ok_or(LinkError::NoCertificate)?;
+        let config =
+            tls::client_config(&self.provider, &certificate).map_err(LinkError::Certificate)?;
         let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address))
             .await
             .map_err(|_| LinkError::TimedOut("take a connection"))?

@@ -66,6 +66,8 @@ impl Task {
             }
             (None, None) => None,
         };
+        // a new leader writes nothing that is said already, and counts it all the same
+        self.context.metrics.counted(&self.name, view.warm, next.as_ref().unwrap_or(&known));
         Some((Arc::clone(object), next?))
     }
 

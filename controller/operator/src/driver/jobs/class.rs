@@ -41,7 +41,6 @@ pub(in crate::driver) async fn status(
             return failed(context, &error, name, "the status of a class was not written");
         }
     }
-    context.metrics.counted(name, next);
     let ready = |status: &WorkerClassStatus| {
         status.conditions.iter().find(|condition| condition.type_ == READY).cloned()
     };
