@@ -4,5 +4,11 @@
 #[path = "cluster_operator/world.rs"]
 mod world;
 
+#[path = "cluster_operator/failures.rs"]
+mod failures;
+#[path = "cluster_operator/lives.rs"]
+mod lives;
 #[path = "cluster_operator/pool.rs"]
 mod pool;
+#[path = "cluster_operator/trust.rs"]
+mod trust;

@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// Waits until `is_so` of all objects of a kind with these labels.
 pub async fn all<K>(
     api: Api<K>,
-    labels: &str,
+    labels: impl Into<String>,
     what: &str,
     is_so: impl Fn(&[Arc<K>]) -> bool,
 ) -> anyhow::Result<Vec<Arc<K>>>
@@ -27,13 +27,13 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
-    watched(api, watcher::Config::default().labels(labels), what, is_so).await
+    watched(api, watcher::Config::default().labels(&labels.into()), what, is_so).await
 }
 
 /// Waits until `is_so` of one object; none = it is gone.
 pub async fn one<K>(
     api: Api<K>,
-    name: &str,
+    name: impl Into<String>,
     what: &str,
     is_so: impl Fn(Option<&K>) -> bool,
 ) -> anyhow::Result<Option<K>>
@@ -41,6 +41,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
+    let name = name.into();
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let what = format!("{name}: {what}");
     let found =

@@ -118,20 +118,24 @@ impl World {
         user: &str,
         worker: Option<&Pod>,
     ) -> anyhow::Result<Tenant> {
-        let mut tenant = Tenant::for_key(&TenantKey {
-            issuer: "https://issuer.example".into(),
-            subject: user.into(),
-            class: ClassName::parse(class)?,
-            authority: Authority::unrestricted(),
-        });
-        let mark = [(PROVISIONED_BY.to_owned(), FIRST_CONTACT.to_owned())];
-        tenant.metadata.labels = Some(mark.into());
+        let mut tenant = tenant(class, user, true)?;
         tenant.spec.assignment = Some(TenantAssignment {
             worker: worker.map(|pod| pod.name_any()).unwrap_or_default(),
             uid: worker.and_then(|pod| pod.uid()).unwrap_or_default(),
             epoch: 1,
             requested_at: Some(Timestamp::now()),
         });
+        Ok(self.tenants().create(&PostParams::default(), &tenant).await?)
+    }
+
+    /// Makes the tenant of a user who has not called, or whose last call is forgotten.
+    pub(crate) async fn provision(
+        &self,
+        class: &str,
+        user: &str,
+        by_contact: bool,
+    ) -> anyhow::Result<Tenant> {
+        let tenant = tenant(class, user, by_contact)?;
         Ok(self.tenants().create(&PostParams::default(), &tenant).await?)
     }
 
@@ -163,6 +167,18 @@ impl World {
         self.operator.terminate().await?;
         self.stage.place.end().await
     }
+}
+
+fn tenant(class: &str, user: &str, by_contact: bool) -> anyhow::Result<Tenant> {
+    let mut tenant = Tenant::for_key(&TenantKey {
+        issuer: "https://issuer.example".into(),
+        subject: user.into(),
+        class: ClassName::parse(class)?,
+        authority: Authority::unrestricted(),
+    });
+    let mark = [(PROVISIONED_BY.to_owned(), FIRST_CONTACT.to_owned())];
+    tenant.metadata.labels = by_contact.then(|| mark.into());
+    Ok(tenant)
 }
 
 /// Whether a gateway may claim it.

@@ -11,8 +11,14 @@ use patchbay_crds::{
 };
 use std::time::Duration;
 
-/// When the tenant is to be forgotten; none = not as it is now. A wait is one that a gateway may be holding.
-pub fn due(tenant: &Tenant, forget_after: Duration, now: Timestamp) -> Option<Timestamp> {
+/// When the tenant is to be forgotten; none = not as it is now. A gateway may hold a request of one that waits for
+/// `hold`.
+pub fn due(
+    tenant: &Tenant,
+    forget_after: Duration,
+    hold: Duration,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let labels = tenant.metadata.labels.as_ref()?;
     let is_made_by_contact = labels.get(PROVISIONED_BY).is_some_and(|by| by == FIRST_CONTACT);
     let assignment = tenant.spec.assignment.as_ref();
@@ -25,7 +31,7 @@ pub fn due(tenant: &Tenant, forget_after: Duration, now: Timestamp) -> Option<Ti
     let status = tenant.status.as_ref();
     let last = [
         Some(tenant.metadata.creation_timestamp.as_ref()?.0),
-        assignment.and_then(|assignment| assignment.requested_at),
+        assignment.and_then(|assignment| assignment.requested_at).map(|since| after(since, hold)),
         status.and_then(|status| status.last_activity),
         // since then it has had no worker
         status.and_then(|status| status.conditions.iter().map(|c| c.last_transition_time).max()),
@@ -44,6 +50,7 @@ mod tests {
     use patchbay_crds::tenant::{TenantAssignment, TenantStatus};
 
     const DAY: Duration = Duration::from_hours(24);
+    const HOLD: Duration = Duration::from_mins(1);
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -65,10 +72,17 @@ mod tests {
     #[test]
     fn a_first_contacts_tenant_is_forgotten_so_long_after_its_last_word() {
         let mut tenant = tenant();
-        assert_eq!(due(&tenant, DAY, at(100)), Some(after(at(100), DAY)));
+        assert_eq!(due(&tenant, DAY, HOLD, at(100)), Some(after(at(100), DAY)));
         let last = TenantStatus { last_activity: Some(at(500)), ..TenantStatus::default() };
         tenant.status = Some(last);
-        assert_eq!(due(&tenant, DAY, at(600)), Some(after(at(500), DAY)));
+        assert_eq!(due(&tenant, DAY, HOLD, at(600)), Some(after(at(500), DAY)));
+        tenant.spec.assignment = Some(TenantAssignment {
+            worker: String::new(),
+            uid: String::new(),
+            epoch: 1,
+            requested_at: Some(at(700)),
+        });
+        assert_eq!(due(&tenant, DAY, HOLD, at(701)), Some(after(at(760), DAY)));
     }
 
     #[test]
@@ -85,7 +99,7 @@ mod tests {
             requested_at: None,
         });
         for kept in [by_hand, suspended, assigned] {
-            assert_eq!(due(&kept, DAY, Timestamp::MAX), None);
+            assert_eq!(due(&kept, DAY, HOLD, Timestamp::MAX), None);
         }
     }
 }

@@ -172,7 +172,7 @@ impl Task {
         };
         for record in &snapshot.tenants {
             let tenant = Arc::clone(&record.object);
-            match forget::due(&tenant, forget_after, now) {
+            match forget::due(&tenant, forget_after, self.context.pace.hold, now) {
                 Some(due) if due <= now => {
                     let context = Arc::clone(&self.context);
                     self.start(Key::Tenant(record.name().to_owned()), || async move {
