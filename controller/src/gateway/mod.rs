@@ -193,8 +193,8 @@ async fn serve_clients(
     let shutdown = CancellationToken::new();
     let serving = async {
         // clients that come before wait in the listener's queue
-        let first = shutdown.run_until_cancelled(is_configured.wait_for(|is_so| *is_so)).await;
-        if first.is_some() {
+        let configured = async { is_configured.wait_for(|is_so| *is_so).await.is_ok() };
+        if shutdown.run_until_cancelled(configured).await == Some(true) {
             readiness.is_configured.store(true, Ordering::Release);
             let scheme = if listener.is_tls() { "https" } else { "http" };
             tracing::info!(url = format!("{scheme}://{}", listener.address()?), "serving");

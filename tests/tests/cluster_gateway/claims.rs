@@ -31,13 +31,35 @@ async fn two_users_come_through_two_replicas_and_see_their_own_data_through_both
         }
     }
     let (alice, bob) = (world.assignment("alice").await?, world.assignment("bob").await?);
-    ensure!(alice.uid != bob.uid && (alice.epoch, bob.epoch) == (1, 1), "{alice:?} {bob:?}");
-    let tenant = world.tenant("alice").await?.context("alice")?;
-    let labels = tenant.metadata.labels.unwrap_or_default();
-    ensure!(labels.get("patchbay.dev/provisioned-by").is_some_and(|by| by == "first-contact"));
+    ensure!(alice.uid != bob.uid, "{alice:?} {bob:?}");
     for user in ["alice", "bob"] {
+        // one, and one more where both picked the same worker
+        let writes = world.writes(user)?;
+        ensure!(writes.len() <= 2, "{user}: {writes:?}");
+    }
+    world.end().await
+}
+
+#[tokio::test]
+async fn a_warm_first_contact_costs_one_write_and_the_claims_of_one_gateway_never_collide()
+-> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let users = ["alice", "bob", "carol", "dora"];
+    let world = World::make("one-write", json!({}), &users).await?;
+    let gateway = world.config.start().await?;
+    try_join_all(users.map(|_| world.warm())).await?;
+    try_join_all(users.map(|user| {
+        let client = gateway.client(&api_key(user));
+        async move { client.call("echo", json!({ "text": "x" })).await }
+    }))
+    .await?;
+    for user in users {
         let writes = world.writes(user)?;
         ensure!(writes == [("create".to_owned(), 201)], "{user}: {writes:?}");
+        ensure!(world.assignment(user).await?.epoch == 1);
+        let tenant = world.tenant(user).await?.context("no tenant")?;
+        let labels = tenant.metadata.labels.unwrap_or_default();
+        ensure!(labels.get("patchbay.dev/provisioned-by").is_some_and(|by| by == "first-contact"));
     }
     world.end().await
 }

@@ -8,7 +8,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use patchbay_crds::WorkerClass;
-use patchbay_tests::{cluster::until, controller::api_key, mcp::McpClient};
+use patchbay_tests::{controller::api_key, mcp::McpClient};
 use serde_json::json;
 
 async fn reason(client: &McpClient) -> anyhow::Result<String> {
@@ -34,7 +34,11 @@ async fn keys_and_providers_come_and_go_without_a_restart() -> anyhow::Result<()
     let patch = Patch::Merge(json!({ "spec": { "apiKeys": keys } }));
     world.providers.patch("keys", &PatchParams::default(), &patch).await?;
     let is = async |user: &str, wanted: &str| {
-        until(&format!("{user}: {wanted}"), async || Ok(reason(&client(user)).await? == wanted))
+        gateway
+            .until(
+                &format!("{user}: {wanted}"),
+                async || Ok(reason(&client(user)).await? == wanted),
+            )
             .await
     };
     is("bob", "invalid_credential").await?;
@@ -75,12 +79,12 @@ async fn a_class_moves_to_another_path_and_goes_without_a_restart() -> anyhow::R
     let classes = Api::<WorkerClass>::namespaced(place.client.clone(), &place.name);
     let patch = Patch::Merge(json!({ "spec": { "path": "/moved" } }));
     classes.patch(CLASS, &PatchParams::default(), &patch).await?;
-    until("the old path is gone", async || Ok(reason(&alice).await? == "no_route")).await?;
+    gateway.until("the old path is gone", async || Ok(reason(&alice).await? == "no_route")).await?;
     let moved = McpClient::bearer(&format!("{}/moved", gateway.url), &api_key("alice"));
     let kept = moved.call("recall", json!({ "key": "k" })).await?;
     ensure!(kept.to_string().contains("kept"), "{kept}");
     classes.delete(CLASS, &DeleteParams::default()).await?;
-    until("the class is gone", async || Ok(reason(&moved).await? == "no_route")).await?;
+    gateway.until("the class is gone", async || Ok(reason(&moved).await? == "no_route")).await?;
     world.end().await
 }
 

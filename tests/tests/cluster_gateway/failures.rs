@@ -196,7 +196,7 @@ async fn a_gateway_that_ends_finishes_calls_ends_streams_and_its_clients_go_on_e
     let end = async {
         until("the call runs", async || {
             let counters = other.client(&api_key("alice")).call("counters", json!({})).await?;
-            Ok(counters["begun"] == 1)
+            Ok(counters["started"] == 1)
         })
         .await?;
         ending.terminate()?;
