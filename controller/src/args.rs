@@ -3,6 +3,7 @@
 
 use crate::{
     clients::ClientArgs, contact::ContactArgs, gateway::GatewayArgs, operator::OperatorArgs,
+    verify::VerifyArgs,
 };
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use jiff::Timestamp;
@@ -35,6 +36,8 @@ enum Command {
     Tenant(TenantArgs),
     /// Make a first contact as a user would, and tell what each step came to.
     Contact(ContactArgs),
+    /// Check from a pod that the cluster gives an installation what its isolation needs.
+    Verify(VerifyArgs),
 }
 
 /// Arguments of `patchbay local`.
@@ -117,6 +120,7 @@ impl Args {
             Command::ApiKey(args) => crate::api_key::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Tenant(args) => crate::tenant::run(args).map(|()| ExitCode::SUCCESS),
             Command::Contact(args) => crate::contact::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Verify(args) => crate::verify::run(args),
         }
     }
 }

@@ -17,6 +17,7 @@ mod operator;
 mod probes;
 mod telemetry;
 mod tenant;
+mod verify;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -201,3 +201,16 @@ https://{{ .Values.ingress.host }}
 {{- end -}}
 {{ toYaml $providers }}
 {{- end -}}
+
+{{/* Annotations of a pod of `helm test`. It stays for its logs, until the next test. */}}
+{{- define "patchbay.testPod" -}}
+helm.sh/hook: test
+helm.sh/hook-delete-policy: before-hook-creation
+{{- end -}}
+
+{{/* Annotations of what such a pod needs. It goes when the test is over. */}}
+{{- define "patchbay.testNeed" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}

@@ -44,7 +44,7 @@ async fn import_worker(cluster: &Cluster) -> anyhow::Result<String> {
     let root = tempfile::tempdir()?;
     fs::copy(&program, root.path().join("patchbay-worker"))?;
     let image = Image {
-        name: named("worker", &[&program])?,
+        name: named("worker", std::slice::from_ref(&program))?,
         entrypoint: vec!["/patchbay-worker".into()],
         user: "10002:10002".into(),
         ..Image::default()
@@ -53,27 +53,35 @@ async fn import_worker(cluster: &Cluster) -> anyhow::Result<String> {
     Ok(image.name)
 }
 
+/// Imports the image of gateway and operator, with what their program needs beside it, and returns its name.
+pub async fn import_controller(cluster: &Cluster) -> anyhow::Result<String> {
+    static IMPORTED: OnceCell<String> = OnceCell::const_new();
+    let import = async || {
+        let root = tempfile::tempdir()?;
+        let files = copy_program("patchbay", root.path()).await?;
+        let image = Image {
+            name: named("controller", &files)?,
+            entrypoint: vec!["/patchbay".into()],
+            user: "10001:10001".into(),
+            ..Image::default()
+        };
+        cluster.import_root(&image, root.path()).await?;
+        Ok(image.name)
+    };
+    IMPORTED.get_or_try_init(import).await.cloned()
+}
+
 async fn import_fixture(cluster: &Cluster) -> anyhow::Result<String> {
-    let program = binaries::path("fixture-server")?;
     let root = tempfile::tempdir()?;
-    let inside = |path: &Path| root.path().join(path.strip_prefix("/").unwrap_or(path));
-    let mut files = vec![program.clone()];
-    fs::copy(&program, inside(Path::new("/fixture-server")))?;
-    for library in libraries(&program).await? {
-        let target = inside(&library);
-        fs::create_dir_all(target.parent().context("a library lies in a directory")?)?;
-        fs::copy(&library, target)?;
-        files.push(library);
-    }
-    let bin = inside(Path::new("/bin"));
+    let files = copy_program("fixture-server", root.path()).await?;
+    let bin = root.path().join("bin");
     fs::create_dir_all(&bin)?;
     fs::copy(cluster.busybox_root().join("bin/busybox"), bin.join("busybox"))?;
     symlink("busybox", bin.join("sh"))?;
     fs::write(bin.join("quilt"), QUILT)?;
     fs::set_permissions(bin.join("quilt"), Permissions::from_mode(0o755))?;
-    let name = named("fixture", &files.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
     let image = Image {
-        name,
+        name: named("fixture", &files)?,
         entrypoint: vec!["/fixture-server".into()],
         // as images often do: the pod says otherwise, and the server sees none of it
         env: vec!["FROM_THE_IMAGE=yes".into()],
@@ -83,7 +91,22 @@ async fn import_fixture(cluster: &Cluster) -> anyhow::Result<String> {
     Ok(image.name)
 }
 
-fn named(what: &str, files: &[&Path]) -> anyhow::Result<String> {
+/// Copies a program of this workspace to the top of a directory, and its libraries to where it looks for them.
+/// What was copied.
+async fn copy_program(name: &str, root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let program = binaries::path(name)?;
+    fs::copy(&program, root.join(name))?;
+    let mut files = vec![program.clone()];
+    for library in libraries(&program).await? {
+        let target = root.join(library.strip_prefix("/").unwrap_or(&library));
+        fs::create_dir_all(target.parent().context("a library lies in a directory")?)?;
+        fs::copy(&library, target)?;
+        files.push(library);
+    }
+    Ok(files)
+}
+
+fn named(what: &str, files: &[PathBuf]) -> anyhow::Result<String> {
     let mut all = Vec::new();
     for file in files {
         all.extend(fs::read(file).with_context(|| file.display().to_string())?);

@@ -167,6 +167,7 @@ async fn the_gateway_makes_tenants_and_assigns_workers_and_changes_nothing_else(
     for metadata in [
         json!({ "finalizers": ["example.com/stay"] }),
         json!({ "annotations": { "a": "b" } }),
+        json!({ "labels": { "a": "b" } }),
         json!({ "ownerReferences": [{ "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u" }] }),
     ] {
         let mut odd = serde_json::to_value(&tenant)?;

@@ -148,7 +148,7 @@ async fn only_pods_that_speak_to_the_api_server_have_a_token_for_it() -> anyhow:
     let rendered = render(everything()).await?;
     for pod in rendered.pods()? {
         let has_one = pod.spec.automount_service_account_token;
-        let wants_one = pod.of.starts_with("Deployment/");
+        let wants_one = pod.of.starts_with("Deployment/") || pod.of == "Pod/patchbay-verify-test";
         ensure!(has_one == Some(wants_one), "{}: {has_one:?}", pod.of);
         let account = pod.spec.service_account_name.context("the default account")?;
         let account: ServiceAccount = rendered.one(&account)?;
@@ -181,7 +181,7 @@ async fn a_rollout_and_a_nodes_drain_take_no_replica_before_its_successor() -> a
     }
     let gateway = rendered.pod_spec("patchbay-gateway")?;
     ensure!(gateway.termination_grace_period_seconds == Some(115));
-    ensure!(rendered.arguments("patchbay-gateway")?.contains(&"--drain=100".to_owned()));
+    ensure!(rendered.arguments("patchbay-gateway")?.contains(&"--drain=100s".to_owned()));
     // the program drains by itself
     ensure!(rendered.container("patchbay-gateway")?.lifecycle.is_none());
     Ok(())

@@ -83,8 +83,8 @@ async fn the_operator_is_told_what_workers_never_reach_and_where_names_are() -> 
 #[tokio::test]
 async fn both_programs_hold_a_first_request_equally_long() -> anyhow::Result<()> {
     let rendered = render(json!({ "holdSeconds": 7, "log": "debug" })).await?;
-    for name in ["patchbay-gateway", "patchbay-operator"] {
-        ensure!(rendered.arguments(name)?.contains(&"--hold=7".to_owned()), "{name}");
+    for (name, flag) in [("patchbay-gateway", "--hold=7s"), ("patchbay-operator", "--hold=7")] {
+        ensure!(rendered.arguments(name)?.contains(&flag.to_owned()), "{name}");
         let env = rendered.container(name)?.env.context("no environment")?;
         let log =
             env.iter().find(|it| it.name == "PATCHBAY_LOG").and_then(|it| it.value.as_deref());
@@ -234,7 +234,7 @@ async fn rights_can_be_left_to_somebody_else() -> anyhow::Result<()> {
     for kind in ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"] {
         ensure!(rendered.names(kind).is_empty(), "{kind}");
     }
-    ensure!(rendered.names("ServiceAccount").len() == 2, "pods are somebody all the same");
+    ensure!(rendered.names("ServiceAccount").len() == 3, "pods are somebody all the same");
     Ok(())
 }
 
@@ -312,7 +312,14 @@ async fn network_policies_let_in_and_out_whom_the_values_list() -> anyhow::Resul
     .await?;
     let named = |name: &str| IntOrString::String(name.into());
     let clients = rendered.peers_at("patchbay-gateway", Direction::In, &named("http"))?;
-    ensure!(clients == Some(json!([[peer]])), "{clients:?}");
+    let of_a_test = |component: &str| {
+        json!({ "podSelector": { "matchLabels": {
+            "app.kubernetes.io/name": "patchbay", "app.kubernetes.io/instance": "patchbay",
+            "app.kubernetes.io/component": component,
+        }}})
+    };
+    let expected = json!([[peer, of_a_test("verify-test"), of_a_test("contact-test")]]);
+    ensure!(clients == Some(expected), "{clients:?}");
     for name in ["patchbay-gateway", "patchbay-operator"] {
         // no list means nobody, and not everybody
         ensure!(rendered.peers_at(name, Direction::In, &named("admin"))?.is_none(), "{name}");
