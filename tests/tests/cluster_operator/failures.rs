@@ -28,8 +28,7 @@ async fn nothing_is_lost_while_no_operator_runs() -> anyhow::Result<()> {
     at_bobs.bind().await?;
     at_alices.call("echo", json!({ "text": "hello" })).await?;
 
-    let killed =
-        std::mem::replace(&mut world.operator, OperatorProcess::start(&world.stage).await?);
+    let killed = std::mem::replace(&mut world.operator, OperatorProcess::start(&world.stage)?);
     killed.kill().await?;
     // alice's worker leaves while nobody looks; another operator may lead once the Lease has run out
     let left = watched::one(world.pods(), pod.name_any(), "it has ended or is gone", |pod| {
@@ -59,7 +58,7 @@ async fn nothing_is_lost_while_no_operator_runs() -> anyhow::Result<()> {
 async fn of_two_operators_one_works_and_the_other_takes_over() -> anyhow::Result<()> {
     let world = World::make("op-two").await?;
     world.operator.leads().await?;
-    let mut second = OperatorProcess::start(&world.stage).await?;
+    let mut second = OperatorProcess::start(&world.stage)?;
     second
         .logged("is a candidate", |line| line["message"] == "a candidate for the leadership")
         .await?;

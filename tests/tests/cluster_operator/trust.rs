@@ -118,7 +118,7 @@ async fn whoever_took_over_an_address_is_neither_enrolled_nor_believed() -> anyh
 #[tokio::test]
 async fn an_operator_that_workers_do_not_trust_enrols_nobody_and_says_so() -> anyhow::Result<()> {
     let stage = patchbay_tests::pods::Stage::bare("op-stranger").await?;
-    let operator = OperatorProcess::start_with(&stage, &Authority::new()?, &[]).await?;
+    let operator = OperatorProcess::start_with(&stage, &Authority::new()?, &[])?;
     stage.declare("tools", json!({ "warm": 1 })).await?;
     operator
         .logged("could not enrol", |line| {

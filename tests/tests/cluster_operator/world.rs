@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, ResourceExt as _,
+    Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
 use patchbay_core::{
@@ -120,8 +120,8 @@ impl World {
     ) -> anyhow::Result<Tenant> {
         let mut tenant = tenant(class, user, true)?;
         tenant.spec.assignment = Some(TenantAssignment {
-            worker: worker.map(|pod| pod.name_any()).unwrap_or_default(),
-            uid: worker.and_then(|pod| pod.uid()).unwrap_or_default(),
+            worker: worker.map(ResourceExt::name_any).unwrap_or_default(),
+            uid: worker.and_then(ResourceExt::uid).unwrap_or_default(),
             epoch: 1,
             requested_at: Some(Timestamp::now()),
         });
