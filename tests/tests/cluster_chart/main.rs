@@ -6,6 +6,7 @@ mod classes;
 mod defaults;
 mod install;
 mod monitoring;
+mod programs;
 mod rights;
 mod server;
 mod switches;

@@ -4,7 +4,7 @@ use crate::chart::{path, render};
 use anyhow::{Context, ensure};
 use patchbay_core::{
     grant::GrantError,
-    orchestrator::{OfferError, Unavailable},
+    orchestrator::{AssignRefusal, OfferError, Unavailable},
 };
 use patchbay_gateway::{
     activate::ActivateError, authn::AuthnError, metrics::Metrics, respond::Refusal,
@@ -132,6 +132,8 @@ async fn what_counts_as_failed_is_what_the_gateway_answers_when_patchbay_is_to_b
         Refusal::Activate(ActivateError::Grant(GrantError::Unavailable(String::new()))),
         Refusal::Activate(ActivateError::Unreachable),
         Refusal::Activate(ActivateError::BindFailed),
+        Refusal::Activate(ActivateError::Refused(AssignRefusal::NotAccepted)),
+        Refusal::Activate(ActivateError::Outrun),
     ];
     let expected: BTreeSet<_> = ours.iter().map(Refusal::reason).collect();
     let alerts = alerts().await?;
