@@ -1,10 +1,12 @@
 //! Gateways in a real cluster: two replicas that share nothing but the API server, with real workers, claimed,
 //! lost, killed, suspended and deleted. `make test-cluster`.
 //!
-//! Each test is its own operator: it makes workers and records their keys.
+//! Most tests are their own operator: they make workers and record their keys, at the moment that they choose. In
+//! `operated` the real one does.
 
 mod claims;
 mod configuration;
 mod failures;
+mod operated;
 mod tenants;
 mod world;

@@ -14,7 +14,7 @@ use patchbay_crds::{IdentityProvider, Tenant, tenant::TenantAssignment};
 use patchbay_tests::{
     cluster::{Cluster, from},
     controller::api_key,
-    pods::{GatewayConfig, PodWorker, Stage, stage::Class},
+    pods::{GatewayConfig, OperatorProcess, PodWorker, Stage, stage::Class},
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -37,17 +37,41 @@ pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
 /// The namespace.
 pub(crate) struct World {
     pub(crate) stage: Stage,
-    pub(crate) class: Class,
+    /// What the test makes workers of by itself; none where there is an operator.
+    class: Option<Class>,
+    pub(crate) operator: Option<OperatorProcess>,
     pub(crate) config: GatewayConfig,
     pub(crate) tenants: Api<Tenant>,
     pub(crate) providers: Api<IdentityProvider>,
 }
 
 impl World {
-    /// With a class of these further fields, and these users.
+    /// With a class of these further fields, and these users. The test is the operator.
     pub(crate) async fn make(name: &str, fields: Value, users: &[&str]) -> anyhow::Result<Self> {
         let stage = Stage::make(name).await?;
         let class = stage.class(CLASS, fields).await?;
+        Self::with_users(stage, Some(class), None, users).await
+    }
+
+    /// The same with a real operator.
+    pub(crate) async fn operated(
+        name: &str,
+        fields: Value,
+        users: &[&str],
+    ) -> anyhow::Result<Self> {
+        let stage = Stage::bare(name).await?;
+        let operator = OperatorProcess::start(&stage)?;
+        operator.leads().await?;
+        stage.declare(CLASS, fields).await?;
+        Self::with_users(stage, None, Some(operator), users).await
+    }
+
+    async fn with_users(
+        stage: Stage,
+        class: Option<Class>,
+        operator: Option<OperatorProcess>,
+        users: &[&str],
+    ) -> anyhow::Result<Self> {
         let config = GatewayConfig::make(&stage).await?;
         let client = stage.place.client.clone();
         let world = Self {
@@ -55,6 +79,7 @@ impl World {
             providers: Api::namespaced(client, &stage.place.name),
             stage,
             class,
+            operator,
             config,
         };
         world
@@ -66,7 +91,8 @@ impl World {
 
     /// A worker that any tenant may have.
     pub(crate) async fn warm(&self) -> anyhow::Result<PodWorker> {
-        self.stage.warm_worker(&self.class).await
+        let class = self.class.as_ref().context("the operator makes workers")?;
+        self.stage.warm_worker(class).await
     }
 
     /// A user's tenant as it is.
@@ -93,7 +119,15 @@ impl World {
         writes(&self.stage.place.cluster, &self.config.user(), name(user)?.as_str())
     }
 
+    /// What the operator said, for failures.
+    pub(crate) fn operators_log(&self) -> String {
+        self.operator.as_ref().map_or_else(String::new, OperatorProcess::text)
+    }
+
     pub(crate) async fn end(self) -> anyhow::Result<()> {
+        if let Some(operator) = self.operator {
+            operator.terminate().await?;
+        }
         self.stage.place.end().await
     }
 }

@@ -10,7 +10,7 @@ use prometheus_client::{
 struct WriteLabels {
     /// `assign` or `wait`.
     purpose: &'static str,
-    /// `done`, `refused` or `unknown`.
+    /// `done`, `conflict`, `refused` or `unknown`.
     outcome: &'static str,
 }
 

@@ -207,6 +207,11 @@ impl Shared {
                 }
                 Ok(seen)
             }
+            Written::Conflict(why) => {
+                self.metrics.wrote(purpose, "conflict");
+                self.read_back(name).await.map_err(Failed::Unknown)?;
+                Err(Failed::Unanswered(Unavailable(why)))
+            }
             Written::Refused(why) => {
                 self.metrics.wrote(purpose, "refused");
                 self.read_back(name).await.map_err(Failed::Unknown)?;
@@ -277,7 +282,7 @@ impl Shared {
 enum Failed {
     /// The API server said no, and the view says what it is now.
     Refused(String),
-    /// There was no answer, and the view says what it is now.
+    /// There was no answer, or none that decides, and the view says what it is now.
     Unanswered(Unavailable),
     /// Nobody knows what it is now.
     Unknown(Unavailable),
@@ -327,18 +332,18 @@ impl Orchestrator for KubernetesOrchestrator {
             let wake = match shared.next(claimant, exclude, absent.as_ref())? {
                 Next::Take(offer) => return Ok(offer),
                 Next::Note(write) => {
-                    match shared.write(tenant, &name, &write, "wait").await {
-                        Ok(_) => {}
-                        // another gateway was faster, or an operator suspends it just now
-                        Err(Failed::Refused(why)) => {
-                            let is_unchanged = shared.is_as_before(&name, &write);
-                            if is_unchanged {
+                    if let Err(failed) = shared.write(tenant, &name, &write, "wait").await {
+                        let is_as_before = shared.is_as_before(&name, &write);
+                        match failed {
+                            // another gateway was faster, or somebody suspends it just now
+                            Failed::Refused(_) | Failed::Unanswered(_) if !is_as_before => {}
+                            Failed::Refused(why) => {
                                 tracing::error!(tenant = %name, why, "a wait was refused");
                                 return Err(OfferError::Refused(AssignRefusal::NotAccepted));
                             }
-                        }
-                        Err(Failed::Unanswered(why) | Failed::Unknown(why)) => {
-                            return Err(OfferError::ControlPlane(why));
+                            Failed::Unanswered(why) | Failed::Unknown(why) => {
+                                return Err(OfferError::ControlPlane(why));
+                            }
                         }
                     }
                     continue;

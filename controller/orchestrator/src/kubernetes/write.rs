@@ -34,6 +34,8 @@ pub(super) struct Tenants {
 pub(super) enum Written {
     /// As it was to be.
     Done(Box<Tenant>),
+    /// Another write was faster.
+    Conflict(String),
     /// The API server refused it.
     Refused(String),
     /// Nobody knows: the answer was lost, or never came.
@@ -65,6 +67,7 @@ impl Tenants {
         };
         match written {
             Ok(Ok(tenant)) => Written::Done(Box::new(tenant)),
+            Ok(Err(Error::Api(status))) if status.code == 409 => Written::Conflict(status.message),
             Ok(Err(Error::Api(status))) if is_refusal(status.code) => {
                 Written::Refused(status.message)
             }
@@ -178,7 +181,7 @@ mod tests {
 
     #[test]
     fn only_a_decision_is_a_refusal() {
-        for code in [400, 403, 404, 409, 422] {
+        for code in [400, 403, 404, 422] {
             assert!(is_refusal(code), "{code}");
         }
         for code in [408, 429, 500, 502, 503, 504] {

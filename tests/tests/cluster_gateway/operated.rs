@@ -1,0 +1,106 @@
+//! Gateways and the real operator: what one writes, the other acts on.
+
+use crate::world::{World, name, shared};
+use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
+use http::StatusCode;
+use kube::api::DeleteParams;
+use patchbay_tests::{cluster::until, controller::api_key};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+#[tokio::test]
+async fn who_finds_no_worker_is_brought_one_and_who_slept_is_woken() -> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let class = json!({ "warm": 0, "idleTimeout": "2s" });
+    let world = World::operated("woken", class, &["alice"]).await?;
+    let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
+    let called = one.client(&api_key("alice")).call("echo", json!({ "text": "first" })).await;
+    called.with_context(|| format!("{}\n{}", one.logs(), world.operators_log()))?;
+    // the wait and the assignment
+    let writes = world.writes("alice")?;
+    ensure!(writes == [("create".to_owned(), 201), ("patch".to_owned(), 200)], "{writes:?}");
+    let first = world.assignment("alice").await?;
+    until("she sleeps", async || {
+        let assignment = world.assignment("alice").await?;
+        Ok(assignment.worker.is_empty() && assignment.requested_at.is_none())
+    })
+    .await
+    .with_context(|| world.operators_log())?;
+    let called = two.client(&api_key("alice")).call("echo", json!({ "text": "again" })).await;
+    called.with_context(|| format!("{}\n{}", two.logs(), world.operators_log()))?;
+    let second = world.assignment("alice").await?;
+    ensure!(second.epoch > first.epoch && second.uid != first.uid, "{first:?} {second:?}");
+    world.end().await
+}
+
+#[tokio::test]
+async fn a_crowd_through_two_replicas_has_a_worker_each_for_at_most_three_writes()
+-> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let users: Vec<String> = (0..10).map(|n| format!("user{n}")).collect();
+    let names: Vec<&str> = users.iter().map(String::as_str).collect();
+    let world = World::operated("op-crowd", json!({ "warm": 3 }), &names).await?;
+    let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
+    let calls = names.iter().enumerate().map(|(n, user)| {
+        let client = if n % 2 == 0 { &one } else { &two }.client(&api_key(user));
+        async move {
+            client.call("remember", json!({ "key": "me", "value": *user })).await?;
+            let me = client.call("recall", json!({ "key": "me" })).await?.to_string();
+            ensure!(me.contains(&format!("\"{user}\"")), "{user}: {me}");
+            anyhow::Ok(())
+        }
+    });
+    let begun = tokio::time::Instant::now();
+    let served = try_join_all(calls).await;
+    served.with_context(|| format!("{}\n{}\n{}", one.logs(), two.logs(), world.operators_log()))?;
+    println!("10 users, 3 warm workers: all served after {:?}", begun.elapsed());
+    let mut workers = BTreeSet::new();
+    let mut counts = Vec::new();
+    for user in &names {
+        workers.insert(world.assignment(user).await?.uid);
+        let writes = world.writes(user)?;
+        ensure!(writes.len() <= 3, "{user}: {writes:?}");
+        counts.push(writes.len());
+    }
+    println!("writes per claim: {counts:?}");
+    ensure!(workers.len() == users.len());
+    world.end().await
+}
+
+#[tokio::test]
+async fn who_is_suspended_or_deleted_loses_the_worker_and_may_come_back_to_another()
+-> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let world = World::operated("ended", json!({ "warm": 1 }), &["alice"]).await?;
+    let gateway = world.config.start().await?;
+    let alice = gateway.client(&api_key("alice"));
+    alice.call("remember", json!({ "key": "k", "value": "secret" })).await?;
+    let tenant = world.tenant("alice").await?.context("alice")?;
+    let first = world.assignment("alice").await?;
+    world.edit("alice", json!({ "spec": { "suspended": true } })).await?;
+    let pods = world.stage.place.pods();
+    until("her worker is gone", async || Ok(pods.get_opt(&first.worker).await?.is_none()))
+        .await
+        .with_context(|| world.operators_log())?;
+    let refused = alice.modern_call("echo", json!({ "text": "x" })).await?;
+    ensure!(refused.status == StatusCode::FORBIDDEN, "{}", refused.text());
+    world.edit("alice", json!({ "spec": { "suspended": false } })).await?;
+    gateway
+        .until("she is served", async || {
+            Ok(alice.modern_call("echo", json!({ "text": "x" })).await?.status == StatusCode::OK)
+        })
+        .await?;
+
+    let second = world.assignment("alice").await?;
+    ensure!(second.uid != first.uid);
+    world.tenants.delete(name("alice")?.as_str(), &DeleteParams::default()).await?;
+    until("her second worker is gone", async || Ok(pods.get_opt(&second.worker).await?.is_none()))
+        .await
+        .with_context(|| world.operators_log())?;
+    let said = alice.call("recall", json!({ "key": "k" })).await?.to_string();
+    ensure!(!said.contains("secret"), "{said}");
+    let anew = world.tenant("alice").await?.context("alice")?;
+    ensure!(anew.metadata.uid != tenant.metadata.uid);
+    world.end().await
+}
