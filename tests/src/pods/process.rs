@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 pub struct OperatorProcess {
     child: Child,
     log: watch::Receiver<Vec<Value>>,
-    _files: TempDir,
+    _files: Option<TempDir>,
 }
 
 impl OperatorProcess {
@@ -41,27 +41,19 @@ impl OperatorProcess {
         let [cert_file, key_file] = ["tls.crt", "tls.key"].map(|name| files.path().join(name));
         std::fs::write(&cert_file, certificate)?;
         std::fs::write(&key_file, key)?;
-        let mut command = Command::new(binaries::path("patchbay")?);
-        command
-            .arg("operator")
-            .args(["--namespace", &stage.place.name])
-            .args(["--worker-image", &stage.images.worker])
-            .args(["--admin-listen", "127.0.0.1:0"])
-            .arg("--link-cert")
-            .arg(cert_file)
-            .arg("--link-key")
-            .arg(key_file);
-        for range in &stage.settings().cluster_ranges {
-            command.args(["--cluster-range", &range.to_string()]);
-        }
-        command
-            .args(arguments)
-            .env("KUBECONFIG", stage.place.cluster.kubeconfig())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
+        let mut command = command(stage)?;
+        command.arg("--link-cert").arg(cert_file).arg("--link-key").arg(key_file).args(arguments);
+        Self::spawn(command, Some(files))
+    }
+
+    /// Starts one that keeps the control plane's authority itself, in these Secrets.
+    pub fn start_keeping(stage: &Stage, roots: &str, gateway: &str) -> anyhow::Result<Self> {
+        let mut command = command(stage)?;
+        command.args(["--ca-secret", roots, "--gateway-link-secret", gateway]);
+        Self::spawn(command, None)
+    }
+
+    fn spawn(mut command: Command, files: Option<TempDir>) -> anyhow::Result<Self> {
         let mut child = command.spawn()?;
         let stderr = child.stderr.take().context("no stderr")?;
         let (lines, log) = watch::channel(Vec::new());
@@ -133,6 +125,25 @@ impl OperatorProcess {
     pub async fn ended(&mut self) -> anyhow::Result<bool> {
         Ok(timeout(LIMIT, self.child.wait()).await.context("it did not end")??.success())
     }
+}
+
+fn command(stage: &Stage) -> anyhow::Result<Command> {
+    let mut command = Command::new(binaries::path("patchbay")?);
+    command
+        .arg("operator")
+        .args(["--namespace", &stage.place.name])
+        .args(["--worker-image", &stage.images.worker])
+        .args(["--admin-listen", "127.0.0.1:0"])
+        .env("KUBECONFIG", stage.place.cluster.kubeconfig())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    for range in &stage.settings().cluster_ranges {
+        command.args(["--cluster-range", &range.to_string()]);
+    }
+    Ok(command)
 }
 
 async fn read(stderr: ChildStderr, log: watch::Sender<Vec<Value>>) {

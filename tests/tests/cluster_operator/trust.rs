@@ -116,6 +116,26 @@ async fn whoever_took_over_an_address_is_neither_enrolled_nor_believed() -> anyh
 }
 
 #[tokio::test]
+async fn an_operator_can_keep_the_authority_itself() -> anyhow::Result<()> {
+    let stage = patchbay_tests::pods::Stage::bare("op-authority").await?;
+    let secrets = Api::<Secret>::namespaced(stage.place.client.clone(), &stage.place.name);
+    for name in ["roots", "gateway-link"] {
+        let empty = json!({ "metadata": { "name": name } });
+        secrets.create(&PostParams::default(), &from(empty)?).await?;
+    }
+    let operator = OperatorProcess::start_keeping(&stage, "roots", "gateway-link")?;
+    let filled = watched::one(secrets, "gateway-link", "gateways have a certificate", |secret| {
+        let data = secret.and_then(|secret| secret.data.as_ref());
+        data.is_some_and(|data| data.contains_key("tls.crt") && data.contains_key("tls.key"))
+    });
+    filled.await.with_context(|| operator.text())?;
+    let world = World { stage, operator };
+    world.stage.declare("tools", json!({ "warm": 1 })).await?;
+    world.warm("tools", 1).await?;
+    world.end().await
+}
+
+#[tokio::test]
 async fn an_operator_that_workers_do_not_trust_enrols_nobody_and_says_so() -> anyhow::Result<()> {
     let stage = patchbay_tests::pods::Stage::bare("op-stranger").await?;
     let operator = OperatorProcess::start_with(&stage, &Authority::new()?, &[])?;
