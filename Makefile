@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test bench lint crds clean worker-static cluster cluster-up cluster-down test-cluster
+.PHONY: help prerequisites build run test bench lint crds clean worker-static controller-static images cluster cluster-up cluster-down test-cluster
 
 CARGO ?= cargo
 CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
@@ -19,7 +19,15 @@ build: ## Build every program, for development
 	$(CARGO) build --workspace --bins --locked
 
 worker-static: ## Build the worker as one static program, as its image has it; prints where it is
-	@scripts/worker-static
+	@scripts/static-program patchbay-worker
+
+controller-static: ## The same of the controller
+	@scripts/static-program patchbay
+
+images: ## Make the root file systems of all images, with bills of materials; prints where they are
+	@scripts/image-root controller
+	@scripts/image-root worker
+	@scripts/image-root quilt
 
 run: prerequisites ## Run Patchbay on this machine: real quilt-mcp, two users, a demo catalog
 	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
@@ -35,7 +43,7 @@ cluster-down: cluster ## Take that cluster down; nothing is left
 	@$(CLUSTER) down
 
 test-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-test
-test-cluster: cluster worker-static ## Run the tests that need a Kubernetes cluster, on one made for them
+test-cluster: cluster images ## Run the tests that need a Kubernetes cluster, on one made for them
 	@trap '$(CLUSTER) down --keep-logs target/cluster-logs' EXIT; $(CLUSTER) down; $(CLUSTER) up >/dev/null; \
 	  $(CARGO) test --workspace --locked --no-fail-fast --features patchbay-tests/cluster --test 'cluster_*'
 

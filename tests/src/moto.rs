@@ -32,9 +32,14 @@ pub struct Moto {
 impl Moto {
     /// Starts a server on a free port of [`ADDRESS`] and waits until it listens.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_at(ADDRESS).await
+    }
+
+    /// The same at another address of this machine.
+    pub async fn start_at(address: Ipv4Addr) -> anyhow::Result<Self> {
         let environment = python_environment("moto").await?;
         let mut process = Command::new(environment.join("bin/moto_server"))
-            .args(["-H", &ADDRESS.to_string(), "-p", "0"])
+            .args(["-H", &address.to_string(), "-p", "0"])
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -82,7 +87,7 @@ impl Moto {
     }
 }
 
-/// The virtual environment of one lock under `tests/python`, made at its first use.
+/// The virtual environment of one lock, made at its first use.
 pub async fn python_environment(name: &str) -> anyhow::Result<PathBuf> {
     let output = Command::new(repository().join("scripts/python-env"))
         .arg(name)

@@ -1,6 +1,8 @@
 //! The world in which the real `quilt-mcp` is proven: a catalog, an AWS with IAM enforcement, and a
 //! controller with a class of quilt workers. It turns two users into credentials and one URL.
 
+pub mod isolation;
+
 use crate::{
     catalog::{Catalog, Config, record::Bearers},
     controller::{Controller, ControllerConfig},
@@ -70,6 +72,13 @@ pub struct CallResult {
     pub exception: Option<String>,
 }
 
+impl Report {
+    /// Everything that each call said.
+    pub fn said(&self) -> Vec<String> {
+        self.results.iter().map(CallResult::said).collect()
+    }
+}
+
 impl CallResult {
     /// Everything that it says.
     pub fn said(&self) -> String {
@@ -92,17 +101,32 @@ impl QuiltWorld {
     /// Starts them for a gateway that tokens name by `audience`, with these users; the first of them
     /// administers the catalog.
     pub async fn start_for(audience: &str, users: &[&str]) -> anyhow::Result<Self> {
-        let moto = Moto::start().await?;
-        let world = moto.set_up(users).await?;
         // two addresses, because quilt3 knows catalog and registry by their hosts alone
         let at = |last| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
-        let config = Config {
-            catalog: at(2),
-            registry: at(3),
-            gateway_audience: audience.into(),
-            bearers: Bearers::Verbatim,
-            ..Config::default()
-        };
+        let config = Config { catalog: at(2), registry: at(3), ..Config::default() };
+        Self::start_with(Moto::start().await?, config, audience, users).await
+    }
+
+    /// Starts them at an address that pods reach, where catalog and registry have these names.
+    pub async fn start_at(
+        address: Ipv4Addr,
+        names: [String; 2],
+        users: &[&str],
+    ) -> anyhow::Result<Self> {
+        let at = SocketAddr::from((address, 0));
+        let config = Config { catalog: at, registry: at, names: names.into(), ..Config::default() };
+        Self::start_with(Moto::start_at(address).await?, config, AUDIENCE, users).await
+    }
+
+    async fn start_with(
+        moto: Moto,
+        config: Config,
+        audience: &str,
+        users: &[&str],
+    ) -> anyhow::Result<Self> {
+        let world = moto.set_up(users).await?;
+        let config =
+            Config { gateway_audience: audience.into(), bearers: Bearers::Verbatim, ..config };
         Ok(Self {
             catalog: Catalog::start(config, world).await?,
             moto,

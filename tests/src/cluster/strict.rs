@@ -1,15 +1,19 @@
 //! A namespace of a test's own, which enforces the strictest Pod Security profile. It must not know what runs
 //! in it.
 
-use super::{Cluster, default_directory, files::PAUSE_IMAGE, until};
+use super::{Cluster, addons::DOMAIN, default_directory, files::PAUSE_IMAGE, until};
 use anyhow::ensure;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, PostParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::net::Ipv4Addr;
 use tokio::process::Command;
 
 /// An object from its manifest.
@@ -124,6 +128,21 @@ impl Strict {
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{name} {}: {complaint}", arguments.join(" "));
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Gives an address that is no pod's a name in this namespace, and returns it in full.
+    pub async fn name_outside(&self, name: &str, address: Ipv4Addr) -> anyhow::Result<String> {
+        let service = json!({ "metadata": { "name": name }, "spec": { "clusterIP": "None" } });
+        let services = Api::<Service>::namespaced(self.client.clone(), &self.name);
+        services.create(&PostParams::default(), &from(service)?).await?;
+        let slice = json!({
+            "metadata": { "name": name, "labels": { "kubernetes.io/service-name": name } },
+            "addressType": "IPv4",
+            "endpoints": [{ "addresses": [address] }],
+        });
+        let slices = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.name);
+        slices.create(&PostParams::default(), &from(slice)?).await?;
+        Ok(format!("{name}.{}.svc.{DOMAIN}", self.name))
     }
 
     /// Takes the namespace away; what is left ends with the cluster.

@@ -10,6 +10,7 @@ pub mod images;
 pub mod lossy;
 pub mod operator;
 pub mod process;
+pub mod roots;
 pub mod stage;
 pub mod tenant;
 pub mod watched;

@@ -2,8 +2,9 @@
 
 use crate::{
     http::Answer,
-    mcp::{modern_headers, modern_message, tool_result},
+    mcp::{modern_headers, modern_message, rpc_response, tool_result},
 };
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
@@ -18,7 +19,8 @@ use patchbay_gateway::{
     bind::{self, BindError},
     forward::link::{Link, LinkBody, link_uri},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// One assignment of a tenant to the worker at the other end of a link.
 pub struct Tenant<'a> {
@@ -61,14 +63,37 @@ impl<'a> Tenant<'a> {
 
     /// Calls a tool; the raw answer.
     pub async fn raw_call(&self, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
-        let message = modern_message("tools/call", tool, &arguments).to_string();
+        self.raw("tools/call", tool, arguments).await
+    }
+
+    /// Calls a tool; the text of whatever came of it, a failure too.
+    pub async fn said(&self, tool: &str, arguments: Value) -> anyhow::Result<String> {
+        let answer = self.raw_call(tool, arguments).await?;
+        ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+        let response = rpc_response(&answer)?;
+        let content = response.pointer("/result/content").and_then(Value::as_array);
+        let texts = content.into_iter().flatten().filter_map(|part| part["text"].as_str());
+        Ok(texts.chain(response.pointer("/error/message").and_then(Value::as_str)).collect())
+    }
+
+    /// The names of all tools.
+    pub async fn tools(&self) -> anyhow::Result<BTreeSet<String>> {
+        let answer = self.raw("tools/list", "", json!({})).await?;
+        ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+        let response = rpc_response(&answer)?;
+        let tools = response["result"]["tools"].as_array().with_context(|| response.to_string())?;
+        Ok(tools.iter().filter_map(|tool| tool["name"].as_str()).map(str::to_owned).collect())
+    }
+
+    async fn raw(&self, method: &str, name: &str, arguments: Value) -> anyhow::Result<Answer> {
+        let message = modern_message(method, name, &arguments).to_string();
         let mut request = Request::post(link_uri(&forward_path("", None))?)
             .header(TENANT_HEADER, self.claim.tenant.as_str())
             .header(EPOCH_HEADER, self.claim.epoch.0)
             .header("content-type", "application/json")
             .header("accept", "application/json, text/event-stream");
-        for (name, value) in modern_headers("tools/call", tool) {
-            request = request.header(name, value);
+        for (header, value) in modern_headers(method, name) {
+            request = request.header(header, value);
         }
         let request = request.body(LinkBody::Control(Full::new(Bytes::from(message))))?;
         let (head, body) = self.link.send(request).await?.into_parts();

@@ -1,0 +1,98 @@
+//! quilt-mcp, unmodified, in real containers: its image, the operator's pods, and two users whose workers reach a
+//! catalog and an AWS that the test is. `make test-cluster`.
+
+use anyhow::{Context, ensure};
+use patchbay_core::grant::CatalogGrant;
+use patchbay_tests::{
+    pods::{PodWorker, Stage, Tenant, roots},
+    quilt::{
+        QuiltWorld,
+        isolation::{calls_of, check, check_bearers},
+    },
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// A class of quilt workers that may reach this world and nothing else.
+fn class(image: &str, world: &QuiltWorld) -> anyhow::Result<Value> {
+    let aws: http::Uri = world.moto.endpoint().parse()?;
+    let host = aws.host().context("AWS has a host")?;
+    Ok(json!({
+        "image": image,
+        "command": [roots::QUILT_PYTHON],
+        "profile": "quilt",
+        "env": { "AWS_ENDPOINT_URL": world.moto.endpoint().trim_end_matches('/') },
+        "resources": { "memory": "512Mi" },
+        "tmpfs": { "home": "64Mi", "tmp": "64Mi", "run": "1Mi" },
+        "credentials": { "source": "catalog", "catalog": {
+            "origin": world.catalog.url(),
+            "registry": world.catalog.registry_url(),
+            "caBundle": world.catalog.ca_pem(),
+        }},
+        "egress": {
+            "hosts": [{ "host": host, "port": aws.port_u16(), "plainHttp": true }],
+            "cidrs": [format!("{host}/32")],
+        },
+    }))
+}
+
+/// What the calls of a user said, in order, through a worker that is theirs.
+async fn use_it(
+    stage: &Stage,
+    worker: &PodWorker,
+    world: &QuiltWorld,
+    token: &str,
+    (own, other): (&str, &str),
+) -> anyhow::Result<Vec<String>> {
+    let link = stage.gateway(worker).await?;
+    let mut tenant = Tenant::new(&link);
+    tenant.grant.catalog = Some(CatalogGrant {
+        origin: world.catalog.url().to_owned(),
+        registry: world.catalog.registry_url().to_owned(),
+        bearer: token.into(),
+    });
+    tenant.bind().await?;
+    let tools = tenant.tools().await?;
+    ensure!(tools.contains("package_browse") && tools.len() > 50, "{tools:?}");
+    let mut said = Vec::new();
+    for call in calls_of(own, other) {
+        let tool = call["tool"].as_str().context("a tool's name")?;
+        said.push(tenant.said(tool, call["arguments"].clone()).await?);
+    }
+    Ok(said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alice_and_bob_at_once_each_reach_their_own_data_alone() -> anyhow::Result<()> {
+    let stage = Stage::make("quilt").await?;
+    let host = stage.place.cluster.addresses()?.host();
+    let names = [
+        stage.place.name_outside("catalog", host).await?,
+        stage.place.name_outside("registry", host).await?,
+    ];
+    let world = QuiltWorld::start_at(host, names, &["alice", "bob"]).await?;
+    let begun = Instant::now();
+    let image = roots::quilt(&stage.place.cluster).await?;
+    println!("the image, made or found, and imported: {:?}", begun.elapsed());
+
+    let class = stage.class("quilt", class(&image, &world)?).await?;
+    let alone = stage.worker(&class).await?;
+    println!("quilt-mcp, pod create -> Ready: {:?}", alone.took);
+    let second = stage.worker(&class).await?;
+    println!("again: {:?}", second.took);
+
+    let tokens = [world.token("alice")?, world.token("bob")?];
+    let (alice, bob) = tokio::join!(
+        use_it(&stage, &alone, &world, &tokens[0], ("alice", "bob")),
+        use_it(&stage, &second, &world, &tokens[1], ("bob", "alice")),
+    );
+    check("alice", "bob", &alice?)?;
+    check("bob", "alice", &bob?)?;
+    let bearers = tokens.each_ref().map(String::as_str);
+    check_bearers(&world.catalog.record().all(), &bearers)?;
+    for worker in [&alone, &second] {
+        let logs = stage.logs(&worker.name).await?;
+        ensure!(!bearers.iter().any(|bearer| logs.contains(bearer)), "a bearer is in a log");
+    }
+    stage.place.end().await
+}
