@@ -1,19 +1,19 @@
 //! The chart and the programs: that these know what the chart tells them, and start with the rights that it gives.
 
-use crate::{chart::render, server::Release};
-use anyhow::{Context, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
+use crate::{
+    chart::{RELEASE, render},
+    server::Release,
 };
-use patchbay_core::pin::Role;
+use anyhow::{Context, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{Api, api::ListParams};
+use patchbay_crds::{Tenant, WorkerClass, condition::ConditionStatus};
 use patchbay_tests::{
     binaries,
     cluster::{Cluster, default_directory, until},
-    pods::{Authority, images::import_controller},
+    pods::images::{self, import_controller},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tokio::process::Command;
 
@@ -48,31 +48,72 @@ async fn the_programs_know_every_flag_that_the_chart_uses() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn gateways_are_ready_once_their_certificate_is_there() -> anyhow::Result<()> {
+async fn an_installation_serves_a_user_of_the_cluster_and_says_what_the_cluster_enforces()
+-> anyhow::Result<()> {
     let cluster = Cluster::up(&default_directory()?).await?;
-    let image = import_controller(&cluster).await?;
-    let (repository, tag) = image.split_once(':').context("no tag")?;
-    let image = json!({ "repository": repository, "tag": tag, "pullPolicy": "Never" });
-    let release = Release::install("gateways", json!({ "image": image })).await?;
-
-    // as the operator does, with the operator's rights
-    let (certificate, key) = Authority::new()?.files(Role::Gateway)?;
-    let secrets =
-        Api::<Secret>::namespaced(release.client_of("operator").await?, &release.place.name);
-    let filled = Patch::Merge(json!({ "stringData": { "tls.crt": certificate, "tls.key": key } }));
-    secrets.patch("patchbay-gateway-link", &PatchParams::default(), &filled).await?;
-
+    let images = images::import(&cluster).await?;
+    let addresses = cluster.addresses()?;
+    let image = |name: &str| -> anyhow::Result<Value> {
+        let (repository, tag) = name.split_once(':').context("no tag")?;
+        Ok(json!({ "repository": repository, "tag": tag }))
+    };
+    let mut own = image(&import_controller(&cluster).await?)?;
+    own["pullPolicy"] = json!("Never");
+    let notes = json!({
+        "image": images.fixture, "command": ["/fixture-server"], "path": "/notes",
+        "server": { "readyPath": "/healthz" }, "resources": { "memory": "128Mi" },
+        "tmpfs": { "home": "4Mi", "tmp": "4Mi", "run": "1Mi" },
+    });
+    let values = json!({
+        "image": own,
+        "workerImage": image(&images.worker)?,
+        "cluster": { "ranges": [addresses.services()], "dns": [] },
+        "classes": { "notes": notes },
+        "clusterUsers": { "enabled": true, "classes": ["notes"], "issuer": addresses.api_url() },
+    });
+    // the operator makes the authority, with it the gateway's certificate, and then a worker
+    let release = Release::install("whole", values).await?;
+    let told = async || -> anyhow::Result<String> {
+        let pods = release.place.kubectl(&["get", "pods,workerclasses", "-o", "wide"]).await?;
+        let logs =
+            ["logs", "--selector=app.kubernetes.io/part-of=patchbay", "--tail=20", "--prefix"];
+        Ok(format!("{pods}\n{}", release.place.kubectl(&logs).await.unwrap_or_default()))
+    };
     let deployments =
         Api::<Deployment>::namespaced(release.place.client.clone(), &release.place.name);
-    let ready = until("both gateways are ready", async || {
-        let status = deployments.get("patchbay-gateway").await?.status;
-        Ok(status.and_then(|status| status.ready_replicas) == Some(2))
+    let classes = Api::<WorkerClass>::namespaced(release.place.client.clone(), &release.place.name);
+    let up = until("both programs are ready, and a worker is warm", async || {
+        for name in ["patchbay-operator", "patchbay-gateway"] {
+            let status = deployments.get(name).await?.status;
+            if status.and_then(|status| status.ready_replicas) != Some(2) {
+                return Ok(false);
+            }
+        }
+        Ok(classes.get("notes").await?.status.is_some_and(|status| status.warm > 0))
     })
     .await;
-    if ready.is_err() {
-        let logs = ["logs", "--selector=app.kubernetes.io/component=gateway"];
-        let logs = release.place.kubectl(&logs).await.unwrap_or_default();
-        return ready.context(logs);
+    if up.is_err() {
+        return up.context(told().await?);
+    }
+    let said = match release.place.helm(&["test", RELEASE, "--logs"]).await {
+        Ok(said) => said,
+        Err(error) => return Err(error.context(told().await?)),
+    };
+    ensure!(said.contains("the cluster enforces NetworkPolicies"), "{said}");
+    // somebody was let in: that is a tenant of the account that the test ran as
+    let tenants = Api::<Tenant>::namespaced(release.place.client.clone(), &release.place.name);
+    let subjects: Vec<_> = tenants
+        .list(&ListParams::default())
+        .await?
+        .into_iter()
+        .map(|tenant| tenant.spec.identity.subject)
+        .collect();
+    ensure!(subjects == [release.user("contact-test")], "{subjects:?}");
+    let class = classes.get("notes").await?;
+    let conditions = class.status.map(|status| status.conditions).unwrap_or_default();
+    for wanted in ["Ready", "NetworkPolicyEnforced"] {
+        let condition = conditions.iter().find(|it| it.type_ == wanted).context(wanted)?;
+        ensure!(condition.status == ConditionStatus::True, "{condition:?}");
     }
     release.end().await
 }
