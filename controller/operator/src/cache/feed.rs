@@ -29,6 +29,10 @@ use tokio::{
 /// Lists are asked for at most this often, however many decisions wait for one.
 const REST: Duration = Duration::from_millis(500);
 
+/// How long a watch lasts, seconds: then the API server ends it, and the next one begins where it was. Shorter than the
+/// silence that a client takes for a broken connection: there may be nothing to tell.
+const WATCH_SECONDS: u32 = 60;
+
 /// How often watches and lists failed.
 pub type WatchFailures = Counter;
 
@@ -57,7 +61,7 @@ impl Feeds {
     ) -> Self {
         let mut tasks = JoinSet::new();
         let (tenants, pods) = (watch::Sender::new(()), watch::Sender::new(()));
-        let whole = watcher::Config::default();
+        let whole = watcher::Config::default().timeout(WATCH_SECONDS);
         let feed = |what, anew: Option<&watch::Sender<()>>| Feed {
             what,
             cache: Arc::clone(&cache),
