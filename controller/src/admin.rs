@@ -1,10 +1,11 @@
 //! What operators look at: `/livez`, `/readyz`, `/metrics`, `/tenants`. No secret, no way to change
 //! anything, loopback only.
 
+use crate::probes::{measured, readiness};
 use axum::{
     Json, Router,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -14,7 +15,7 @@ use patchbay_core::id::ClassName;
 use patchbay_gateway::{Gateway, origin::AllowedNames};
 use patchbay_orchestrator::local::{LocalOrchestrator, TenantRow};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
@@ -93,27 +94,17 @@ pub(crate) fn host_name(address: SocketAddr) -> Option<String> {
 
 async fn readyz(State(admin): State<Admin>) -> Response {
     if admin.orchestrator.is_ready() {
-        return "ok\n".into_response();
+        return readiness(&[]);
     }
-    let missing: Vec<_> = admin
-        .orchestrator
-        .anonymous()
-        .into_iter()
-        .map(|(class, ready)| format!("{class}: {ready} warm workers\n"))
-        .collect();
-    (StatusCode::SERVICE_UNAVAILABLE, missing.concat()).into_response()
+    let classes = admin.orchestrator.anonymous().into_iter();
+    let missing: Vec<_> =
+        classes.map(|(class, ready)| format!("{class}: {ready} warm workers")).collect();
+    readiness(&missing)
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     admin.warm.update(admin.orchestrator.anonymous());
-    let mut text = String::new();
-    match encode(&mut text, &admin.registry.lock()) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    measured(&admin.registry.lock())
 }
 
 async fn tenants(State(admin): State<Admin>) -> Json<Vec<TenantRow>> {

@@ -75,12 +75,20 @@ impl ClientArgs {
     }
 }
 
-/// Completes with the next SIGINT or SIGTERM.
-pub(crate) async fn wait_for_signal() -> anyhow::Result<()> {
+/// Completes with the next SIGINT or SIGTERM after this call.
+pub(crate) fn next_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Completes with the next SIGINT or SIGTERM.
+pub(crate) async fn wait_for_signal() -> anyhow::Result<()> {
+    next_signal()?.await;
+    Ok(())
 }

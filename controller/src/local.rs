@@ -8,7 +8,7 @@ use crate::{
     args::{LocalArgs, SandboxArgs},
     ca,
     clients::wait_for_signal,
-    telemetry,
+    probes, telemetry,
 };
 use anyhow::{Context, bail, ensure};
 use arc_swap::ArcSwap;
@@ -37,7 +37,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Runs until a signal.
@@ -57,9 +56,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     );
     // the addresses first: a second instance fails here, before it starts any worker
     let (listener, renewal) = clients.listen(listen).await?;
-    let admin_socket = TcpListener::bind(admin_listen)
-        .await
-        .with_context(|| format!("cannot listen on {admin_listen}: choose another address (--admin-listen) if it is taken"))?;
+    let admin_socket = probes::listen(admin_listen).await?;
 
     let admin_address = admin_socket.local_addr()?;
     let public_url = clients.public_url(&listener)?;

@@ -4,7 +4,6 @@
 mod admin;
 mod api_key;
 mod args;
-mod arguments;
 mod ca;
 mod certificates;
 mod clients;

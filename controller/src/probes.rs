@@ -53,7 +53,15 @@ fn router(probes: Probes) -> Router {
 }
 
 async fn readyz(State(probes): State<Probes>) -> Response {
-    let missing = (probes.missing)();
+    readiness(&(probes.missing)())
+}
+
+async fn metrics(State(probes): State<Probes>) -> Response {
+    measured(&probes.registry.lock())
+}
+
+/// The answer of a process that still waits for these.
+pub(crate) fn readiness(missing: &[String]) -> Response {
     if missing.is_empty() {
         return "ok\n".into_response();
     }
@@ -61,9 +69,10 @@ async fn readyz(State(probes): State<Probes>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
-async fn metrics(State(probes): State<Probes>) -> Response {
+/// All that is measured.
+pub(crate) fn measured(registry: &Registry) -> Response {
     let mut text = String::new();
-    if encode(&mut text, &probes.registry.lock()).is_err() {
+    if encode(&mut text, registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -14,4 +14,5 @@ pub mod moto;
 pub mod pods;
 pub mod processes;
 pub mod quilt;
+pub mod repository;
 pub mod sandbox;

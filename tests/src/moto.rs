@@ -1,14 +1,12 @@
 //! A moto server with IAM enforcement: the AWS of the suites and of the demo. It turns the locked
 //! Python environments into a running server and a [`World`]; it must not know what a catalog is.
 
-use crate::catalog::world::World;
-use anyhow::{Context, bail, ensure};
-use std::{
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
+use crate::{
+    catalog::world::World,
+    repository::{made_by, repository},
 };
+use anyhow::{Context, bail, ensure};
+use std::{net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -89,20 +87,5 @@ impl Moto {
 
 /// The virtual environment of one lock, made at its first use.
 pub async fn python_environment(name: &str) -> anyhow::Result<PathBuf> {
-    let output = Command::new(repository().join("scripts/python-env"))
-        .arg(name)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("cannot run scripts/python-env")?;
-    ensure!(output.status.success(), "scripts/python-env {name} failed");
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
-}
-
-/// The root of the source tree.
-pub fn repository() -> &'static Path {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().unwrap_or(tests)
+    made_by("python-env", &[name]).await
 }

@@ -6,7 +6,8 @@ pub mod isolation;
 use crate::{
     catalog::{Catalog, Config, record::Bearers},
     controller::{Controller, ControllerConfig},
-    moto::{Moto, python_environment, repository},
+    moto::{Moto, python_environment},
+    repository::repository,
 };
 use anyhow::{Context, ensure};
 use secrecy::ExposeSecret;

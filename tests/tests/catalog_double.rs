@@ -6,7 +6,8 @@ use http::{Request, StatusCode, header};
 use patchbay_tests::{
     catalog::{Catalog, Config, fault::Fault, record::Origin, world::World},
     https::Client,
-    moto::{Moto, python_environment, repository},
+    moto::{Moto, python_environment},
+    repository::repository,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};

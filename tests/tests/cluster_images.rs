@@ -64,7 +64,7 @@ async fn the_controller_is_one_file_that_looks_names_up_and_runs_as_nobody() -> 
 async fn what_the_quilt_image_holds_is_what_the_lock_and_debian_say() -> anyhow::Result<()> {
     let made = roots::image_root("quilt").await?;
     let lock = fs::read_to_string(
-        patchbay_tests::moto::repository().join("images/quilt/requirements.txt"),
+        patchbay_tests::repository::repository().join("images/quilt/requirements.txt"),
     )?;
     let locked: BTreeSet<_> = lock
         .lines()

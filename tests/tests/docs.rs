@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use patchbay_core::routing::RouteTable;
 use patchbay_crds::documents;
-use patchbay_tests::moto::repository;
+use patchbay_tests::repository::repository;
 use std::{path::Path, sync::Arc};
 
 #[test]

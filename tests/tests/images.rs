@@ -1,7 +1,7 @@
 //! What the Dockerfiles have in common with the rest of the tree. No image is built here.
 
 use anyhow::{Context, ensure};
-use patchbay_tests::moto::repository;
+use patchbay_tests::repository::repository;
 use std::fs;
 
 fn read(path: &str) -> anyhow::Result<String> {

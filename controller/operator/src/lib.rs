@@ -13,6 +13,7 @@ pub mod enrol;
 pub mod lease;
 pub mod link;
 pub mod observe;
+mod params;
 pub mod settings;
 pub mod tenant;
 mod total;

@@ -1,28 +1,21 @@
 //! The command line of `patchbay gateway`. Doc comments here are what `--help` prints.
 #![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
 
-use crate::{arguments::duration, clients::ClientArgs};
+use crate::{
+    clients::ClientArgs,
+    cluster::{ClusterArgs, duration},
+};
 use clap::Args;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Arguments of `patchbay gateway`.
 #[derive(Debug, Args)]
 pub(crate) struct GatewayArgs {
-    /// The namespace of classes, providers, tenants and workers [default: the one of the kubeconfig or of
-    /// the pod's own service account].
-    #[arg(long, value_name = "NAME", env = "PATCHBAY_NAMESPACE")]
-    pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// Where clients connect.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080", env = "PATCHBAY_LISTEN")]
     pub(crate) listen: SocketAddr,
-    /// Where kubelets and scrapers look: /livez, /readyz, /metrics.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        default_value = "0.0.0.0:9090",
-        env = "PATCHBAY_ADMIN_LISTEN"
-    )]
-    pub(crate) admin_listen: SocketAddr,
     #[command(flatten)]
     pub(crate) clients: ClientArgs,
     /// PEM file of the certificate by which workers know this gateway. It may come later, and is read
@@ -32,9 +25,6 @@ pub(crate) struct GatewayArgs {
     /// PEM file of its private key.
     #[arg(long, value_name = "FILE", env = "PATCHBAY_LINK_KEY")]
     pub(crate) link_key: PathBuf,
-    /// How long a request waits for a worker. The operator must be told the same.
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
-    pub(crate) hold: Duration,
     /// After SIGTERM, how long new connections are still taken, while /readyz says no: so long it may take
     /// until nobody is sent here.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]

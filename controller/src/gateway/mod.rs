@@ -13,7 +13,7 @@ pub(crate) use args::GatewayArgs;
 use crate::{
     certificates::{Files, Renewal},
     clients::wait_for_signal,
-    cluster,
+    cluster::{self, ClusterArgs},
     probes::{self, Probes},
     telemetry,
 };
@@ -90,13 +90,11 @@ impl Readiness {
 
 async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     let GatewayArgs {
-        namespace,
+        cluster: ClusterArgs { namespace, admin_listen, hold },
         listen,
-        admin_listen,
         clients,
         link_cert,
         link_key,
-        hold,
         lame_duck,
         drain,
     } = args;

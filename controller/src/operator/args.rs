@@ -1,16 +1,14 @@
 //! The command line of `patchbay operator`. Doc comments here are what `--help` prints.
 
-use crate::arguments::duration;
+use crate::cluster::ClusterArgs;
 use clap::Args;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 /// Arguments of `patchbay operator`.
 #[derive(Debug, Args)]
 pub(crate) struct OperatorArgs {
-    /// The namespace of classes, tenants and workers [default: the one of the kubeconfig or of the pod's own
-    /// service account].
-    #[arg(long, value_name = "NAME", env = "PATCHBAY_NAMESPACE")]
-    pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// The image that holds /patchbay-worker.
     #[arg(long, value_name = "IMAGE", env = "PATCHBAY_WORKER_IMAGE")]
     pub(crate) worker_image: String,
@@ -23,19 +21,8 @@ pub(crate) struct OperatorArgs {
     /// Where workers look names up, besides the pods of kube-dns: the address of the DNS service.
     #[arg(long, value_name = "CIDR")]
     pub(crate) dns: Vec<String>,
-    /// How long a gateway holds a request that waits for a worker. The gateways must be told the same.
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
-    pub(crate) hold: Duration,
     #[command(flatten)]
     pub(crate) authority: AuthorityArgs,
-    /// Where the cluster asks: /livez, /readyz, /metrics.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        default_value = "0.0.0.0:9090",
-        env = "PATCHBAY_ADMIN_LISTEN"
-    )]
-    pub(crate) admin_listen: SocketAddr,
 }
 
 /// Who vouches for the operator and the gateways.

@@ -6,7 +6,8 @@ mod authority;
 pub(crate) use args::OperatorArgs;
 
 use crate::{
-    cluster,
+    clients::next_signal,
+    cluster::{self, ClusterArgs},
     probes::{self, Probes},
     telemetry,
 };
@@ -21,7 +22,6 @@ use patchbay_operator::{
 };
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Runs until SIGTERM or SIGINT. Losing the leadership is an error: the process is to begin again.
@@ -32,14 +32,12 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
 
 async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
     let OperatorArgs {
-        namespace,
+        cluster: ClusterArgs { namespace, admin_listen, hold },
         worker_image,
         image_pull_secrets,
         cluster_ranges,
         dns,
-        hold,
         authority,
-        admin_listen,
     } = args;
     let (namespace, client) = cluster::connect(namespace).await?;
     ensure!(!worker_image.is_empty(), "--worker-image must name the image that holds the worker");
@@ -70,7 +68,15 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
     };
     let end_of_pages = CancellationToken::new();
     let admin = tokio::spawn(probes::serve(listener, pages, end_of_pages.clone()));
-    tokio::spawn(end_on_signal(shutdown.clone())?);
+    let signalled = next_signal()?;
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            signalled.await;
+            tracing::info!("ending: what has begun is finished first");
+            shutdown.cancel();
+        }
+    });
 
     let pace = Pace { hold, ..Pace::default() };
     let authority = vouching.authority;
@@ -88,18 +94,4 @@ fn ranges(flag: &str, texts: &[String]) -> anyhow::Result<Vec<Cidr>> {
         })
     };
     texts.iter().map(read).collect()
-}
-
-/// What ends the operator when a signal comes.
-fn end_on_signal(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("ending: what has begun is finished first");
-        shutdown.cancel();
-    })
 }

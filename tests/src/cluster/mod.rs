@@ -39,7 +39,7 @@ use self::{
     process::Recorded,
     state::{State, Turn, take_turn},
 };
-use crate::moto::repository;
+use crate::repository::made_by;
 use anyhow::{Context, ensure};
 use kube::{
     Client, Config,
@@ -315,13 +315,5 @@ async fn wait_for_turn(layout: &Layout) -> anyhow::Result<Turn> {
 
 /// The programs of a cluster, built at their first use.
 async fn programs() -> anyhow::Result<PathBuf> {
-    let output = Command::new(repository().join("scripts/cluster-components"))
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("cannot run scripts/cluster-components")?;
-    ensure!(output.status.success(), "scripts/cluster-components failed");
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+    made_by("cluster-components", &[]).await
 }

@@ -3,16 +3,13 @@
 
 use crate::{
     cluster::{Cluster, Image, image},
-    moto::repository,
+    repository::made_by,
 };
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
-use tokio::{process::Command, sync::OnceCell};
+use std::path::{Path, PathBuf};
+use tokio::sync::OnceCell;
 
 /// The interpreter of the quilt worker's image, which is its class's command.
 pub const QUILT_PYTHON: &str = "/opt/quilt-venv/bin/python";
@@ -41,16 +38,7 @@ pub async fn controller(cluster: &Cluster) -> anyhow::Result<String> {
 
 /// Where the root file system of an image is, with its bill of materials beside it.
 pub async fn image_root(name: &str) -> anyhow::Result<PathBuf> {
-    let output = Command::new(repository().join("scripts/image-root"))
-        .arg(name)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("cannot run scripts/image-root")?;
-    ensure!(output.status.success(), "scripts/image-root {name} failed");
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+    made_by("image-root", &[name]).await
 }
 
 async fn import(cluster: &Cluster, name: &str, image: Image) -> anyhow::Result<String> {

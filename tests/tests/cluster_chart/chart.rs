@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use patchbay_tests::{
     cluster::{Cluster, default_directory, from},
-    moto::repository,
+    repository::repository,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;

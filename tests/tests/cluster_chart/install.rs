@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::ListParams};
 use patchbay_crds::WorkerClass;
-use patchbay_tests::{cluster::Cluster, moto::repository};
+use patchbay_tests::{cluster::Cluster, repository::repository};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 use tokio::process::Command;

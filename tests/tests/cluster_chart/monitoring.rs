@@ -10,7 +10,7 @@ use patchbay_gateway::{
     activate::ActivateError, authn::AuthnError, metrics::Metrics, respond::Refusal,
     waiting::QueueFull,
 };
-use patchbay_tests::moto::repository;
+use patchbay_tests::repository::repository;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs};

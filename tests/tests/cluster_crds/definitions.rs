@@ -5,7 +5,7 @@ use crate::{
     server::{DEFINITIONS, Server},
 };
 use anyhow::{Context, ensure};
-use patchbay_tests::moto::repository;
+use patchbay_tests::repository::repository;
 use serde_json::{Value, json};
 use std::fs;
 

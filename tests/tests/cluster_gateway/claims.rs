@@ -1,6 +1,6 @@
 //! First contacts through two replicas.
 
-use crate::world::{World, provider, shared};
+use crate::world::{World, has_its_own, provider, shared};
 use anyhow::{Context, ensure};
 use futures_util::future::{join_all, try_join_all};
 use http::StatusCode;
@@ -15,7 +15,6 @@ async fn two_users_come_through_two_replicas_and_see_their_own_data_through_both
     let _cluster = shared().await;
     let world = World::make("two-users", json!({}), &["alice", "bob"]).await?;
     tokio::try_join!(world.warm(), world.warm())?;
-    // a gateway is ready once it has listed all workers
     let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
 
     let first = [(&one, "alice"), (&two, "bob")];
@@ -48,7 +47,6 @@ async fn a_warm_first_contact_costs_one_write_and_the_claims_of_one_gateway_neve
     let users = ["alice", "bob", "carol", "dora"];
     let world = World::make("one-write", json!({}), &users).await?;
     try_join_all(users.map(|_| world.warm())).await?;
-    // a gateway is ready once it has listed all workers
     let gateway = world.config.start().await?;
     try_join_all(users.map(|user| {
         let client = gateway.client(&api_key(user));
@@ -71,8 +69,8 @@ async fn many_first_contacts_of_one_user_through_both_replicas_make_one_worker()
 -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("one-user", json!({}), &["alice"]).await?;
-    let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     tokio::try_join!(world.warm(), world.warm(), world.warm())?;
+    let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     let calls = (0..20).map(|n| {
         let client = if n % 2 == 0 { &one } else { &two }.client(&api_key("alice"));
         async move { client.call("whoami", json!({})).await }
@@ -92,8 +90,8 @@ async fn many_first_contacts_of_one_user_through_both_replicas_make_one_worker()
 async fn of_two_who_want_the_last_worker_one_waits_and_has_the_next() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("last-worker", json!({}), &["alice", "bob"]).await?;
-    let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     world.warm().await?;
+    let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     let calls = [(&one, "alice"), (&two, "bob")].map(|(gateway, user)| async move {
         let client = gateway.client(&api_key(user));
         client.call("remember", json!({ "key": "mine", "value": user })).await
@@ -130,16 +128,10 @@ async fn a_crowd_of_users_meets_a_few_workers_and_each_has_its_own() -> anyhow::
     let names: Vec<&str> = users.iter().map(String::as_str).collect();
     let world = World::make("crowd", json!({}), &names).await?;
     try_join_all((0..3).map(|_| world.warm())).await?;
-    // a gateway is ready once it has listed all workers
     let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     let calls = names.iter().enumerate().map(|(n, user)| {
         let client = if n % 2 == 0 { &one } else { &two }.client(&api_key(user));
-        async move {
-            client.call("remember", json!({ "key": "me", "value": *user })).await?;
-            let me = client.call("recall", json!({ "key": "me" })).await?.to_string();
-            ensure!(me.contains(&format!("\"{user}\"")), "{user}: {me}");
-            anyhow::Ok(())
-        }
+        async move { has_its_own(&client, user).await }
     });
     let further = async {
         for _ in 3..users.len() {
@@ -170,8 +162,8 @@ async fn only_who_is_provisioned_is_served_where_an_operator_decides() -> anyhow
     let decided = json!({ "provisioning": "Preprovisioned" });
     let chosen = provider("chosen", &["alice", "bob"], &decided)?;
     world.providers.create(&PostParams::default(), &chosen).await?;
-    let gateway = world.config.start().await?;
     world.warm().await?;
+    let gateway = world.config.start().await?;
     let refused =
         gateway.client(&api_key("bob")).modern_call("echo", json!({ "text": "x" })).await?;
     ensure!(refused.status == StatusCode::FORBIDDEN, "{}", refused.text());
@@ -198,8 +190,8 @@ async fn a_class_that_has_its_tenants_takes_no_other() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let limits = json!({ "limits": { "tenants": 1 } });
     let world = World::make("full", limits, &["alice", "bob"]).await?;
-    let gateway = world.config.start().await?;
     world.warm().await?;
+    let gateway = world.config.start().await?;
     gateway.client(&api_key("alice")).call("echo", json!({ "text": "in" })).await?;
     let refused =
         gateway.client(&api_key("bob")).modern_call("echo", json!({ "text": "x" })).await?;

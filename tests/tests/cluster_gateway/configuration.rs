@@ -23,8 +23,8 @@ async fn reason(client: &McpClient) -> anyhow::Result<String> {
 async fn keys_and_providers_come_and_go_without_a_restart() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("live", json!({}), &["alice", "bob"]).await?;
-    let gateway = world.config.start().await?;
     tokio::try_join!(world.warm(), world.warm(), world.warm())?;
+    let gateway = world.config.start().await?;
     let client = |user: &str| gateway.client(&api_key(user));
     for user in ["alice", "bob"] {
         client(user).call("echo", json!({ "text": "x" })).await?;
@@ -71,8 +71,8 @@ async fn keys_and_providers_come_and_go_without_a_restart() -> anyhow::Result<()
 async fn a_class_moves_to_another_path_and_goes_without_a_restart() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("moved", json!({}), &["alice"]).await?;
-    let gateway = world.config.start().await?;
     world.warm().await?;
+    let gateway = world.config.start().await?;
     let alice = gateway.client(&api_key("alice"));
     alice.call("remember", json!({ "key": "k", "value": "kept" })).await?;
     let place = &world.stage.place;

@@ -29,8 +29,8 @@ async fn a_write_whose_answer_is_lost_is_read_back_and_not_repeated() -> anyhow:
     let _cluster = shared().await;
     let world = World::make("lost-answer", json!({}), &["alice", "bob"]).await?;
     let way = lossy(&world).await?;
-    let gateway = world.config.by_way_of(way.address).start().await?;
     tokio::try_join!(world.warm(), world.warm())?;
+    let gateway = world.config.by_way_of(way.address).start().await?;
     // now there is a connection on which a request can arrive although no answer does
     gateway.client(&api_key("bob")).call("echo", json!({ "text": "x" })).await?;
     way.hold_answers();
@@ -57,9 +57,9 @@ async fn what_a_killed_gateway_wrote_is_found_and_bound_by_another() -> anyhow::
     let _cluster = shared().await;
     let world = World::make("killed-between", json!({}), &["alice", "bob"]).await?;
     let way = lossy(&world).await?;
+    tokio::try_join!(world.warm(), world.warm(), world.warm())?;
     let mut dying = world.config.by_way_of(way.address).start().await?;
     let other = world.config.start().await?;
-    tokio::try_join!(world.warm(), world.warm(), world.warm())?;
     dying.client(&api_key("bob")).call("remember", json!({ "key": "k", "value": "bob's" })).await?;
     way.hold_answers();
     let alice = dying.client(&api_key("alice"));
@@ -84,9 +84,9 @@ async fn while_the_api_server_is_away_bound_users_go_on_and_new_ones_wait() -> a
     let _cluster = alone().await;
     let users = ["alice", "bob", "carol"];
     let world = World::make("away", json!({}), &users).await?;
+    tokio::try_join!(world.warm(), world.warm(), world.warm())?;
     let patient = world.config.start().await?;
     let impatient = world.config.args(&["--hold", "3s"]).start().await?;
-    tokio::try_join!(world.warm(), world.warm(), world.warm())?;
     let alice = [patient.client(&api_key("alice")), impatient.client(&api_key("alice"))];
     for client in &alice {
         client.call("remember", json!({ "key": "k", "value": "kept" })).await?;
@@ -141,8 +141,8 @@ async fn while_the_api_server_is_away_bound_users_go_on_and_new_ones_wait() -> a
 async fn a_worker_that_goes_is_replaced_and_only_on_the_clusters_word() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("replaced", json!({}), &["alice"]).await?;
-    let gateway = world.config.start().await?;
     world.warm().await?;
+    let gateway = world.config.start().await?;
     let alice = gateway.client(&api_key("alice"));
     alice.call("echo", json!({ "text": "first" })).await?;
     let first = world.assignment("alice").await?;
@@ -187,9 +187,9 @@ async fn a_gateway_that_ends_finishes_calls_ends_streams_and_its_clients_go_on_e
 -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("drained", json!({}), &["alice"]).await?;
+    world.warm().await?;
     let mut ending = world.config.args(&["--lame-duck", "1s", "--drain", "20s"]).start().await?;
     let other = world.config.start().await?;
-    world.warm().await?;
     let alice = ending.client(&api_key("alice"));
     let (session, listening) = listen(&alice, &ending).await?;
     let call = alice.call("sleep", json!({ "ms": 3000 }));

@@ -1,6 +1,6 @@
 //! Gateways and the real operator: what one writes, the other acts on.
 
-use crate::world::{World, name, shared};
+use crate::world::{World, has_its_own, name, shared};
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use http::StatusCode;
@@ -44,12 +44,7 @@ async fn a_crowd_through_two_replicas_has_a_worker_each_for_at_most_three_writes
     let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     let calls = names.iter().enumerate().map(|(n, user)| {
         let client = if n % 2 == 0 { &one } else { &two }.client(&api_key(user));
-        async move {
-            client.call("remember", json!({ "key": "me", "value": *user })).await?;
-            let me = client.call("recall", json!({ "key": "me" })).await?.to_string();
-            ensure!(me.contains(&format!("\"{user}\"")), "{user}: {me}");
-            anyhow::Ok(())
-        }
+        async move { has_its_own(&client, user).await }
     });
     let begun = tokio::time::Instant::now();
     let served = try_join_all(calls).await;

@@ -13,8 +13,8 @@ async fn a_tenant_that_is_assigned_anothers_worker_by_hand_is_refused_there_and_
 -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("edited", json!({}), &["alice", "bob"]).await?;
-    let gateway = world.config.start().await?;
     tokio::try_join!(world.warm(), world.warm())?;
+    let gateway = world.config.start().await?;
     let (alice, bob) = (gateway.client(&api_key("alice")), gateway.client(&api_key("bob")));
     alice.call("remember", json!({ "key": "mine", "value": "alice's" })).await?;
     bob.call("remember", json!({ "key": "mine", "value": "bob's" })).await?;
@@ -44,8 +44,8 @@ async fn a_tenant_that_is_assigned_anothers_worker_by_hand_is_refused_there_and_
 async fn a_suspended_tenant_is_refused_at_once_and_gains_nothing() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("suspended", json!({}), &["alice"]).await?;
-    let gateway = world.config.start().await?;
     world.warm().await?;
+    let gateway = world.config.start().await?;
     let alice = gateway.client(&api_key("alice"));
     alice.call("echo", json!({ "text": "in" })).await?;
     world.edit("alice", json!({ "spec": { "suspended": true } })).await?;
@@ -71,8 +71,8 @@ async fn a_suspended_tenant_is_refused_at_once_and_gains_nothing() -> anyhow::Re
 async fn a_tenant_that_is_made_anew_never_meets_the_worker_of_the_old_one() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("anew", json!({}), &["alice"]).await?;
-    let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     world.warm().await?;
+    let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     let through = [one.client(&api_key("alice")), two.client(&api_key("alice"))];
     for client in &through {
         client.call("remember", json!({ "key": "old", "value": "secret" })).await?;
@@ -110,8 +110,8 @@ async fn a_tenant_that_is_made_anew_never_meets_the_worker_of_the_old_one() -> a
 async fn a_deleted_tenants_next_contact_makes_another_tenant() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("deleted", json!({}), &["alice"]).await?;
-    let gateway = world.config.start().await?;
     world.warm().await?;
+    let gateway = world.config.start().await?;
     let alice = gateway.client(&api_key("alice"));
     alice.call("remember", json!({ "key": "old", "value": "secret" })).await?;
     let old = world.tenant("alice").await?.context("alice")?;
@@ -139,8 +139,8 @@ async fn a_deleted_tenants_next_contact_makes_another_tenant() -> anyhow::Result
 async fn an_object_under_a_name_that_is_not_its_identitys_is_never_used() -> anyhow::Result<()> {
     let _cluster = shared().await;
     let world = World::make("misnamed", json!({}), &["alice", "bob"]).await?;
-    let gateway = world.config.start().await?;
     world.warm().await?;
+    let gateway = world.config.start().await?;
     let mut wrong = Tenant::for_key(&key("bob")?);
     wrong.metadata.name = Some(name("alice")?.to_string());
     world.tenants.create(&PostParams::default(), &wrong).await?;

@@ -1,6 +1,6 @@
 //! A namespace with a class, users and gateways.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
@@ -14,6 +14,7 @@ use patchbay_crds::{IdentityProvider, Tenant, tenant::TenantAssignment};
 use patchbay_tests::{
     cluster::{Cluster, from},
     controller::api_key,
+    mcp::McpClient,
     pods::{GatewayConfig, OperatorProcess, PodWorker, Stage, stage::Class},
 };
 use serde_json::{Value, json};
@@ -89,7 +90,8 @@ impl World {
         Ok(world)
     }
 
-    /// A worker that any tenant may have.
+    /// A worker that any tenant may have. A gateway that is started after it knows of it: one is ready once it has
+    /// listed all workers.
     pub(crate) async fn warm(&self) -> anyhow::Result<PodWorker> {
         let class = self.class.as_ref().context("the operator makes workers")?;
         self.stage.warm_worker(class).await
@@ -192,4 +194,12 @@ pub(crate) fn key(user: &str) -> anyhow::Result<TenantKey> {
 /// A user's tenant's name.
 pub(crate) fn name(user: &str) -> anyhow::Result<TenantName> {
     Ok(key(user)?.name())
+}
+
+/// A user keeps something with the worker, and finds it and nobody else's there.
+pub(crate) async fn has_its_own(client: &McpClient, user: &str) -> anyhow::Result<()> {
+    client.call("remember", json!({ "key": "me", "value": user })).await?;
+    let me = client.call("recall", json!({ "key": "me" })).await?.to_string();
+    ensure!(me.contains(&format!("\"{user}\"")), "{user}: {me}");
+    Ok(())
 }

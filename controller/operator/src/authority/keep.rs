@@ -7,17 +7,14 @@
 use super::{
     bundle::Bundle,
     error::{KeepError, failed},
-    publish::{FIELD_MANAGER, Publisher},
+    publish::Publisher,
     root::{Certificate, Root, Roots},
     rotation::{Step, Terms, step},
 };
-use crate::total::after;
+use crate::{params, total::after};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client, api::Patch};
 use patchbay_core::pin::Role;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -130,9 +127,7 @@ impl Keeper {
     }
 
     async fn patch(&self, name: &str, patch: &Value) -> Result<Secret, KeepError> {
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patched = self.secrets.patch(name, &params, &Patch::Merge(patch)).await;
+        let patched = self.secrets.patch(name, &params::patch(), &Patch::Merge(patch)).await;
         patched.map_err(failed("write the Secret", name))
     }
 

@@ -5,16 +5,11 @@ use super::{
     bundle::Bundle,
     error::{KeepError, failed},
 };
+use crate::params::apply;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client, api::Patch};
 use std::time::Duration;
-
-/// The owner of all fields that the operator writes.
-pub(super) const FIELD_MANAGER: &str = "patchbay-operator";
 
 /// Publishes roots in one `ConfigMap`.
 pub struct Publisher {
@@ -46,8 +41,7 @@ impl Publisher {
         let is_there = found.is_some() && next == published;
         if !is_there && !next.certificates().is_empty() {
             let map = next.config_map(&self.namespace, name);
-            let params = PatchParams::apply(FIELD_MANAGER).force();
-            let applied = self.maps.patch(name, &params, &Patch::Apply(&map)).await;
+            let applied = self.maps.patch(name, &apply(), &Patch::Apply(&map)).await;
             applied.map_err(failed("publish the ConfigMap", name))?;
         }
         Ok(next)

@@ -1,13 +1,10 @@
 //! What workers need before they come, in the order in which it must be there: the account, the budget, the class's
 //! network policy, and the boot documents of its revision. Applied on the server, by one field manager.
 
-use super::{
-    context::{Context, apply},
-    metrics::WriteKind,
-    writes::WriteError,
-};
+use super::{context::Context, metrics::WriteKind, writes::WriteError};
 use crate::{
     build::{self, ClassRef, disruption_budget, network_policy, service_account},
+    params::apply,
     total::after,
     worker_class::status::Unusable,
 };

@@ -5,6 +5,7 @@ use crate::{
     Settings,
     cache::{Cache, Relister},
     link::Dialer,
+    params::FIELD_MANAGER,
     worker_class::Pace,
 };
 use k8s_openapi::api::{
@@ -15,14 +16,10 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{PatchParams, PostParams},
     runtime::events::{Recorder, Reporter},
 };
 use patchbay_crds::{Tenant, WorkerClass};
 use std::sync::Arc;
-
-/// Whose writes these are.
-pub(super) const FIELD_MANAGER: &str = "patchbay-operator";
 
 /// What is shared by everything that one leadership does.
 pub(super) struct Context {
@@ -68,21 +65,6 @@ impl Apis {
 pub(super) fn recorder(client: &Client, identity: &str) -> Recorder {
     let (controller, instance) = (FIELD_MANAGER.into(), Some(identity.into()));
     Recorder::new(client.clone(), Reporter { controller, instance })
-}
-
-/// Parameters of a patch.
-pub(super) fn patch() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
-}
-
-/// Parameters of a create.
-pub(super) fn post() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
-}
-
-/// Parameters of an apply. What others wrote into fields that are the operator's is taken back.
-pub(super) fn apply() -> PatchParams {
-    PatchParams::apply(FIELD_MANAGER).force()
 }
 
 /// Thousandths, for waits that must not fall together.

@@ -3,12 +3,10 @@
 //! What to do is [`lease::evaluate`]'s; here are the reads and writes. The work has ended before the Lease is given up,
 //! and before another may take it. A lost Lease is an error: the process ends, and begins again as a new candidate.
 
-use super::{
-    context::{FIELD_MANAGER, post},
-    metrics::{Metrics, WriteKind},
-};
+use super::metrics::{Metrics, WriteKind};
 use crate::{
     lease::{self, Candidate, Decision, STOP_AFTER},
+    params::{FIELD_MANAGER, post},
     total::after,
 };
 use jiff::Timestamp;

@@ -51,6 +51,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// An operator of one namespace.
 pub struct Operator {
     /// Must not repeat writes by itself (kube's `default_retry`): whether a repeat is the same, only the writer knows.
+    /// Must not take a minute's silence for a broken connection: so long a watch may have nothing to tell.
     pub client: Client,
     /// What the installation says.
     pub settings: Settings,

@@ -42,11 +42,8 @@ pub fn due(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tenant::fixtures;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use patchbay_core::{
-        id::ClassName,
-        tenant::{Authority, TenantKey},
-    };
     use patchbay_crds::tenant::{TenantAssignment, TenantStatus};
 
     const DAY: Duration = Duration::from_hours(24);
@@ -57,12 +54,7 @@ mod tests {
     }
 
     fn tenant() -> Tenant {
-        let mut tenant = Tenant::for_key(&TenantKey {
-            issuer: "i".into(),
-            subject: "s".into(),
-            class: ClassName::parse("c").unwrap(),
-            authority: Authority::unrestricted(),
-        });
+        let mut tenant = fixtures::tenant();
         tenant.metadata.creation_timestamp = Some(Time(at(100)));
         let mark = [(PROVISIONED_BY.to_owned(), FIRST_CONTACT.to_owned())];
         tenant.metadata.labels = Some(mark.into());

@@ -3,3 +3,6 @@
 
 pub mod forget;
 pub mod status;
+
+#[cfg(test)]
+mod fixtures;

@@ -130,11 +130,10 @@ fn with_worker(worker: Option<&ObservedPod>) -> (Phase, &'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{observe::Known, worker_class::cleared};
+    use crate::{observe::Known, tenant::fixtures, worker_class::cleared};
     use patchbay_core::{
-        id::{ClassName, Epoch, Incarnation},
+        id::{Epoch, Incarnation},
         link::LeaveReason,
-        tenant::{Authority, TenantKey},
     };
     use patchbay_crds::tenant::TenantAssignment;
 
@@ -143,12 +142,7 @@ mod tests {
     }
 
     fn tenant() -> Tenant {
-        let mut tenant = Tenant::for_key(&TenantKey {
-            issuer: "i".into(),
-            subject: "s".into(),
-            class: ClassName::parse("c").unwrap(),
-            authority: Authority::unrestricted(),
-        });
+        let mut tenant = fixtures::tenant();
         tenant.metadata.generation = Some(4);
         tenant
     }

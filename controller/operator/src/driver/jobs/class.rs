@@ -1,13 +1,10 @@
 //! Writes about a class itself: its status, and what is left of its earlier revisions.
 
-use super::{Outcome, pods};
+use super::{Of, Outcome, failed, pods};
 use crate::{
     build::labels::{self, REVISION},
-    driver::{
-        context::{Context, patch},
-        metrics::WriteKind,
-        writes::WriteError,
-    },
+    driver::{context::Context, metrics::WriteKind, writes::WriteError},
+    params::patch,
     worker_class::{plan::PodRef, status::READY},
 };
 use kube::{
@@ -38,7 +35,12 @@ pub(in crate::driver) async fn status(
     match context.writes.send(WriteKind::ClassStatus, request).await {
         Ok(class) => context.cache.put_class(class),
         Err(error) => {
-            return failed(context, &error, name, "the status of a class was not written");
+            return failed(
+                context,
+                &error,
+                Of::Class(name),
+                "the status of a class was not written",
+            );
         }
     }
     let ready = |status: &WorkerClassStatus| {
@@ -82,7 +84,12 @@ pub(in crate::driver) async fn sweep_boots(
     let maps = match context.apis.maps.list_metadata(&params).await.map_err(WriteError::from) {
         Ok(maps) => maps,
         Err(error) => {
-            return failed(context, &error, class.as_str(), "boot documents cannot be listed");
+            return failed(
+                context,
+                &error,
+                Of::Class(class.as_str()),
+                "boot documents cannot be listed",
+            );
         }
     };
     for map in maps {
@@ -95,7 +102,12 @@ pub(in crate::driver) async fn sweep_boots(
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let request = context.apis.maps.delete(name, &params);
         if let Err(error) = context.writes.send(WriteKind::DeleteBoot, request).await {
-            return failed(context, &error, class.as_str(), "boot documents were not deleted");
+            return failed(
+                context,
+                &error,
+                Of::Class(class.as_str()),
+                "boot documents were not deleted",
+            );
         }
     }
     Outcome::Done
@@ -110,16 +122,6 @@ pub(in crate::driver) async fn end_orphan(context: &Context, class: &str, pod: &
             pods::delete(context, pod, None).await
         }
         Ok(Some(_)) => Outcome::Done,
-        Err(error) => failed(context, &error, class, "a class could not be looked up"),
+        Err(error) => failed(context, &error, Of::Class(class), "a class could not be looked up"),
     }
-}
-
-fn failed(context: &Context, error: &WriteError, class: &str, what: &str) -> Outcome {
-    context.metrics.failed(error.category());
-    if error.is_race() {
-        tracing::debug!(class, error = error.text(), what);
-        return Outcome::Done;
-    }
-    tracing::warn!(class, error = error.text(), "{what}");
-    Outcome::Failed
 }

@@ -6,6 +6,7 @@ pub(super) mod pods;
 pub(super) mod tenants;
 pub(super) mod workers;
 
+use super::{context::Context, writes::WriteError};
 use crate::observe::Said;
 use patchbay_core::id::Incarnation;
 
@@ -54,4 +55,29 @@ pub(super) enum Outcome {
     Refused(String),
     /// A worker could not be asked.
     Unreachable,
+}
+
+/// The object that a write was about, by its name, for the log.
+#[derive(Debug, Clone, Copy)]
+enum Of<'a> {
+    Class(&'a str),
+    Pod(&'a str),
+    Tenant(&'a str),
+}
+
+/// What a failed write comes to. That somebody else was faster is no failure: what is seen next shows it.
+fn failed(context: &Context, error: &WriteError, of: Of<'_>, what: &str) -> Outcome {
+    context.metrics.failed(error.category());
+    // a field without a value is not in the line
+    let (class, pod, tenant) = match of {
+        Of::Class(name) => (Some(name), None, None),
+        Of::Pod(name) => (None, Some(name), None),
+        Of::Tenant(name) => (None, None, Some(name)),
+    };
+    if error.is_race() {
+        tracing::debug!(class, pod, tenant, error = error.text(), what);
+        return Outcome::Done;
+    }
+    tracing::warn!(class, pod, tenant, error = error.text(), "{what}");
+    Outcome::Failed
 }

@@ -1,12 +1,9 @@
 //! Writes to pods: create, mark as bound, delete.
 
-use super::Outcome;
+use super::{Of, Outcome, failed};
 use crate::{
-    driver::{
-        context::{Context, patch, post},
-        metrics::WriteKind,
-        writes::WriteError,
-    },
+    driver::{context::Context, metrics::WriteKind, writes::WriteError},
+    params::{patch, post},
     worker_class::plan::PodRef,
 };
 use futures_util::{StreamExt as _, stream};
@@ -56,7 +53,9 @@ pub(in crate::driver) async fn mark_bound(context: &Context, pod: &PodRef) -> Ou
             context.cache.put_pod(pod);
             Outcome::Done
         }
-        Err(error) => failed(context, &error, pod, "a worker was not marked as bound"),
+        Err(error) => {
+            failed(context, &error, Of::Pod(&pod.name), "a worker was not marked as bound")
+        }
     }
 }
 
@@ -76,16 +75,6 @@ pub(in crate::driver) async fn delete(
             }
             Outcome::Done
         }
-        Err(error) => failed(context, &error, pod, "a pod was not deleted"),
+        Err(error) => failed(context, &error, Of::Pod(&pod.name), "a pod was not deleted"),
     }
-}
-
-pub(super) fn failed(context: &Context, error: &WriteError, pod: &PodRef, what: &str) -> Outcome {
-    context.metrics.failed(error.category());
-    if error.is_race() {
-        tracing::debug!(pod = pod.name, error = error.text(), what);
-        return Outcome::Done;
-    }
-    tracing::warn!(pod = pod.name, error = error.text(), "{what}");
-    Outcome::Failed
 }

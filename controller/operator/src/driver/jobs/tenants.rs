@@ -1,12 +1,9 @@
 //! Writes to tenants: the end of an assignment, the status, and forgetting.
 
-use super::Outcome;
+use super::{Of, Outcome, failed};
 use crate::{
-    driver::{
-        context::{Context, patch},
-        metrics::WriteKind,
-        writes::WriteError,
-    },
+    driver::{context::Context, metrics::WriteKind},
+    params::patch,
     worker_class::cleared,
 };
 use json_patch::{Patch as JsonPatch, PatchOperation};
@@ -51,7 +48,7 @@ pub(in crate::driver) async fn clear(
             context.cache.put_tenant(tenant);
             Outcome::Done
         }
-        Err(error) => failed(context, &error, name, "an assignment was not cleared"),
+        Err(error) => failed(context, &error, Of::Tenant(name), "an assignment was not cleared"),
     }
 }
 
@@ -68,7 +65,9 @@ pub(in crate::driver) async fn status(
     let request = context.apis.tenants.patch_status(name, &params, &change);
     match context.writes.send(WriteKind::TenantStatus, request).await {
         Ok(tenant) => context.cache.put_tenant(tenant),
-        Err(error) => return failed(context, &error, name, "a tenant's status was not written"),
+        Err(error) => {
+            return failed(context, &error, Of::Tenant(name), "a tenant's status was not written");
+        }
     }
     tell(context, tenant, next).await;
     Outcome::Done
@@ -114,16 +113,6 @@ pub(in crate::driver) async fn forget(context: &Context, tenant: &Tenant) -> Out
             tracing::info!(tenant = name, "forgotten: it had slept for spec.forgetAfter");
             Outcome::Done
         }
-        Err(error) => failed(context, &error, name, "a tenant was not forgotten"),
+        Err(error) => failed(context, &error, Of::Tenant(name), "a tenant was not forgotten"),
     }
-}
-
-fn failed(context: &Context, error: &WriteError, tenant: &str, what: &str) -> Outcome {
-    context.metrics.failed(error.category());
-    if error.is_race() {
-        tracing::debug!(tenant, error = error.text(), what);
-        return Outcome::Done;
-    }
-    tracing::warn!(tenant, error = error.text(), "{what}");
-    Outcome::Failed
 }

@@ -3,14 +3,11 @@
 use super::{Outcome, pods};
 use crate::{
     build::service_account,
-    driver::{
-        context::{Context, patch, post},
-        metrics::WriteKind,
-        writes::WriteError,
-    },
+    driver::{context::Context, metrics::WriteKind, writes::WriteError},
     enrol::{self, Expected, Refusal, Verdict},
     link::{Connection, LinkError, Retired},
     observe::{Latched, Said},
+    params::{patch, post},
     worker_class::plan::PodRef,
 };
 use jiff::Timestamp;
