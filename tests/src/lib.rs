@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod binaries;
 pub mod catalog;
+pub mod chart;
 pub mod cluster;
 pub mod controller;
 pub mod fixture;

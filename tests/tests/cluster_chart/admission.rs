@@ -1,6 +1,5 @@
 //! What the API server refuses although RBAC would allow it, tried with the rights of each account.
 
-use crate::server::Release;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{Binding, Pod};
 use kube::{
@@ -12,7 +11,10 @@ use patchbay_core::{
     tenant::{Authority, TenantKey},
 };
 use patchbay_crds::{Tenant, marks};
-use patchbay_tests::cluster::{from, until};
+use patchbay_tests::{
+    chart::Release,
+    cluster::{from, until},
+};
 use serde_json::{Value, json};
 
 const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000000";

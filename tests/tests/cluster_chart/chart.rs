@@ -10,22 +10,14 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use patchbay_tests::{
+    chart::{RELEASE, run},
     cluster::{Cluster, default_directory, from},
-    repository::repository,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::{fs, path::PathBuf};
 
-/// The release in these tests.
-pub(crate) const RELEASE: &str = "patchbay";
-/// Its namespace.
+/// The namespace of what is only rendered.
 pub(crate) const NAMESPACE: &str = "patchbay-system";
-
-/// Where the chart is.
-pub(crate) fn path() -> PathBuf {
-    repository().join("charts/patchbay")
-}
 
 /// Objects that Helm made.
 #[derive(Debug)]
@@ -56,25 +48,6 @@ pub(crate) async fn render(values: Value) -> anyhow::Result<Rendered> {
 pub(crate) async fn refusal(values: Value) -> anyhow::Result<String> {
     let refused = render(values.clone()).await.err();
     Ok(refused.with_context(|| format!("taken: {values}"))?.to_string())
-}
-
-/// Runs Helm on the chart with these values; what it says.
-pub(crate) async fn run(
-    cluster: &Cluster,
-    command: &[&str],
-    namespace: &str,
-    values: &Value,
-) -> anyhow::Result<String> {
-    let directory = tempfile::tempdir()?;
-    // JSON is YAML
-    let file = directory.path().join("values.yaml");
-    fs::write(&file, values.to_string())?;
-    let mut helm = cluster.helm();
-    helm.args(command).arg(path()).args(["--namespace", namespace]).arg("--values").arg(&file);
-    let output = helm.output().await?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "helm {}: {complaint}", command.join(" "));
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 impl Rendered {

@@ -1,6 +1,6 @@
 //! What the chart makes when nobody says anything.
 
-use crate::chart::{Direction, RELEASE, path, render};
+use crate::chart::{Direction, render};
 use anyhow::{Context, ensure};
 use k8s_openapi::{
     api::{
@@ -11,7 +11,10 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use patchbay_core::pin::Role;
-use patchbay_tests::cluster::{Cluster, default_directory};
+use patchbay_tests::{
+    chart::{RELEASE, path},
+    cluster::{Cluster, default_directory},
+};
 use serde_json::{Value, json};
 
 const PARTS: [&str; 2] = ["patchbay-gateway", "patchbay-operator"];

@@ -1,11 +1,15 @@
 //! `docs/install.md`, followed on a cluster of its own with nothing in it.
 
-use crate::chart::{RELEASE, path, render, run};
+use crate::chart::render;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::ListParams};
 use patchbay_crds::WorkerClass;
-use patchbay_tests::{cluster::Cluster, repository::repository};
+use patchbay_tests::{
+    chart::{RELEASE, path, run},
+    cluster::Cluster,
+    repository::repository,
+};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 use tokio::process::Command;

@@ -1,6 +1,6 @@
 //! Alerts and dashboard: that they ask for what the programs tell, and that every alert leads to what to do.
 
-use crate::chart::{path, render};
+use crate::chart::render;
 use anyhow::{Context, ensure};
 use patchbay_core::{
     grant::GrantError,
@@ -10,7 +10,7 @@ use patchbay_gateway::{
     activate::ActivateError, authn::AuthnError, metrics::Metrics, respond::Refusal,
     waiting::QueueFull,
 };
-use patchbay_tests::repository::repository;
+use patchbay_tests::{chart::path, repository::repository};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs};

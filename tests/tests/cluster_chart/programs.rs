@@ -1,15 +1,13 @@
 //! The chart and the programs: that these know what the chart tells them, and start with the rights that it gives.
 
-use crate::{
-    chart::{RELEASE, render},
-    server::Release,
-};
+use crate::chart::render;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, api::ListParams};
 use patchbay_crds::{Tenant, WorkerClass, condition::ConditionStatus};
 use patchbay_tests::{
     binaries,
+    chart::{RELEASE, Release},
     cluster::{Cluster, default_directory, until},
     pods::images::{self, import_controller},
 };

@@ -1,11 +1,10 @@
 //! What each account may do, asked of the API server that decides it: everything that is listed, and nothing
 //! else.
 
-use crate::server::Release;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::{Api, api::PostParams};
-use patchbay_tests::cluster::from;
+use patchbay_tests::{chart::Release, cluster::from};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 

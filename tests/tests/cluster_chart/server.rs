@@ -1,74 +1,17 @@
 //! The chart on a real API server: installed, or asked what it would say.
 
-use crate::chart::{self, RELEASE};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client,
+    Api,
     api::{ListParams, Patch, PatchParams},
 };
 use patchbay_tests::{
-    cluster::{Strict, until},
-    pods::stage::ensure_kinds,
+    chart::{self, RELEASE, Release},
+    cluster::until,
 };
 use serde_json::{Value, json};
 use std::fs;
-
-/// A release in a namespace of its own, on a cluster that has the kinds.
-pub(crate) struct Release {
-    pub(crate) place: Strict,
-}
-
-impl Release {
-    /// Installs it.
-    pub(crate) async fn install(name: &str, values: Value) -> anyhow::Result<Self> {
-        let place = Strict::make(name).await?;
-        ensure_kinds(&place).await?;
-        let release = Self { place };
-        release.helm(&["install", RELEASE], values).await?;
-        Ok(release)
-    }
-
-    /// Runs Helm on it; the kinds are the suite's.
-    pub(crate) async fn helm(&self, command: &[&str], mut values: Value) -> anyhow::Result<String> {
-        values["crds"] = json!({ "install": false });
-        chart::run(&self.place.cluster, command, &self.place.name, &values).await
-    }
-
-    /// A client of one of its accounts.
-    pub(crate) async fn client_of(&self, component: &str) -> anyhow::Result<Client> {
-        self.place.cluster.client_as(&self.user(component)).await
-    }
-
-    /// The account of a component.
-    pub(crate) fn user(&self, component: &str) -> String {
-        format!("system:serviceaccount:{}:{RELEASE}-{component}", self.place.name)
-    }
-
-    /// Gives an account a right on Patchbay's objects that the chart does not give it.
-    pub(crate) async fn grant(
-        &self,
-        component: &str,
-        what: &str,
-        verb: &str,
-    ) -> anyhow::Result<()> {
-        let (name, part) = what.split_once('/').unwrap_or((what, ""));
-        let resource = format!("--resource={name}.patchbay.dev/{part}");
-        let verb = format!("--verb={verb}");
-        self.place.kubectl(&["create", "role", "more", &verb, &resource]).await?;
-        let account = format!("--serviceaccount={}:{RELEASE}-{component}", self.place.name);
-        self.place
-            .kubectl(&["create", "rolebinding", "more", "--role=more", &account])
-            .await
-            .map(drop)
-    }
-
-    /// Takes it away.
-    pub(crate) async fn end(self) -> anyhow::Result<()> {
-        self.place.helm(&["uninstall", RELEASE]).await?;
-        self.place.end().await
-    }
-}
 
 /// Whether the API server itself knows a kind, or Patchbay's definitions make it known.
 fn is_known(object: &Value) -> bool {

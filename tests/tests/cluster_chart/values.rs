@@ -1,7 +1,8 @@
 //! What the schema refuses, with which words, and that it knows every value that there is.
 
-use crate::chart::{path, refusal, render};
+use crate::chart::{refusal, render};
 use anyhow::{Context, ensure};
+use patchbay_tests::chart::path;
 use serde_json::{Value, json};
 use std::fs;
 

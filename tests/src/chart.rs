@@ -1,0 +1,90 @@
+//! The chart, installed by Helm on a real cluster. It must not know what is tried there.
+
+use crate::{
+    cluster::{Cluster, Strict},
+    pods::stage::ensure_kinds,
+    repository::repository,
+};
+use anyhow::ensure;
+use kube::Client;
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf};
+
+/// What tests call their release.
+pub const RELEASE: &str = "patchbay";
+
+/// Where the chart is.
+pub fn path() -> PathBuf {
+    repository().join("charts/patchbay")
+}
+
+/// Runs Helm on the chart with these values; what it says.
+pub async fn run(
+    cluster: &Cluster,
+    command: &[&str],
+    namespace: &str,
+    values: &Value,
+) -> anyhow::Result<String> {
+    let directory = tempfile::tempdir()?;
+    // JSON is YAML
+    let file = directory.path().join("values.yaml");
+    fs::write(&file, values.to_string())?;
+    let mut helm = cluster.helm();
+    helm.args(command).arg(path()).args(["--namespace", namespace]).arg("--values").arg(&file);
+    let output = helm.output().await?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "helm {}: {complaint}", command.join(" "));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A release in a namespace of its own, on a cluster that has the kinds.
+pub struct Release {
+    /// Where it is.
+    pub place: Strict,
+}
+
+impl Release {
+    /// Installs it.
+    pub async fn install(name: &str, values: Value) -> anyhow::Result<Self> {
+        let place = Strict::make(name).await?;
+        ensure_kinds(&place).await?;
+        let release = Self { place };
+        release.helm(&["install", RELEASE], values).await?;
+        Ok(release)
+    }
+
+    /// Runs Helm on it; the kinds are the suite's.
+    pub async fn helm(&self, command: &[&str], mut values: Value) -> anyhow::Result<String> {
+        values["crds"] = json!({ "install": false });
+        run(&self.place.cluster, command, &self.place.name, &values).await
+    }
+
+    /// A client of one of its accounts.
+    pub async fn client_of(&self, component: &str) -> anyhow::Result<Client> {
+        self.place.cluster.client_as(&self.user(component)).await
+    }
+
+    /// The account of a component.
+    pub fn user(&self, component: &str) -> String {
+        format!("system:serviceaccount:{}:{RELEASE}-{component}", self.place.name)
+    }
+
+    /// Gives an account a right on Patchbay's objects that the chart does not give it.
+    pub async fn grant(&self, component: &str, what: &str, verb: &str) -> anyhow::Result<()> {
+        let (name, part) = what.split_once('/').unwrap_or((what, ""));
+        let resource = format!("--resource={name}.patchbay.dev/{part}");
+        let verb = format!("--verb={verb}");
+        self.place.kubectl(&["create", "role", "more", &verb, &resource]).await?;
+        let account = format!("--serviceaccount={}:{RELEASE}-{component}", self.place.name);
+        self.place
+            .kubectl(&["create", "rolebinding", "more", "--role=more", &account])
+            .await
+            .map(drop)
+    }
+
+    /// Takes it away.
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.place.helm(&["uninstall", RELEASE]).await?;
+        self.place.end().await
+    }
+}
