@@ -8,6 +8,7 @@
 use crate::{
     grant::{Grant, expose},
     id::{Epoch, TenantUid},
+    tenant::TenantName,
 };
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -17,11 +18,16 @@ use serde::{Deserialize, Serialize};
 pub const CONTROL_PREFIX: &str = "/v1/";
 /// `POST`: bind a tenant. Body [`BindRequest`]; 200 [`BindAccepted`], 409 [`Refused`], 503 [`Refused`].
 pub const BIND_PATH: &str = "/v1/bind";
+/// `POST`: keep the worker for a tenant for a moment, if it is nobody's. Body [`Reservation`]; 204, 409 [`Refused`],
+/// 503 [`Refused`].
+pub const RESERVE_PATH: &str = "/v1/reserve";
+/// `POST`: the tenant does not take the worker after all. Body [`Reservation`]; 204, whether it was kept or not.
+pub const RELEASE_PATH: &str = "/v1/release";
 /// `GET`: the worker's [`Enrolment`]; 404 where it has nothing to show; operators only.
 pub const ENROL_PATH: &str = "/v1/enrol";
 /// `GET`: the worker's [`WorkerStatus`]; operators only.
 pub const STATUS_PATH: &str = "/v1/status";
-/// `POST`: leave if anonymous; 202, or 409 [`Refused`] if a tenant is bound; operators only.
+/// `POST`: leave if anonymous; 202, or 409 [`Refused`] if it is a tenant's, or kept for one; operators only.
 pub const RETIRE_PATH: &str = "/v1/retire";
 /// `POST`: finish what is in flight and leave; 202; operators only. With the query [`WHEN_IDLE`] it serves on
 /// until its next idle moment, and takes new calls until then.
@@ -47,6 +53,8 @@ pub const HEADER_PREFIX: &str = "patchbay-";
 
 /// A bind's body is at most this long, bytes.
 pub const MAX_BIND_BYTES: usize = 64 * 1024;
+/// A reservation's body is at most this long, bytes.
+pub const MAX_RESERVATION_BYTES: usize = 1024;
 
 /// The path on the link for a client's path, whose part behind the route is `rest` (empty, or starting
 /// with `/`), and query.
@@ -59,6 +67,14 @@ pub fn forward_path(rest: &str, query: Option<&str>) -> String {
         path.push_str(query);
     }
     path
+}
+
+/// For whom a worker is kept, or no longer: by name, since the tenant may not be recorded yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reservation {
+    /// The tenant's derived name.
+    pub tenant: TenantName,
 }
 
 /// Binds a worker to a tenant for life, or offers the tenant's worker a newer grant.
@@ -103,6 +119,9 @@ pub enum BindRefusal {
     /// This tenant is bound, by another assignment.
     #[error("the worker serves another assignment of this tenant")]
     OtherEpoch,
+    /// For the moment it is kept for another tenant, which may yet leave it.
+    #[error("the worker is kept for another tenant for the moment")]
+    Reserved,
     /// The worker is leaving.
     #[error("the worker is leaving")]
     Leaving,
@@ -249,6 +268,7 @@ mod tests {
         let refused = [
             BindRefusal::OtherTenant,
             BindRefusal::OtherEpoch,
+            BindRefusal::Reserved,
             BindRefusal::Leaving,
             BindRefusal::Warming,
             BindRefusal::StorageFailed,
@@ -259,6 +279,9 @@ mod tests {
             "bindMinimal": minimal,
             "accepted": accepted,
             "refused": refused,
+            "reservation": Reservation {
+                tenant: TenantName::parse("t-go5gbctxrdlmessgoznl").unwrap(),
+            },
             "enrolment": Enrolment {
                 token: "the-token".into(),
                 phase: WorkerPhase::Anonymous,

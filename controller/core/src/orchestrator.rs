@@ -171,6 +171,10 @@ pub trait Orchestrator: Send + Sync + 'static {
     /// A gateway learned from the worker itself that this life of it is over for new work.
     fn report_gone(&self, incarnation: &Incarnation);
 
+    /// A gateway learned from the worker itself that for the moment it is kept for another tenant: it is offered to
+    /// nobody for a while. Where offers are exclusive this does not happen.
+    fn report_reserved(&self, _incarnation: &Incarnation) {}
+
     /// Completes as soon as this life of a worker is known to be over, at once for one that is unknown.
     async fn gone(&self, incarnation: &Incarnation);
 }

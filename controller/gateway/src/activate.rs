@@ -1,8 +1,10 @@
-//! Makes sure that a tenant has a worker that holds its grant: lock, bind, forward, in that order.
+//! Makes sure that a tenant has a worker that holds its grant: reserve, lock, bind, forward, in that order.
 //!
 //! Any number of concurrent requests of one tenant cause one activation (single flight); the others wait
 //! for it. The common case, a worker that was bound by an earlier request with the same credential,
 //! takes no lock and sends nothing. This module must not know what is forwarded or how workers are made.
+
+mod lock;
 
 use crate::{
     bind::{self, BindError},
@@ -11,6 +13,7 @@ use crate::{
 };
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
+use lock::{GrantOnce, Learned, Lock};
 use parking_lot::Mutex;
 use patchbay_core::{
     class::WorkerClass,
@@ -19,8 +22,7 @@ use patchbay_core::{
     id::Incarnation,
     identity::Authenticated,
     orchestrator::{
-        AssignRefusal, Assignment, Offer, OfferError, Orchestrator, Placement, TenantState,
-        Unavailable,
+        AssignRefusal, Offer, OfferError, Orchestrator, Placement, TenantState, Unavailable,
     },
     provider::Provisioning,
     tenant::{TenantKey, TenantName},
@@ -129,16 +131,6 @@ enum Attempt {
     Gone,
 }
 
-/// How one attempt to take a worker ended.
-enum Lock {
-    /// The tenant has this worker.
-    Placed(Placement),
-    /// What was known has changed: look again.
-    LookAgain,
-    /// The control plane gave no answer.
-    Unavailable(Unavailable),
-}
-
 impl Activator {
     /// An activator over a control plane and a source of grants.
     pub fn new(
@@ -237,8 +229,7 @@ impl Activator {
     ) -> Result<Arc<Bound>, ActivateError> {
         let grant = self.grants.prepare(request.class, request.user);
         let mut grant = GrantOnce::Pending(grant);
-        let mut exclude = Vec::new();
-        let mut lost_picks = 0;
+        let mut learned = Learned::default();
         let mut pause = FIRST_PAUSE;
         loop {
             let state = self.orchestrator.lookup(request.name);
@@ -250,11 +241,11 @@ impl Activator {
                     return Err(ActivateError::NotProvisioned);
                 }
                 TenantState::Assigned(placement)
-                    if !exclude.contains(&placement.offer.incarnation) =>
+                    if !learned.exclude.contains(&placement.offer.incarnation) =>
                 {
                     placement.clone()
                 }
-                _ => match self.lock(request, &state, &mut exclude, &mut grant).await? {
+                _ => match self.lock(request, &mut learned, &mut grant).await? {
                     Lock::Placed(placement) => placement,
                     Lock::LookAgain => continue,
                     Lock::Unavailable(error) => {
@@ -271,55 +262,13 @@ impl Activator {
                 Attempt::Bound(bound) => return Ok(bound),
                 Attempt::Gone => {}
                 Attempt::Lost => {
-                    lost_picks += 1;
-                    if lost_picks == MOST_LOST_PICKS {
+                    learned.lost_picks += 1;
+                    if learned.lost_picks == MOST_LOST_PICKS {
                         return Err(ActivateError::Outrun);
                     }
                 }
             }
-            exclude.push(placement.offer.incarnation);
-        }
-    }
-
-    /// Takes an offered worker. The grant is prepared meanwhile.
-    async fn lock<F>(
-        &self,
-        request: &Request<'_>,
-        state: &TenantState,
-        exclude: &mut Vec<Incarnation>,
-        grant: &mut GrantOnce<F>,
-    ) -> Result<Lock, ActivateError>
-    where
-        F: Future<Output = Result<Grant, GrantError>> + Unpin,
-    {
-        let Request { tenant, provisioning, .. } = *request;
-        let offer = async {
-            let offer = self.orchestrator.offer(tenant, provisioning, exclude).await;
-            offer.map(Ok).or_else(|error| match error {
-                OfferError::ControlPlane(unavailable) => Ok(Err(unavailable)),
-                OfferError::Refused(refusal) => Err(refused(refusal)),
-                other => Err(ActivateError::Offer(other)),
-            })
-        };
-        let prepared = async { grant.get().await.map(drop).map_err(ActivateError::Grant) };
-        let (offer, ()) = futures_util::future::try_join(offer, prepared).await?;
-        let offer: Offer = match offer {
-            Ok(offer) => offer,
-            Err(unavailable) => return Ok(Lock::Unavailable(unavailable)),
-        };
-        let assigned =
-            self.orchestrator.assign(tenant, provisioning, &offer, state.next_epoch()).await;
-        match assigned {
-            Ok(Assignment::Won(placement) | Assignment::Lost(placement)) => {
-                Ok(Lock::Placed(placement))
-            }
-            Ok(Assignment::Refused(AssignRefusal::OfferGone)) => {
-                exclude.push(offer.incarnation);
-                Ok(Lock::LookAgain)
-            }
-            Ok(Assignment::Refused(AssignRefusal::StaleEpoch)) => Ok(Lock::LookAgain),
-            Ok(Assignment::Refused(refusal)) => Err(refused(refusal)),
-            Err(unavailable) => Ok(Lock::Unavailable(unavailable)),
+            learned.exclude.push(placement.offer.incarnation);
         }
     }
 
@@ -398,33 +347,8 @@ impl Activator {
     }
 }
 
-fn refused(refusal: AssignRefusal) -> ActivateError {
-    match refusal {
-        AssignRefusal::NotProvisioned => ActivateError::NotProvisioned,
-        other => ActivateError::Refused(other),
-    }
-}
-
 /// Between half of a pause and all of it, so that what waits for one thing does not come back at one time.
 fn jittered(pause: Duration) -> Duration {
     let [chance] = random_bytes().unwrap_or([u8::MAX]);
     pause.mul_f64(f64::midpoint(1.0, f64::from(chance) / f64::from(u8::MAX)))
-}
-
-/// A grant that is prepared once per activation, whichever step needs it first.
-enum GrantOnce<F> {
-    Pending(F),
-    Ready(Box<Grant>),
-}
-
-impl<F: Future<Output = Result<Grant, GrantError>> + Unpin> GrantOnce<F> {
-    async fn get(&mut self) -> Result<&Grant, GrantError> {
-        if let Self::Pending(future) = self {
-            *self = Self::Ready(Box::new(future.await?));
-        }
-        match self {
-            Self::Ready(grant) => Ok(grant),
-            Self::Pending(_) => Err(GrantError::Unavailable("the broker".into())),
-        }
-    }
 }

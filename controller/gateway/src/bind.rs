@@ -3,10 +3,11 @@
 //! This is the only place that puts a grant on the wire. Its bytes are wiped after use. This module must
 //! not know how the worker was chosen or why.
 
-use crate::forward::link::{Link, LinkBody, SendError, link_uri};
-use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use crate::{
+    control::{ControlError, control},
+    forward::link::{Link, SendError},
+};
+use http::StatusCode;
 use patchbay_core::{
     grant::Grant,
     latch::Claim,
@@ -36,9 +37,6 @@ pub enum BindError {
     TooLarge,
 }
 
-/// An answer to a bind is short.
-const MAX_ANSWER_BYTES: usize = 4096;
-
 /// Binds, or offers a bound worker a newer grant.
 pub async fn bind(link: &Link, claim: &Claim, grant: &Grant) -> Result<BindOutcome, BindError> {
     let bind =
@@ -47,25 +45,7 @@ pub async fn bind(link: &Link, claim: &Claim, grant: &Grant) -> Result<BindOutco
     if body.len() > MAX_BIND_BYTES {
         return Err(BindError::TooLarge);
     }
-    // the copy that HTTP/2 frames are made from wipes itself when its last reference is dropped
-    let body = Bytes::from_owner(body);
-    let mut request = Request::new(LinkBody::Control(Full::new(body)));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = link_uri(BIND_PATH).map_err(|_| BindError::TooLarge)?;
-    request
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    let response = match link.send(request).await {
-        Ok(response) => response,
-        Err(SendError::Refused) => return Err(BindError::Leaving),
-        Err(error) => return Err(BindError::Send(error)),
-    };
-    let status = response.status();
-    let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
-        .collect()
-        .await
-        .map_err(|_| BindError::Nonsense(status))?
-        .to_bytes();
+    let (status, answer) = control(link, BIND_PATH, body).await?;
     match status {
         StatusCode::OK => serde_json::from_slice::<BindAccepted>(&answer)
             .map(|accepted| accepted.outcome)
@@ -78,5 +58,15 @@ pub async fn bind(link: &Link, claim: &Claim, grant: &Grant) -> Result<BindOutco
             }
         }
         other => Err(BindError::Nonsense(other)),
+    }
+}
+
+impl From<ControlError> for BindError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Send(SendError::Refused) => Self::Leaving,
+            ControlError::Send(error) => Self::Send(error),
+            ControlError::Unreadable(status) => Self::Nonsense(status),
+        }
     }
 }

@@ -23,12 +23,12 @@ pub(crate) enum Reason {
     Leaving,
     /// Its path does not make a URL.
     InvalidPath,
-    /// A bind's body is not a bind.
-    InvalidBind,
-    /// A bind's body is too long.
-    BindTooLong,
-    /// A bind's body did not come in time.
-    BindTooSlow,
+    /// A control request's body is not what belongs there.
+    InvalidBody,
+    /// A control request's body is too long.
+    BodyTooLong,
+    /// A control request's body did not come in time.
+    BodyTooSlow,
 }
 
 #[derive(Serialize)]
@@ -43,9 +43,9 @@ impl Reason {
             Self::ServerFailed => "serverFailed",
             Self::Leaving => "leaving",
             Self::InvalidPath => "invalidPath",
-            Self::InvalidBind => "invalidBind",
-            Self::BindTooLong => "bindTooLong",
-            Self::BindTooSlow => "bindTooSlow",
+            Self::InvalidBody => "invalidBody",
+            Self::BodyTooLong => "bodyTooLong",
+            Self::BodyTooSlow => "bodyTooSlow",
         }
     }
 }
@@ -101,9 +101,9 @@ mod tests {
             Reason::ServerFailed,
             Reason::Leaving,
             Reason::InvalidPath,
-            Reason::InvalidBind,
-            Reason::BindTooLong,
-            Reason::BindTooSlow,
+            Reason::InvalidBody,
+            Reason::BodyTooLong,
+            Reason::BodyTooSlow,
         ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }

@@ -1,31 +1,25 @@
-//! Takes a bind: reads it within bounds, lets the state decide, stores the grant, latches, answers.
-//! It must not know roles or connections; errors never quote the body, which holds secrets.
+//! Takes a bind: lets the state decide, stores the grant, latches, answers. It must not know roles or connections.
 
 use super::{
-    answer::{Body, Reason, json, refuse},
+    answer::{Body, json},
     clock::Moment,
+    control_body,
     state::{BindPlan, Worker},
 };
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use patchbay_core::{
     chain::Chain,
     latch::Claim,
     link::{BindAccepted, BindOutcome, BindRefusal, BindRequest, MAX_BIND_BYTES, Refused},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
-use zeroize::Zeroizing;
-
-/// A gateway has this long to send a bind's body.
-const BODY_LIMIT: Duration = Duration::from_secs(10);
+use std::sync::Arc;
 
 /// Answers a bind.
 pub(crate) async fn bind(worker: &Arc<Worker>, request: Request<Incoming>) -> Response<Body> {
-    let bind = match read(request).await {
+    let bind = match control_body::read(request, MAX_BIND_BYTES).await {
         Ok(bind) => bind,
-        Err((status, reason)) => return refuse(status, reason),
+        Err(refusal) => return refusal,
     };
     // once begun it is finished, also where the gateway goes away: what was stored must be latched
     // on
@@ -37,34 +31,9 @@ pub(crate) async fn bind(worker: &Arc<Worker>, request: Request<Incoming>) -> Re
         }
         Err(reason) => {
             tracing::info!(%reason, "refused a bind");
-            json(status(reason), &Refused { reason })
+            refused(reason)
         }
     }
-}
-
-async fn read(request: Request<Incoming>) -> Result<BindRequest, (StatusCode, Reason)> {
-    let body = Limited::new(request.into_body(), MAX_BIND_BYTES).collect();
-    let body = match timeout(BODY_LIMIT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, Reason::BindTooLong));
-        }
-        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, Reason::InvalidBind)),
-        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, Reason::BindTooSlow)),
-    };
-    // the frames' own buffers are the TLS library's; this copy, the only whole one, is wiped
-    let body = Zeroizing::new(Vec::from(body));
-    parse(&body).ok_or((StatusCode::BAD_REQUEST, Reason::InvalidBind))
-}
-
-fn parse(body: &[u8]) -> Option<BindRequest> {
-    serde_json::from_slice(body)
-        .inspect_err(|error| {
-            // its text may quote a secret; its place cannot
-            let (line, column) = (error.line(), error.column());
-            tracing::warn!(line, column, kind = ?error.classify(), "a bind's body is not a bind");
-        })
-        .ok()
 }
 
 async fn apply(worker: Arc<Worker>, bind: BindRequest) -> Result<BindOutcome, BindRefusal> {
@@ -88,11 +57,17 @@ async fn apply(worker: Arc<Worker>, bind: BindRequest) -> Result<BindOutcome, Bi
     stored
 }
 
+/// The answer to a control request that the state does not allow.
+pub(crate) fn refused(reason: BindRefusal) -> Response<Body> {
+    json(status(reason), &Refused { reason })
+}
+
 const fn status(reason: BindRefusal) -> StatusCode {
     match reason {
-        BindRefusal::OtherTenant | BindRefusal::OtherEpoch | BindRefusal::Leaving => {
-            StatusCode::CONFLICT
-        }
+        BindRefusal::OtherTenant
+        | BindRefusal::OtherEpoch
+        | BindRefusal::Reserved
+        | BindRefusal::Leaving => StatusCode::CONFLICT,
         BindRefusal::Warming | BindRefusal::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -3,8 +3,11 @@
 
 use super::{
     answer::{Body, bare, json},
-    bind, enrol, forward,
+    bind,
+    clock::Moment,
+    enrol, forward,
     lingering::Lingering,
+    reserve,
     route::{Route, route},
     state::Worker,
     tls::{ALPN, Rules},
@@ -14,10 +17,7 @@ use crate::listen::{Listener, Stream, accepted};
 use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use patchbay_core::{
-    link::{BindRefusal, LeaveReason, Refused},
-    pin::Role,
-};
+use patchbay_core::{link::LeaveReason, pin::Role};
 use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -180,8 +180,12 @@ async fn respond(
         Route::Bind => bind::bind(&worker, request).await,
         Route::Enrol => enrol::enrol(&worker, token.as_deref().map(PathBuf::as_path)).await,
         Route::Status => json(StatusCode::OK, &worker.status()),
-        Route::Retire if worker.retire() => bare(StatusCode::ACCEPTED),
-        Route::Retire => json(StatusCode::CONFLICT, &Refused { reason: BindRefusal::OtherTenant }),
+        Route::Reserve => reserve::reserve(&worker, request).await,
+        Route::Release => reserve::release(&worker, request).await,
+        Route::Retire => match worker.retire(Moment::now()) {
+            Ok(()) => bare(StatusCode::ACCEPTED),
+            Err(reason) => bind::refused(reason),
+        },
         Route::Drain => {
             worker.leave(LeaveReason::Drained.into());
             bare(StatusCode::ACCEPTED)

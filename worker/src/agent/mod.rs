@@ -7,6 +7,7 @@
 mod answer;
 mod bind;
 mod clock;
+mod control_body;
 mod control_socket;
 mod credentials;
 mod departure;
@@ -26,6 +27,8 @@ mod readiness;
 mod relay;
 mod relayed;
 mod report;
+mod reservation;
+mod reserve;
 mod route;
 mod state;
 mod tls;

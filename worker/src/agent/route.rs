@@ -5,7 +5,8 @@
 use http::{Method, StatusCode};
 use patchbay_core::{
     link::{
-        BIND_PATH, DRAIN_PATH, ENROL_PATH, FORWARD_PREFIX, RETIRE_PATH, STATUS_PATH, WHEN_IDLE,
+        BIND_PATH, DRAIN_PATH, ENROL_PATH, FORWARD_PREFIX, RELEASE_PATH, RESERVE_PATH, RETIRE_PATH,
+        STATUS_PATH, WHEN_IDLE,
     },
     pin::Role,
 };
@@ -13,6 +14,10 @@ use patchbay_core::{
 /// What to do with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
+    /// Keep the worker for a tenant.
+    Reserve,
+    /// Keep it no longer.
+    Release,
     /// Take a bind.
     Bind,
     /// Show which pod this is.
@@ -39,6 +44,8 @@ pub(crate) fn route<'a>(
     role: Option<Role>,
 ) -> Route<'a> {
     let (needed_role, needed_method, route) = match path {
+        RESERVE_PATH => (Role::Gateway, Some(Method::POST), Route::Reserve),
+        RELEASE_PATH => (Role::Gateway, Some(Method::POST), Route::Release),
         BIND_PATH => (Role::Gateway, Some(Method::POST), Route::Bind),
         ENROL_PATH => (Role::Operator, Some(Method::GET), Route::Enrol),
         STATUS_PATH => (Role::Operator, Some(Method::GET), Route::Status),
@@ -83,6 +90,8 @@ mod tests {
     #[test]
     fn each_path_is_for_one_role() {
         for (method, path, role, expected) in [
+            (Method::POST, RESERVE_PATH, GATEWAY, Route::Reserve),
+            (Method::POST, RELEASE_PATH, GATEWAY, Route::Release),
             (Method::POST, BIND_PATH, GATEWAY, Route::Bind),
             (Method::GET, ENROL_PATH, OPERATOR, Route::Enrol),
             (Method::GET, STATUS_PATH, OPERATOR, Route::Status),

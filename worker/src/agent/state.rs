@@ -11,6 +11,7 @@ use super::{
     departure::Departure,
     held_grant::{HeldGrant, Session},
     in_flight::InFlight,
+    reservation::Reservation,
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use patchbay_core::{
     idle::{Activity, IdleDecision, IdlePolicy, Weight},
     latch::{Admission, BindDecision, Claim, Latch},
     link::{BindRefusal, Farewell, LeaveReason, WorkerPhase, WorkerStatus},
+    tenant::TenantName,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -38,6 +40,8 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 struct State {
     latch: Latch,
+    /// Of use while the latch is open.
+    reservation: Reservation,
     grant: Option<HeldGrant>,
     is_ready: bool,
     in_flight: u64,
@@ -89,6 +93,7 @@ impl Worker {
             binding: tokio::sync::Mutex::new(credentials),
             state: Mutex::new(State {
                 latch: Latch::default(),
+                reservation: Reservation::default(),
                 grant: None,
                 is_ready: false,
                 in_flight: 0,
@@ -108,6 +113,23 @@ impl Worker {
     pub(crate) fn set_ready(&self) {
         self.state.lock().is_ready = true;
         self.changed.send_replace(());
+    }
+
+    /// Keeps the worker for a tenant for a moment, if it is nobody's.
+    pub(crate) fn reserve(&self, tenant: &TenantName, now: Moment) -> Result<(), BindRefusal> {
+        let state = &mut *self.state.lock();
+        match &state.latch {
+            Latch::Bound(_) => Err(BindRefusal::OtherTenant),
+            Latch::Leaving(_) => Err(BindRefusal::Leaving),
+            Latch::Anonymous if !state.is_ready => Err(BindRefusal::Warming),
+            Latch::Anonymous if state.reservation.keep(tenant, now) => Ok(()),
+            Latch::Anonymous => Err(BindRefusal::Reserved),
+        }
+    }
+
+    /// The tenant does not take the worker after all.
+    pub(crate) fn release(&self, tenant: &TenantName) {
+        self.state.lock().reservation.release(tenant);
     }
 
     /// Decides a bind. Its caller holds [`Self::binding`].
@@ -202,22 +224,29 @@ impl Worker {
         self.leaving.cancel();
     }
 
-    /// Begins to leave if no tenant was ever bound; whether the worker leaves unbound.
-    pub(crate) fn retire(&self) -> bool {
+    /// Begins to leave if it is nobody's and kept for nobody.
+    pub(crate) fn retire(&self, now: Moment) -> Result<(), BindRefusal> {
         let mut state = self.state.lock();
-        let leaves = state.latch.leave_if_anonymous();
-        if leaves {
-            state.leave(LeaveReason::Retired.into());
-            drop(state);
-            self.leaving.cancel();
+        if state.latch == Latch::Anonymous && state.reservation.holder(now).is_some() {
+            return Err(BindRefusal::Reserved);
         }
-        leaves
+        if !state.leave_unbound() {
+            return Err(BindRefusal::OtherTenant);
+        }
+        drop(state);
+        self.leaving.cancel();
+        Ok(())
     }
 
     /// Leaves at the next idle moment: at once where no tenant was ever bound, else when `policy` is asked next.
     pub(crate) fn leave_when_idle(&self) {
-        self.state.lock().is_asked_to_leave = true;
-        if !self.retire() {
+        let mut state = self.state.lock();
+        state.is_asked_to_leave = true;
+        let leaves = state.leave_unbound();
+        drop(state);
+        if leaves {
+            self.leaving.cancel();
+        } else {
             self.changed.send_replace(());
         }
     }
@@ -318,6 +347,15 @@ impl State {
         self.departure.get_or_insert(departure);
     }
 
+    /// Begins to leave if no tenant was ever bound; whether the worker leaves unbound.
+    fn leave_unbound(&mut self) -> bool {
+        let leaves = self.latch.leave_if_anonymous();
+        if leaves {
+            self.leave(LeaveReason::Retired.into());
+        }
+        leaves
+    }
+
     /// What a bound worker has seen; none for an anonymous one, which is never idle.
     fn activity(&self, now: Moment) -> Option<Activity> {
         let quiet_since = self.last_activity.or(self.bound)?;
@@ -331,147 +369,5 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use patchbay_core::{
-        digest::Digest,
-        grant::Grant,
-        id::{Epoch, TenantUid},
-    };
-
-    const POLICY: IdlePolicy = IdlePolicy { idle_timeout: Duration::from_mins(1), max_age: None };
-
-    fn claim(tenant: &str) -> Claim {
-        Claim { tenant: TenantUid::parse(tenant).unwrap(), epoch: Epoch(1) }
-    }
-
-    fn grant(expires_at: Option<&str>) -> HeldGrant {
-        let grant = Grant {
-            credential: Digest::of(b"credential"),
-            expires_at: expires_at.map(|text| text.parse().unwrap()),
-            catalog: None,
-            aws: None,
-        };
-        HeldGrant::new(grant, None)
-    }
-
-    fn after(seconds: u64) -> Moment {
-        let now = Moment::now();
-        Moment { instant: now.instant + Duration::from_secs(seconds), ..now }
-    }
-
-    fn bound() -> Arc<Worker> {
-        let worker = Arc::new(Worker::new(Credentials::Generic));
-        worker.set_ready();
-        worker.apply_bind(&claim("t1"), Some(grant(None)), Moment::now()).unwrap();
-        worker
-    }
-
-    #[tokio::test]
-    async fn a_worker_whose_server_does_not_answer_yet_is_bound_by_nobody() {
-        let worker = Worker::new(Credentials::Generic);
-        let plan = worker.plan_bind(&claim("t1"), None, Moment::now());
-        assert_eq!(plan, Err(BindRefusal::Warming));
-        assert_eq!(worker.status().phase, WorkerPhase::Warming);
-        worker.set_ready();
-        assert_eq!(worker.plan_bind(&claim("t1"), None, Moment::now()), Ok(BindPlan::Latch));
-        assert_eq!(worker.status().phase, WorkerPhase::Anonymous);
-    }
-
-    #[tokio::test]
-    async fn a_bind_again_replaces_only_a_worse_grant() {
-        let worker = bound();
-        let later = Some("2100-01-01T00:00:00Z".parse().unwrap());
-        assert_eq!(worker.plan_bind(&claim("t1"), later, Moment::now()), Ok(BindPlan::Keep));
-        let short = grant(Some("2090-01-01T00:00:00Z"));
-        worker.apply_bind(&claim("t1"), Some(short), Moment::now()).unwrap();
-        assert_eq!(worker.plan_bind(&claim("t1"), later, Moment::now()), Ok(BindPlan::Replace));
-    }
-
-    #[tokio::test]
-    async fn a_worker_that_could_not_store_its_grant_is_that_tenants_all_the_same() {
-        let worker = Worker::new(Credentials::Generic);
-        worker.set_ready();
-        worker.apply_bind(&claim("t1"), None, Moment::now()).unwrap();
-        let now = Moment::now();
-        assert_eq!(worker.plan_bind(&claim("t2"), None, now), Err(BindRefusal::OtherTenant));
-        assert_eq!(worker.plan_bind(&claim("t1"), None, now), Ok(BindPlan::Replace));
-    }
-
-    #[tokio::test]
-    async fn only_calls_are_in_flight() {
-        let worker = bound();
-        let listening = worker.enter(Some(&claim("t1")), Weight::Listening, Moment::now());
-        assert!(matches!(listening, Entry::Admitted(_)));
-        assert!(worker.is_quiet());
-        let call = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
-        assert_eq!(worker.status().in_flight, 1);
-        drop(call);
-        assert!(worker.is_quiet());
-    }
-
-    #[tokio::test]
-    async fn idleness_and_leaving_are_one_step() {
-        let worker = bound();
-        assert!(matches!(worker.leave_if_idle(&POLICY, Moment::now()), IdleCheck::In(_)));
-        let call = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
-        assert!(matches!(worker.leave_if_idle(&POLICY, after(1000)), IdleCheck::In(_)));
-        drop(call);
-        assert_eq!(worker.leave_if_idle(&POLICY, after(1000)), IdleCheck::Left);
-        let refused = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
-        assert!(matches!(refused, Entry::Leaving));
-        assert_eq!(worker.farewell().reason, LeaveReason::Idle);
-    }
-
-    #[tokio::test]
-    async fn an_anonymous_worker_is_never_idle() {
-        let worker = Worker::new(Credentials::Generic);
-        assert_eq!(worker.leave_if_idle(&POLICY, after(100_000)), IdleCheck::AtChange);
-    }
-
-    #[tokio::test]
-    async fn a_bound_worker_is_not_retired_and_an_anonymous_one_is_never_bound_again() {
-        assert!(!bound().retire());
-        let worker = Worker::new(Credentials::Generic);
-        worker.set_ready();
-        assert!(worker.retire());
-        let bind = worker.apply_bind(&claim("t1"), None, Moment::now());
-        assert_eq!(bind, Err(BindRefusal::Leaving));
-        assert_eq!(worker.farewell().reason, LeaveReason::Retired);
-    }
-
-    #[tokio::test]
-    async fn a_worker_that_is_asked_serves_on_until_it_is_idle_and_says_whose_it_was() {
-        let worker = bound();
-        let call = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
-        worker.leave_when_idle();
-        assert!(matches!(worker.leave_if_idle(&POLICY, Moment::now()), IdleCheck::In(_)));
-        let another = worker.enter(Some(&claim("t1")), Weight::Call, Moment::now());
-        assert!(matches!(another, Entry::Admitted(_)));
-        drop((call, another));
-        assert_eq!(worker.leave_if_idle(&POLICY, Moment::now()), IdleCheck::Left);
-        let farewell = worker.farewell();
-        assert_eq!(farewell.reason, LeaveReason::Drained);
-        assert_eq!(farewell.tenant, Some(claim("t1").tenant));
-    }
-
-    #[tokio::test]
-    async fn an_anonymous_worker_that_is_asked_leaves_at_once() {
-        let worker = Worker::new(Credentials::Generic);
-        worker.leave_when_idle();
-        assert!(worker.is_leaving());
-        assert_eq!(
-            (worker.farewell().reason, worker.farewell().tenant),
-            (LeaveReason::Retired, None)
-        );
-    }
-
-    #[tokio::test]
-    async fn the_first_reason_to_leave_stands() {
-        let worker = bound();
-        worker.leave(LeaveReason::Drained.into());
-        worker.leave(Departure::new(LeaveReason::ServerExited, "later"));
-        assert_eq!(worker.farewell().reason, LeaveReason::Drained);
-        assert!(!worker.is_without_server());
-    }
-}
+#[path = "state_tests.rs"]
+mod tests;

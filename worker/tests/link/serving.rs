@@ -108,6 +108,10 @@ async fn a_role_opens_its_own_paths_alone() {
         assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
     }
     assert_eq!(operator.bind("t1", 1).await.0, StatusCode::FORBIDDEN);
+    for path in ["/v1/reserve", "/v1/release"] {
+        let (status, _) = operator.control(Method::POST, path, Vec::new()).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+    }
     let response = operator.call(Method::POST, "/echo", "").await.unwrap();
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
     let (status, _) = gateway.control(Method::POST, "/v1/other", Vec::new()).await;
@@ -116,6 +120,39 @@ async fn a_role_opens_its_own_paths_alone() {
     let (status, body) = operator.control(Method::GET, "/v1/status", Vec::new()).await;
     let anonymous = json!({"phase": "anonymous", "inFlight": 0});
     assert_eq!((status, body), (StatusCode::OK, anonymous));
+}
+
+#[tokio::test]
+async fn of_gateways_that_want_one_worker_the_first_keeps_it_until_it_lets_go() {
+    let worker = Worker::ready(Options::default()).await;
+    let gateways = [worker.connect(Role::Gateway).await, worker.connect(Role::Gateway).await];
+    let [alice, bob] = ["a", "b"].map(|it| format!(r#"{{"tenant":"t-{}"}}"#, it.repeat(20)));
+    let ask = async |gateway: usize, path: &str, body: &str| {
+        let body = body.as_bytes().to_vec();
+        gateways[gateway].control(Method::POST, path, body).await
+    };
+    assert_eq!(ask(0, "/v1/reserve", &alice).await.0, StatusCode::NO_CONTENT);
+    let refused = json!({"reason": "reserved"});
+    assert_eq!(ask(1, "/v1/reserve", &bob).await, (StatusCode::CONFLICT, refused.clone()));
+    // the same user through another replica is no other user
+    assert_eq!(ask(1, "/v1/reserve", &alice).await.0, StatusCode::NO_CONTENT);
+    let operator = worker.connect(Role::Operator).await;
+    let retired = operator.control(Method::POST, "/v1/retire", Vec::new()).await;
+    assert_eq!(retired, (StatusCode::CONFLICT, refused));
+    assert_eq!(ask(0, "/v1/release", &alice).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(ask(1, "/v1/reserve", &bob).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(gateways[1].bind("t1", 1).await.0, StatusCode::OK);
+    let taken = json!({"reason": "otherTenant"});
+    assert_eq!(ask(0, "/v1/reserve", &alice).await, (StatusCode::CONFLICT, taken));
+    for (body, status) in [
+        ("{}", StatusCode::BAD_REQUEST),
+        (r#"{"tenant":"alice"}"#, StatusCode::BAD_REQUEST),
+        (&*"x".repeat(2000), StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        for path in ["/v1/reserve", "/v1/release"] {
+            assert_eq!(ask(0, path, body).await.0, status, "{path}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 /// For so long a worker that has just become free is its turn's tenant's.
 pub(super) const RESERVED: Duration = Duration::from_secs(2);
 
+/// After this long, a worker that was kept for a tenant of another gateway is asked again, if nobody has it.
+pub(super) const TURNED_AWAY: Duration = Duration::from_secs(1);
+
 /// A free worker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Free<'a> {
@@ -27,6 +30,8 @@ pub(super) struct Free<'a> {
     pub(super) offered: u32,
     /// Whether a claim of this gateway is taking it.
     pub(super) is_in_hand: bool,
+    /// Until then it is not asked again: it was kept for a tenant of another gateway.
+    pub(super) reserved_until: Option<Instant>,
 }
 
 /// What a claim does.
@@ -56,13 +61,16 @@ pub(super) struct Asking<'a> {
 pub(super) fn pick<'a>(free: &[Free<'a>], queue: &[TenantName], asking: Asking<'_>) -> Pick<'a> {
     let turn = queue.iter().position(|waiting| waiting == asking.tenant);
     let is_of_use = |worker: &Free<'_>| !worker.is_in_hand && !asking.exclude.contains(worker.uid);
-    if let Some(own) = turn.and_then(|turn| free.get(turn)).filter(|own| is_of_use(own)) {
+    let opens = |index: usize, worker: &Free<'_>| {
+        let is_anybodys = index >= queue.len() || turn == Some(index);
+        let since = if is_anybodys { worker.since } else { worker.since + RESERVED };
+        worker.reserved_until.map_or(since, |until| since.max(until))
+    };
+    let own = turn.and_then(|turn| Some((turn, free.get(turn)?)));
+    let own = own.filter(|(index, own)| is_of_use(own) && opens(*index, own) <= asking.now);
+    if let Some((_, own)) = own {
         return Pick::Take(own.uid);
     }
-    let opens = |index: usize, worker: &Free<'_>| {
-        let is_nobodys_turn = index >= queue.len();
-        if is_nobodys_turn { worker.since } else { worker.since + RESERVED }
-    };
     let others = || free.iter().enumerate().filter(|(_, worker)| is_of_use(worker));
     let open = others().filter(|(index, worker)| opens(*index, worker) <= asking.now);
     let first = open.min_by_key(|(_, worker)| (worker.offered, place(worker.uid, asking.seed)));
@@ -94,7 +102,8 @@ mod tests {
     }
 
     fn free(uids: &[Incarnation], since: Instant) -> Vec<Free<'_>> {
-        uids.iter().map(|uid| Free { uid, since, offered: 0, is_in_hand: false }).collect()
+        let free = |uid| Free { uid, since, offered: 0, is_in_hand: false, reserved_until: None };
+        uids.iter().map(free).collect()
     }
 
     fn asking(tenant: &TenantName, now: Instant) -> Asking<'_> {
@@ -135,6 +144,27 @@ mod tests {
         let exclude = [uids[1].clone()];
         let asking = Asking { exclude: &exclude, ..asking(&me, now) };
         assert_eq!(pick(&free, &[], asking), Pick::Wait(None));
+    }
+
+    #[test]
+    fn a_worker_that_is_kept_for_another_is_asked_again_later_whosever_turn_it_is() {
+        let (now, uids) = (Instant::now(), uids(2));
+        let mut free = free(&uids, now);
+        let later = now + TURNED_AWAY;
+        free[0].reserved_until = Some(later);
+        let me = tenant(0);
+        let at = |free: &[Free<'_>], queue: &[TenantName], now| match pick(
+            free,
+            queue,
+            asking(&me, now),
+        ) {
+            Pick::Take(uid) => Ok(uid.clone()),
+            Pick::Wait(until) => Err(until),
+        };
+        assert_eq!(at(&free, &[], now), Ok(uids[1].clone()));
+        assert_eq!(at(&free[..1], &[], now), Err(Some(later)));
+        assert_eq!(at(&free[..1], &[tenant(0)], now), Err(Some(later)));
+        assert_eq!(at(&free[..1], &[tenant(0)], later), Ok(uids[0].clone()));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! latch decides. This module must not know how objects are fetched or written.
 
 use super::{
-    pick::{Asking, Free, Pick, pick},
+    pick::{Asking, Free, Pick, TURNED_AWAY, pick},
     seen::{SeenTenant, SeenWorker, Version},
 };
 use jiff::Timestamp;
@@ -48,6 +48,8 @@ struct Worker {
     free: Option<u64>,
     offered: u32,
     is_in_hand: bool,
+    /// Until then it is kept for a tenant of another gateway, as it said itself.
+    reserved_until: Option<Instant>,
     /// Ends with this stretch of its life in which it takes work.
     over: CancellationToken,
 }
@@ -97,6 +99,7 @@ impl View {
                     free: None,
                     offered: 0,
                     is_in_hand: false,
+                    reserved_until: None,
                     over: CancellationToken::new(),
                 };
                 self.workers.insert(uid.clone(), worker);
@@ -128,6 +131,15 @@ impl View {
         worker.over.cancel();
         self.place(uid, now);
         true
+    }
+
+    /// A worker said itself that it is kept for another tenant.
+    pub(super) fn worker_reserved(&mut self, uid: &Incarnation, now: Instant) -> bool {
+        if let Some(worker) = self.workers.get_mut(uid) {
+            worker.reserved_until = Some(now + TURNED_AWAY);
+        }
+        // nobody can take it sooner for that
+        false
     }
 
     /// A list of all workers begins.
@@ -387,8 +399,13 @@ impl View {
             .into_iter()
             .filter_map(|((_, uid), since)| {
                 let worker = self.workers.get(uid)?;
-                let (offered, is_in_hand) = (worker.offered, worker.is_in_hand);
-                Some(Free { uid, since: *since, offered, is_in_hand })
+                Some(Free {
+                    uid,
+                    since: *since,
+                    offered: worker.offered,
+                    is_in_hand: worker.is_in_hand,
+                    reserved_until: worker.reserved_until,
+                })
             })
             .collect();
         let oldest = today.saturating_sub(hold).unwrap_or(Timestamp::MIN);
