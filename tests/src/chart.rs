@@ -46,7 +46,11 @@ pub struct Release {
 impl Release {
     /// Installs it.
     pub async fn install(name: &str, values: Value) -> anyhow::Result<Self> {
-        let place = Strict::make(name).await?;
+        Self::install_in(Strict::make(name).await?, values).await
+    }
+
+    /// The same in a namespace that has what the values name.
+    pub async fn install_in(place: Strict, values: Value) -> anyhow::Result<Self> {
         ensure_kinds(&place).await?;
         let release = Self { place };
         release.helm(&["install", RELEASE], values).await?;

@@ -117,6 +117,16 @@ https://{{ .Values.ingress.host }}
 {{ ternary "https" "http" (ne .Values.gateway.tls.secretName "") }}://{{ include "patchbay.fullname" . }}-gateway.{{ .Release.Namespace }}.svc:{{ include "patchbay.port" . }}
 {{- end -}}
 
+{{/* The gateway as a test in the cluster addresses it: where it ends TLS, by the name in its certificate. */}}
+{{- define "patchbay.testUrl" -}}
+{{- $public := include "patchbay.publicUrl" . -}}
+{{- if and .Values.gateway.tls.secretName (hasPrefix "https://" $public) -}}
+{{ $public }}
+{{- else -}}
+{{ include "patchbay.internalUrl" . }}
+{{- end -}}
+{{- end -}}
+
 {{/* Peers of a NetworkPolicy: ranges, without what clouds keep at addresses of their own. */}}
 {{- define "patchbay.ranges" -}}
 {{- range . }}

@@ -14,6 +14,10 @@ pub(crate) struct ContactArgs {
     /// PEM file of certificates to trust besides the public ones.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// HOST:PORT to connect to instead of the one of --url, whose name a certificate must still have: where that name
+    /// leads elsewhere or nowhere from here.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) connect: Option<String>,
     /// How long any one step may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) timeout: u64,

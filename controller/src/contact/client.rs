@@ -2,16 +2,14 @@
 //!
 //! Bounded in time and bytes. It must not know what is asked.
 
+use super::connector::Connector;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy, rt::TokioExecutor};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
@@ -27,7 +25,7 @@ const MAX_SHOWN: usize = 500;
 
 /// A client of one endpoint with one credential.
 pub(super) struct Client {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: legacy::Client<HttpsConnector<Connector>, Full<Bytes>>,
     endpoint: Uri,
     credential: (&'static str, HeaderValue),
     limit: Duration,
@@ -41,6 +39,7 @@ impl Client {
         url: &str,
         credential: (&'static str, &str),
         roots: Option<&[u8]>,
+        connector: Connector,
         limit: Duration,
     ) -> anyhow::Result<Self> {
         let endpoint: Uri = url.parse().ok().filter(is_endpoint).with_context(|| {
@@ -61,7 +60,7 @@ impl Client {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(connector);
         Ok(Self {
             http: legacy::Client::builder(TokioExecutor::new()).build(connector),
             endpoint,
@@ -255,7 +254,9 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_is_refused_before_anything_is_sent() {
         for url in ["", "mcp", "/mcp", "ftp://host/mcp", "http://"] {
-            let client = Client::new(url, ("x-api-key", "k"), None, Duration::from_secs(1));
+            let connector = Connector::new(None).unwrap();
+            let client =
+                Client::new(url, ("x-api-key", "k"), None, connector, Duration::from_secs(1));
             assert!(client.is_err(), "{url}");
         }
     }

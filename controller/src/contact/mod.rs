@@ -5,11 +5,13 @@
 
 mod args;
 mod client;
+mod connector;
 
 pub(crate) use args::ContactArgs;
 
 use anyhow::{Context, ensure};
 use client::Client;
+use connector::Connector;
 use serde_json::{Value, json};
 use std::{fs, path::Path, time::Duration};
 use tokio::time::Instant;
@@ -26,7 +28,7 @@ pub(crate) fn run(args: ContactArgs) -> anyhow::Result<()> {
 }
 
 async fn contact(args: ContactArgs) -> anyhow::Result<()> {
-    let ContactArgs { url, credential, ca_file, timeout } = args;
+    let ContactArgs { url, credential, ca_file, connect, timeout } = args;
     let (header, value) = match (credential.token_file, credential.api_key_file) {
         (Some(file), _) => ("authorization", format!("Bearer {}", read(&file)?)),
         (None, Some(file)) => ("x-api-key", read(&file)?),
@@ -36,7 +38,8 @@ async fn contact(args: ContactArgs) -> anyhow::Result<()> {
         .map(|file| fs::read(&file).with_context(|| format!("cannot read {}", file.display())))
         .transpose()?;
     let limit = Duration::from_secs(timeout);
-    let mut client = Client::new(&url, (header, &value), roots.as_deref(), limit)?;
+    let connector = Connector::new(connect.as_deref())?;
+    let mut client = Client::new(&url, (header, &value), roots.as_deref(), connector, limit)?;
 
     let begun = Instant::now();
     let initialized = client

@@ -31,6 +31,14 @@ impl Authority {
         Ok((certificate.pem(), key.serialize_pem()))
     }
 
+    /// A certificate of a server for this name, and its key, as the texts of two files.
+    pub fn server(&self, name: &str) -> anyhow::Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new([name.to_owned()])?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        Ok((params.signed_by(&key, &self.0)?.pem(), key.serialize_pem()))
+    }
+
     /// A certificate for this role, and its key. The type is the gateway's, whatever the role.
     pub fn certificate(&self, role: Role) -> anyhow::Result<GatewayCertificate> {
         let (certificate, key) = self.issue(role)?;

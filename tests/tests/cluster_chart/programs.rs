@@ -2,14 +2,20 @@
 
 use crate::chart::render;
 use anyhow::{Context, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::{Api, api::ListParams};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
 use patchbay_crds::{Tenant, WorkerClass, condition::ConditionStatus};
 use patchbay_tests::{
     binaries,
     chart::{RELEASE, Release},
-    cluster::{Cluster, default_directory, until},
-    pods::images::{self, import_controller},
+    cluster::{Cluster, Strict, default_directory, from, until},
+    pods::{
+        Authority,
+        images::{self, import_controller},
+    },
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -45,6 +51,22 @@ async fn the_programs_know_every_flag_that_the_chart_uses() -> anyhow::Result<()
     Ok(())
 }
 
+/// What clients call the gateway: a name that leads nowhere here.
+const PUBLIC: &str = "mcp.example.com";
+
+/// Makes a Secret with a certificate for that name, and with whom to trust for it.
+async fn make_certificate(place: &Strict, name: &str) -> anyhow::Result<()> {
+    let authority = Authority::new()?;
+    let (certificate, key) = authority.server(PUBLIC)?;
+    let secret: Secret = from(json!({
+        "metadata": { "name": name }, "type": "kubernetes.io/tls",
+        "stringData": { "ca.crt": authority.pem(), "tls.crt": certificate, "tls.key": key },
+    }))?;
+    let secrets = Api::namespaced(place.client.clone(), &place.name);
+    secrets.create(&PostParams::default(), &secret).await.map(drop)?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_installation_serves_a_user_of_the_cluster_and_says_what_the_cluster_enforces()
 -> anyhow::Result<()> {
@@ -68,9 +90,15 @@ async fn an_installation_serves_a_user_of_the_cluster_and_says_what_the_cluster_
         "cluster": { "ranges": [addresses.services()], "dns": [] },
         "classes": { "notes": notes },
         "clusterUsers": { "enabled": true, "classes": ["notes"], "issuer": addresses.api_url() },
+        "gateway": {
+            "publicUrl": format!("https://{PUBLIC}"),
+            "tls": { "secretName": "web", "hasAuthority": true },
+        },
     });
+    let place = Strict::make("whole").await?;
+    make_certificate(&place, "web").await?;
     // the operator makes the authority, with it the gateway's certificate, and then a worker
-    let release = Release::install("whole", values).await?;
+    let release = Release::install_in(place, values).await?;
     let told = async || -> anyhow::Result<String> {
         let pods = release.place.kubectl(&["get", "pods,workerclasses", "-o", "wide"]).await?;
         let logs =

@@ -1,6 +1,6 @@
 //! Each switch of the values, alone: what it adds, takes away or changes.
 
-use crate::chart::{Direction, render};
+use crate::chart::{AnyPod, Direction, render};
 use anyhow::{Context, ensure};
 use k8s_openapi::{
     api::{
@@ -12,7 +12,7 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn names_follow_the_release_unless_somebody_says_otherwise() -> anyhow::Result<()> {
@@ -125,6 +125,32 @@ async fn the_gateway_ends_tls_where_it_has_a_certificate() -> anyhow::Result<()>
         volumes.iter().filter_map(|it| it.secret.as_ref()?.secret_name.as_deref()).collect();
     ensure!(secrets == ["patchbay-gateway-link", "web"], "{secrets:?}");
     let port = |service: Service| service.spec?.ports?.first().map(|it| it.port);
+    // the test knows the name that is in the certificate, and of the Secret no more than whom to trust
+    let mut values = json!({
+        "gateway": { "publicUrl": "https://mcp.example.com", "tls": { "secretName": "web", "hasAuthority": true } },
+        "clusterUsers": { "enabled": true, "classes": ["notes"], "issuer": "https://issuer.example.com" },
+    });
+    let contact = async |values: &Value| {
+        let pods = render(values.clone()).await?.pods()?;
+        let is_it = |pod: &AnyPod| pod.of == "Pod/patchbay-contact-test";
+        Ok::<_, anyhow::Error>(pods.into_iter().find(is_it).context("no such pod")?.spec)
+    };
+    let spec = contact(&values).await?;
+    let arguments = spec.containers[0].args.clone().context("no arguments")?;
+    for argument in [
+        "--url=https://mcp.example.com/mcp",
+        "--connect=patchbay-gateway.patchbay-system.svc:443",
+        "--ca-file=/var/run/secrets/authority/ca.crt",
+    ] {
+        ensure!(arguments.contains(&argument.to_owned()), "{arguments:?}");
+    }
+    let volume = spec.volumes.into_iter().flatten().find_map(|volume| volume.secret);
+    let items = volume.and_then(|secret| secret.items).context("no Secret")?;
+    ensure!(items.len() == 1 && items[0].key == "ca.crt", "{items:?}");
+    values["gateway"]["tls"] = json!({});
+    let arguments = contact(&values).await?.containers[0].args.clone().context("no arguments")?;
+    let internal = "--url=http://patchbay-gateway.patchbay-system.svc:8080/mcp";
+    ensure!(arguments.contains(&internal.to_owned()), "{arguments:?}");
     ensure!(port(plain.one("patchbay-gateway")?) == Some(8080));
     ensure!(port(tls.one("patchbay-gateway")?) == Some(443));
     Ok(())
