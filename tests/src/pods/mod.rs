@@ -4,6 +4,7 @@
 //! A test takes the operator's place and does by hand, step by step, what it does; or it runs the real one
 //! ([`OperatorProcess`]). Where a gateway is wanted, it is the real one ([`gateway`]).
 
+pub mod audit;
 pub mod authority;
 pub mod gateway;
 pub mod images;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod roots;
 pub mod stage;
 pub mod tenant;
+pub mod users;
 pub mod watched;
 
 pub use self::{

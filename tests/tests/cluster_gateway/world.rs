@@ -1,27 +1,16 @@
 //! A namespace with a class, users and gateways.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use patchbay_core::{
-    digest::Digest,
-    id::ClassName,
-    tenant::{Authority, TenantKey, TenantName},
-};
 use patchbay_crds::{IdentityProvider, Tenant, tenant::TenantAssignment};
-use patchbay_tests::{
-    cluster::{Cluster, from},
-    controller::api_key,
-    mcp::McpClient,
-    pods::{GatewayConfig, OperatorProcess, PodWorker, Stage, stage::Class},
-};
+pub(crate) use patchbay_tests::pods::users::{CLASS, has_its_own, key, name, provider};
+use patchbay_tests::pods::{GatewayConfig, OperatorProcess, PodWorker, Stage, audit, stage::Class};
 use serde_json::{Value, json};
-use std::path::Path;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub(crate) const CLASS: &str = "tools";
 const PROVIDER: &str = "keys";
 
 /// Whoever takes the API server away has the cluster alone.
@@ -117,8 +106,9 @@ impl World {
     }
 
     /// The writes of this namespace's gateways to a user's tenant: verb and status.
-    pub(crate) fn writes(&self, user: &str) -> anyhow::Result<Vec<(String, u64)>> {
-        writes(&self.stage.place.cluster, &self.config.user(), name(user)?.as_str())
+    pub(crate) fn writes(&self, user: &str) -> anyhow::Result<Vec<audit::Told>> {
+        let mut all = audit::writes(&self.stage.place.cluster, &self.config.user())?;
+        Ok(all.remove(name(user)?.as_str()).unwrap_or_default())
     }
 
     /// What the operator said, for failures.
@@ -132,74 +122,4 @@ impl World {
         }
         self.stage.place.end().await
     }
-}
-
-fn writes(cluster: &Cluster, by: &str, tenant: &str) -> anyhow::Result<Vec<(String, u64)>> {
-    let log = read(&cluster.audit_log())?;
-    let entries = log.into_iter().filter(|entry| {
-        let named = [&entry["objectRef"]["name"], &entry["requestObject"]["metadata"]["name"]];
-        entry["user"]["username"] == by
-            && entry["objectRef"]["resource"] == "tenants"
-            && entry["stage"] == "ResponseComplete"
-            && named.iter().any(|name| **name == tenant)
-            && ["create", "patch", "update"].iter().any(|verb| entry["verb"] == *verb)
-    });
-    let told = |entry: Value| {
-        let verb = entry["verb"].as_str().unwrap_or_default().to_owned();
-        (verb, entry["responseStatus"]["code"].as_u64().unwrap_or_default())
-    };
-    Ok(entries.map(told).collect())
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<Value>> {
-    let text = std::fs::read_to_string(path)?;
-    // the last line may be half written
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
-}
-
-/// A provider with a key for each user, and these further fields.
-pub(crate) fn provider(
-    name: &str,
-    users: &[&str],
-    further: &Value,
-) -> anyhow::Result<IdentityProvider> {
-    let keys: Vec<_> = users
-        .iter()
-        .map(|user| {
-            let digest = Digest::of(api_key(user).as_bytes());
-            json!({ "id": user, "subject": user, "digest": format!("sha256:{digest}") })
-        })
-        .collect();
-    let mut spec = json!({ "classes": [CLASS], "apiKeys": { "issuer": ISSUER, "keys": keys } });
-    let further = further.as_object().context("fields are an object")?.clone();
-    spec.as_object_mut().context("an object")?.extend(further);
-    from(json!({
-        "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
-        "metadata": { "name": name }, "spec": spec,
-    }))
-}
-
-const ISSUER: &str = "urn:test:users";
-
-/// What makes a user's tenant.
-pub(crate) fn key(user: &str) -> anyhow::Result<TenantKey> {
-    Ok(TenantKey {
-        issuer: ISSUER.into(),
-        subject: user.into(),
-        class: ClassName::parse(CLASS)?,
-        authority: Authority::unrestricted(),
-    })
-}
-
-/// A user's tenant's name.
-pub(crate) fn name(user: &str) -> anyhow::Result<TenantName> {
-    Ok(key(user)?.name())
-}
-
-/// A user keeps something with the worker, and finds it and nobody else's there.
-pub(crate) async fn has_its_own(client: &McpClient, user: &str) -> anyhow::Result<()> {
-    client.call("remember", json!({ "key": "me", "value": user })).await?;
-    let me = client.call("recall", json!({ "key": "me" })).await?.to_string();
-    ensure!(me.contains(&format!("\"{user}\"")), "{user}: {me}");
-    Ok(())
 }
