@@ -107,6 +107,8 @@ fn apiserver(layout: &Layout, addresses: Addresses) -> Flags {
         ("service-account-signing-key-file", pki("service-accounts.key")),
         ("audit-policy-file", config("audit.json")),
         ("audit-log-path", layout.audit_log().display().to_string()),
+        // tests read all of it: it must not begin anew in the middle
+        ("audit-log-maxsize", "16384".to_owned()),
         ("profiling", "false".to_owned()),
     ]
 }

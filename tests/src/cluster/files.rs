@@ -160,7 +160,7 @@ fn kubelet(plan: &Plan) -> Value {
         "oomScoreAdj": 0,
         // it would change the host's; the node shows it what it wants to see
         "protectKernelDefaults": true,
-        "maxPods": 250,
+        "maxPods": 400,
         // images are imported once and cannot be pulled again, and the disk is the host's
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {
