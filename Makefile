@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test bench lint crds clean worker-static controller-static images cluster cluster-up cluster-down test-cluster
+.PHONY: help prerequisites build run test bench lint crds clean worker-static controller-static images cluster cluster-up cluster-down test-cluster bench-cluster
 
 CARGO ?= cargo
 CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
@@ -53,6 +53,12 @@ cluster: build
 bench: prerequisites ## Measure against the budgets (release build; figures, no verdict)
 	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
 	@exec "$${CARGO_TARGET_DIR:-target}/release/bench"
+
+bench-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-bench
+bench-cluster: ## Measure ten thousand tenants on a Kubernetes cluster made for it (release build; figures, no verdict)
+	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
+	@programs="$${CARGO_TARGET_DIR:-target}/release"; trap '$$programs/cluster down' EXIT; \
+	  $$programs/cluster down; $$programs/bench cluster
 
 lint: ## Check formatting, lints, and the dependency graph
 	$(CARGO) fmt --all --check

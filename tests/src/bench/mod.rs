@@ -1,16 +1,18 @@
-//! Measures what Patchbay costs its users, for `make bench`: the wait of a first contact, the time
+//! Measures what Patchbay costs its users, for `make bench` and `make bench-cluster`: the wait of a first contact, the time
 //! and throughput that the way through the gateway takes, and the memory and CPU behind it.
 //!
-//! Each module turns running processes into figures; [`report`] alone knows the budgets, and
+//! Each module turns running processes into figures; the reports alone know the budgets, and
 //! nothing here fails because a figure is bad. The modules must not know how the programs under
 //! test work.
 
 pub mod client;
+pub mod cluster;
 pub mod first_contact;
 pub mod footprint;
 pub mod report;
 pub mod server;
 pub mod statistics;
+pub mod table;
 pub mod throughput;
 
 use std::time::Duration;

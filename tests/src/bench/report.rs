@@ -1,58 +1,25 @@
-//! The figures beside the budgets, as a table that can be pasted into Markdown. Pure.
+//! The figures of one machine beside the budgets. Pure.
 //!
 //! A budget is held against a figure only where both mean the same load; the others are there to
 //! explain the first ones, and have none.
 
 use super::{
     first_contact::FirstContact,
-    footprint::Memory,
     statistics::milliseconds,
+    table::{Budget, Row, Table, Unit, memory, row},
     throughput::{Footprint, Setting, Throughput},
 };
-use std::fmt::{self, Display, Formatter};
 
-/// What a figure counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Milliseconds,
-    PerSecond,
-    Megabytes,
-    Ratio,
-}
-
-/// What a figure should be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Budget {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-/// A line of the table.
-#[derive(Debug, Clone, PartialEq)]
-struct Row {
-    figure: String,
-    /// None where it could not be told.
-    measured: Option<f64>,
-    unit: Unit,
-    budget: Option<Budget>,
-}
-
-/// All lines of the table; `Display` writes it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report(Vec<Row>);
-
-impl Report {
-    /// Compares what was measured with what was planned.
-    pub fn new(first_contact: &FirstContact, throughput: &Throughput) -> Self {
-        let mut rows = first_contact_rows(first_contact);
-        rows.extend(throughput.settings.iter().flat_map(setting_rows));
-        rows.push(one_core(&throughput.settings));
-        rows.extend(memory_rows("idle", &throughput.idle));
-        rows.extend(memory_rows("after load", &throughput.loaded));
-        let users = first_contact.users;
-        rows.extend(memory(&format!("gateway with {users} tenants"), first_contact.gateway, None));
-        Self(rows)
-    }
+/// Compares what was measured with what was planned.
+pub fn report(first_contact: &FirstContact, throughput: &Throughput) -> Table {
+    let mut rows = first_contact_rows(first_contact);
+    rows.extend(throughput.settings.iter().flat_map(setting_rows));
+    rows.push(one_core(&throughput.settings));
+    rows.extend(memory_rows("idle", &throughput.idle));
+    rows.extend(memory_rows("after load", &throughput.loaded));
+    let users = first_contact.users;
+    rows.extend(memory(&format!("gateway with {users} tenants"), first_contact.gateway, None));
+    Table(rows)
 }
 
 fn first_contact_rows(contact: &FirstContact) -> Vec<Row> {
@@ -114,93 +81,10 @@ fn memory_rows(when: &str, footprint: &Footprint) -> Vec<Row> {
     .collect()
 }
 
-/// The budget is held against all resident pages, the stricter of the two.
-fn memory(what: &str, held: Memory, budget: Option<Budget>) -> [Row; 2] {
-    let row = |kind: &str, bytes, budget| {
-        row(&format!("{what}: {kind}"), Some(megabytes(bytes)), Unit::Megabytes, budget)
-    };
-    [row("VmRSS", held.resident, budget), row("RssAnon", held.anonymous, None)]
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "exact below 2^53 bytes, and shown in tenths of 1e6"
-)]
-const fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
-}
-
-fn row(figure: &str, measured: Option<f64>, unit: Unit, budget: Option<Budget>) -> Row {
-    Row { figure: figure.to_owned(), measured, unit, budget }
-}
-
-impl Unit {
-    fn show(self, value: f64) -> String {
-        match self {
-            Self::Milliseconds => format!("{value:.3} ms"),
-            Self::PerSecond => format!("{value:.0} /s"),
-            Self::Megabytes => format!("{value:.1} MB"),
-            Self::Ratio => format!("{value:.2}"),
-        }
-    }
-}
-
-impl Row {
-    fn cells(&self) -> [String; 4] {
-        let unit = self.unit;
-        let show = |value| unit.show(value);
-        let budget = self.budget.map(|budget| match budget {
-            Budget::AtMost(limit) => format!("<= {}", show(limit)),
-            Budget::AtLeast(limit) => format!(">= {}", show(limit)),
-        });
-        [
-            self.figure.clone(),
-            self.measured.map_or_else(|| "too short to tell".to_owned(), show),
-            budget.unwrap_or_else(|| "-".to_owned()),
-            self.verdict().to_owned(),
-        ]
-    }
-
-    fn verdict(&self) -> &'static str {
-        match (self.measured, self.budget) {
-            (Some(measured), Some(Budget::AtMost(limit))) if measured <= limit => "ok",
-            (Some(measured), Some(Budget::AtLeast(limit))) if measured >= limit => "ok",
-            (Some(_), Some(_)) => "over",
-            _ => "n/a",
-        }
-    }
-}
-
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let head = ["figure", "measured", "budget", "verdict"].map(str::to_owned);
-        let cells: Vec<[String; 4]> = self.0.iter().map(Row::cells).collect();
-        let mut widths = [0; 4];
-        for line in cells.iter().chain([&head]) {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = cell.len().max(*width);
-            }
-        }
-        let line = |f: &mut Formatter<'_>, cells: &[String; 4]| {
-            let [figure, others @ ..] = cells;
-            let [first, rest @ ..] = widths;
-            write!(f, "| {figure:<first$} |")?;
-            for (cell, width) in others.iter().zip(rest) {
-                write!(f, " {cell:>width$} |")?;
-            }
-            writeln!(f)
-        };
-        line(f, &head)?;
-        let [figures, others @ ..] = widths.map(|width| "-".repeat(width + 1));
-        writeln!(f, "|{figures}-|{}:|", others.join(":|"))?;
-        cells.iter().try_for_each(|cells| line(f, cells))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{statistics::Latency, throughput::Side};
+    use crate::bench::{footprint::Memory, statistics::Latency, throughput::Side};
     use std::time::Duration;
 
     fn report(first_p99: u64, rate: f64) -> String {
@@ -225,7 +109,7 @@ mod tests {
             gateway: held,
         };
         let settings = vec![setting(1), setting(64)];
-        Report::new(&contact, &Throughput { settings, idle: footprint, loaded: footprint })
+        super::report(&contact, &Throughput { settings, idle: footprint, loaded: footprint })
             .to_string()
     }
 
@@ -253,12 +137,6 @@ mod tests {
         assert_eq!(verdict(&report, "64 conn: added p50"), "n/a");
         assert_eq!(verdict(&report, "the same user's next request, p99"), "n/a");
         assert_eq!(verdict(&report, "gateway with 200 tenants: VmRSS"), "n/a");
-    }
-
-    #[test]
-    fn what_could_not_be_told_is_not_judged() {
-        let row = row("x", None, Unit::PerSecond, Some(Budget::AtLeast(1.0)));
-        assert_eq!(row.cells(), ["x", "too short to tell", ">= 1 /s", "n/a"].map(str::to_owned));
     }
 
     #[test]

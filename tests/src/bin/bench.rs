@@ -1,51 +1,76 @@
-//! `make bench`: measures what Patchbay costs and prints each figure beside its budget.
+//! `make bench`, `make bench-cluster`: measures what Patchbay costs and prints each figure beside its budget.
 //!
 //! It fails only where something could not be measured: a machine that is busy with other work must
 //! not turn a figure into a failure.
 
 use anyhow::{Context, bail};
-use clap::Parser;
-use patchbay_tests::bench::{Scale, first_contact, report::Report, throughput};
+use clap::{Parser, Subcommand};
+use patchbay_tests::bench::{Scale, cluster, first_contact, report::report, throughput};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures first contact, added latency, throughput and memory of `patchbay local`.
 #[derive(Debug, Parser)]
 struct Args {
     /// Only show that everything can be measured; the figures say nothing.
-    #[arg(long)]
+    #[arg(long, global = true)]
     quick: bool,
+    #[command(subcommand)]
+    at: Option<At>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum At {
+    /// On a Kubernetes cluster of this machine, with ten thousand tenants
+    Cluster,
 }
 
 fn main() -> anyhow::Result<()> {
-    let Args { quick } = Args::parse();
-    let scale = if quick { Scale::quick() } else { Scale::full() };
+    let args = Args::parse();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(until_interrupted(&scale))
+        .block_on(until_interrupted(&args))
 }
 
-async fn until_interrupted(scale: &Scale) -> anyhow::Result<()> {
+async fn until_interrupted(args: &Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // dropping what runs ends it
     tokio::select! {
-        outcome = run(scale) => outcome,
+        outcome = run(args) => outcome,
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("interrupted"),
     }
 }
 
-async fn run(scale: &Scale) -> anyhow::Result<()> {
-    let cores = std::thread::available_parallelism()?;
+async fn run(args: &Args) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("these are debug builds: the figures say nothing");
     }
+    match args.at {
+        None => on_this_machine(if args.quick { Scale::quick() } else { Scale::full() }).await,
+        Some(At::Cluster) => on_a_cluster(args.quick).await,
+    }
+}
+
+async fn on_this_machine(scale: Scale) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism()?;
     eprintln!("1/2  first contacts of {} users, one after the other", scale.users);
-    let contact = first_contact::measure(scale).await.context("first contacts")?;
+    let contact = first_contact::measure(&scale).await.context("first contacts")?;
     eprintln!("2/2  the same load directly and through the gateway, {} rounds each", scale.rounds);
-    let throughput = throughput::measure(scale).await.context("load")?;
+    let throughput = throughput::measure(&scale).await.context("load")?;
     println!("client, gateway, worker and server share {cores} cores");
-    print!("{}", Report::new(&contact, &throughput));
+    print!("{}", report(&contact, &throughput));
+    Ok(())
+}
+
+async fn on_a_cluster(is_quick: bool) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism()?;
+    let scale = if is_quick { cluster::Scale::quick() } else { cluster::Scale::full() };
+    let figures = cluster::measure(scale).await?;
+    println!(
+        "control plane, operator, gateways, client and doubles of workers share {cores} cores"
+    );
+    print!("{}", cluster::report(&figures));
     Ok(())
 }

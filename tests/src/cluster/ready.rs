@@ -18,9 +18,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Waits until `is_so`. A failure is an answer like any other until the time is over.
 pub async fn until(
     what: &str,
+    is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    until_within(LIMIT, what, is_so).await
+}
+
+/// The same of what takes longer.
+pub async fn until_within(
+    limit: Duration,
+    what: &str,
     mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit;
     loop {
         let answer = is_so().await;
         if matches!(answer, Ok(true)) {

@@ -269,6 +269,11 @@ impl Gateway {
         self.directory.path().join(name)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Asks it to end.
     pub fn terminate(&self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.child.id().context("it has ended")?)?;

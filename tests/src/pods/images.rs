@@ -12,6 +12,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 use tokio::{process::Command, sync::OnceCell};
 
@@ -26,6 +27,15 @@ pub struct Images {
 
 /// What `profile: quilt` runs with its launcher, which the fixture has no use for.
 const QUILT: &str = "#!/bin/sh\nexec /fixture-server\n";
+
+/// Names for pods that are simulated, where nothing is run.
+pub fn of_nothing() -> &'static Images {
+    static NOTHING: LazyLock<Images> = LazyLock::new(|| Images {
+        worker: "patchbay.dev/worker:simulated".into(),
+        fixture: "patchbay.dev/fixture:simulated".into(),
+    });
+    &NOTHING
+}
 
 /// Imports both images, once in a process.
 pub async fn import(cluster: &Cluster) -> anyhow::Result<&'static Images> {

@@ -96,6 +96,15 @@ impl Stage {
     pub async fn bare(name: &str) -> anyhow::Result<Self> {
         let place = Strict::make(name).await?;
         let images = images::import(&place.cluster).await?;
+        Self::of(place, images).await
+    }
+
+    /// The same for workers that are simulated.
+    pub async fn simulated(name: &str) -> anyhow::Result<Self> {
+        Self::of(Strict::make(name).await?, images::of_nothing()).await
+    }
+
+    async fn of(place: Strict, images: &'static Images) -> anyhow::Result<Self> {
         ensure_kinds(&place).await?;
         let authority = Authority::new()?;
         let mut settings = Settings::new(&place.name, &images.worker);
@@ -197,8 +206,7 @@ impl Stage {
             let logs = self.logs(&name).await?;
             anyhow::bail!("{name} has ended: {:?}\n{logs}", pod.status);
         }
-        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        let address = SocketAddr::new(ip.context("no address")?.parse()?, LINK_PORT);
+        let address = address(&pod)?;
         Ok(PodWorker { uid: pod.uid().context("no UID")?, name, address, took })
     }
 
@@ -242,7 +250,16 @@ impl Stage {
 
     /// Where a worker is in its life.
     pub async fn status(&self, worker: &PodWorker) -> anyhow::Result<WorkerStatus> {
-        let operator = self.operator(worker).await?;
+        self.status_at(worker.address).await
+    }
+
+    /// The same of a worker that somebody else made.
+    pub async fn status_of(&self, pod: &Pod) -> anyhow::Result<WorkerStatus> {
+        self.status_at(address(pod)?).await
+    }
+
+    async fn status_at(&self, address: SocketAddr) -> anyhow::Result<WorkerStatus> {
+        let operator = Operator::dial(address, &self.authority, Role::Operator).await?;
         let (status, body) = operator.ask(Method::GET, STATUS_PATH).await?;
         ensure!(status == 200, "{status}: {body}");
         Ok(serde_json::from_value(body)?)
@@ -274,6 +291,12 @@ impl Class {
     fn as_ref(&self) -> ClassRef<'_> {
         ClassRef { class: &self.class, uid: &self.uid }
     }
+}
+
+/// Where a pod's agent listens.
+pub fn address(pod: &Pod) -> anyhow::Result<SocketAddr> {
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+    Ok(SocketAddr::new(ip.context("no address")?.parse()?, LINK_PORT))
 }
 
 /// A pod's phase.

@@ -1,0 +1,233 @@
+//! One worker: its latch, which is the real one, and its answers on the link, each for the role that may have it.
+
+use super::{listen, pod::Pods};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use parking_lot::Mutex;
+use patchbay_core::{
+    id::{Epoch, TenantUid},
+    latch::{Admission, BindDecision, Claim, Latch},
+    link::{
+        BIND_PATH, BindAccepted, BindOutcome, BindRefusal, BindRequest, DRAIN_PATH, ENROL_PATH,
+        EPOCH_HEADER, Enrolment, FORWARD_PREFIX, Farewell, LeaveReason, MAX_BIND_BYTES,
+        MISDIRECTED, REFUSAL_HEADER, RETIRE_PATH, Refused, STATUS_PATH, TENANT_HEADER, WorkerPhase,
+        WorkerStatus,
+    },
+    pin::Role,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use tokio::{net::TcpStream, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+/// A call's body is at most this long.
+const MOST_BODY: usize = 1024 * 1024;
+
+/// A worker.
+pub(super) struct Worker {
+    pods: Pods,
+    pod: Pod,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    latch: Latch,
+    last_activity: Option<Timestamp>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Worker {
+    pub(super) fn new(pods: Pods, pod: Pod) -> Self {
+        Self { pods, pod, state: Mutex::default() }
+    }
+
+    fn status(&self) -> WorkerStatus {
+        let state = self.state.lock();
+        let phase = match state.latch {
+            Latch::Anonymous => WorkerPhase::Anonymous,
+            Latch::Bound(_) => WorkerPhase::Bound,
+            Latch::Leaving(_) => WorkerPhase::Leaving,
+        };
+        let tenant = state.latch.claim().map(|claim| claim.tenant.clone());
+        WorkerStatus { phase, tenant, in_flight: 0, last_activity: state.last_activity }
+    }
+
+    async fn answer(self: Arc<Self>, role: Option<Role>, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        let (path, query) = (head.uri.path(), head.uri.query());
+        match (role, &head.method, path, query) {
+            (Some(Role::Gateway), &Method::POST, BIND_PATH, None) => {
+                match Limited::new(body, MAX_BIND_BYTES).collect().await {
+                    Ok(body) => self.bind(&body.to_bytes()),
+                    Err(_) => bare(StatusCode::BAD_REQUEST),
+                }
+            }
+            (Some(Role::Gateway), &Method::POST, FORWARD_PREFIX, None) => {
+                if let Err(refused) = self.admit(&head.headers) {
+                    return refused;
+                }
+                match Limited::new(body, MOST_BODY).collect().await {
+                    Ok(body) => call(&body.to_bytes()),
+                    Err(_) => bare(StatusCode::BAD_REQUEST),
+                }
+            }
+            (Some(Role::Operator), &Method::GET, ENROL_PATH, None) => self.enrol().await,
+            (Some(Role::Operator), &Method::GET, STATUS_PATH, None) => {
+                json(StatusCode::OK, &self.status())
+            }
+            (Some(Role::Operator), &Method::POST, RETIRE_PATH, None) => {
+                let leaves = self.state.lock().latch.leave_if_anonymous();
+                if !leaves {
+                    return refuse(BindRefusal::OtherTenant);
+                }
+                self.end(LeaveReason::Retired);
+                bare(StatusCode::ACCEPTED)
+            }
+            // it is idle whenever nothing is in flight, and an answer takes no time
+            (Some(Role::Operator), &Method::POST, DRAIN_PATH, _) => {
+                self.state.lock().latch.leave();
+                self.end(LeaveReason::Drained);
+                bare(StatusCode::ACCEPTED)
+            }
+            (None, ..) => bare(StatusCode::FORBIDDEN),
+            _ => bare(StatusCode::NOT_FOUND),
+        }
+    }
+
+    fn bind(&self, body: &[u8]) -> Answer {
+        let Ok(BindRequest { tenant, epoch, grant: _ }) = serde_json::from_slice(body) else {
+            return bare(StatusCode::BAD_REQUEST);
+        };
+        match self.state.lock().latch.bind(&Claim { tenant, epoch }) {
+            Ok(BindDecision::Latch) => accept(BindOutcome::Bound),
+            Ok(BindDecision::Again) => accept(BindOutcome::Kept),
+            Err(why) => refuse(why),
+        }
+    }
+
+    /// Whether a call is for this worker's tenant.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
+        let mut state = self.state.lock();
+        match state.latch.admit(claim(headers).as_ref()) {
+            Admission::Serve => {
+                state.last_activity = Some(Timestamp::now());
+                Ok(())
+            }
+            Admission::Misdirected => {
+                let mut answer = bare(StatusCode::MISDIRECTED_REQUEST);
+                let why = http::HeaderValue::from_static(MISDIRECTED);
+                answer.headers_mut().insert(REFUSAL_HEADER, why);
+                Err(answer)
+            }
+            Admission::Leaving => Err(bare(StatusCode::SERVICE_UNAVAILABLE)),
+        }
+    }
+
+    async fn enrol(&self) -> Answer {
+        match self.pods.token(&self.pod).await {
+            Ok(token) => json(StatusCode::OK, &Enrolment { token, phase: self.status().phase }),
+            Err(error) => {
+                eprintln!("{}: no token: {error:#}", self.pod.name_any());
+                bare(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+
+    /// The pod ends once this has been answered.
+    fn end(self: &Arc<Self>, reason: LeaveReason) {
+        let WorkerStatus { tenant, last_activity, .. } = self.status();
+        let (worker, farewell) =
+            (Arc::clone(self), Farewell { tenant, reason, last_activity, detail: None });
+        tokio::spawn(async move {
+            if let Err(error) = worker.pods.end(&worker.pod, &farewell).await {
+                eprintln!("{}: its end is not told: {error:#}", worker.pod.name_any());
+            }
+        });
+    }
+}
+
+/// Listens at the pod's address for as long as this is polled.
+pub(super) async fn serve(worker: Arc<Worker>, address: SocketAddr, tls: TlsAcceptor) {
+    let listener = listen(address).await;
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                connections.spawn(connection(Arc::clone(&worker), stream, tls.clone()));
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(worker: Arc<Worker>, stream: TcpStream, tls: TlsAcceptor) {
+    // answers are small, and awaited
+    let _ = stream.set_nodelay(true);
+    let Ok(stream) = tls.accept(stream).await else { return };
+    let role = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let role = role.and_then(Role::of_certificate);
+    let service = service_fn(move |request| {
+        let worker = Arc::clone(&worker);
+        async move { Ok::<_, Infallible>(worker.answer(role, request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new());
+    // one that breaks is dialled again
+    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Whom a request names.
+fn claim(headers: &HeaderMap) -> Option<Claim> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let tenant = TenantUid::parse(text(TENANT_HEADER)?).ok()?;
+    Some(Claim { tenant, epoch: Epoch(text(EPOCH_HEADER)?.parse().ok()?) })
+}
+
+/// The MCP server's part: the tool `echo`, and no other.
+fn call(body: &[u8]) -> Answer {
+    let Ok(message) = serde_json::from_slice::<Value>(body) else {
+        return bare(StatusCode::BAD_REQUEST);
+    };
+    let of_echo = message["method"] == "tools/call" && message["params"]["name"] == "echo";
+    let text = message["params"]["arguments"]["text"].as_str().filter(|_| of_echo);
+    let mut answer = json!({ "jsonrpc": "2.0", "id": message["id"] });
+    match text {
+        Some(text) => {
+            let said = json!({ "text": text }).to_string();
+            answer["result"] = json!({ "content": [{ "type": "text", "text": said }] });
+        }
+        None => answer["error"] = json!({ "code": -32601, "message": "only `echo` is known" }),
+    }
+    json(StatusCode::OK, &answer)
+}
+
+fn accept(outcome: BindOutcome) -> Answer {
+    json(StatusCode::OK, &BindAccepted { outcome })
+}
+
+fn refuse(reason: BindRefusal) -> Answer {
+    json(StatusCode::CONFLICT, &Refused { reason })
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    // plain structures always serialise
+    let mut answer = Response::new(Full::from(serde_json::to_vec(body).unwrap_or_default()));
+    *answer.status_mut() = status;
+    let json = http::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    answer
+}
+
+fn bare(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}
