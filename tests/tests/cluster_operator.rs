@@ -10,7 +10,5 @@ mod failures;
 mod lives;
 #[path = "cluster_operator/pool.rs"]
 mod pool;
-#[path = "cluster_operator/scale.rs"]
-mod scale;
 #[path = "cluster_operator/trust.rs"]
 mod trust;
