@@ -16,8 +16,8 @@ use patchbay_core::{
     link::{
         BIND_PATH, BindAccepted, BindOutcome, BindRefusal, BindRequest, DRAIN_PATH, ENROL_PATH,
         EPOCH_HEADER, Enrolment, FORWARD_PREFIX, Farewell, LeaveReason, MAX_BIND_BYTES,
-        MISDIRECTED, REFUSAL_HEADER, RETIRE_PATH, Refused, STATUS_PATH, TENANT_HEADER, WorkerPhase,
-        WorkerStatus,
+        MISDIRECTED, REFUSAL_HEADER, RETIRE_PATH, Refused, STATUS_PATH, TENANT_HEADER, WHEN_IDLE,
+        WorkerPhase, WorkerStatus,
     },
     pin::Role,
 };
@@ -64,14 +64,22 @@ impl Worker {
     async fn answer(self: Arc<Self>, role: Option<Role>, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
         let (path, query) = (head.uri.path(), head.uri.query());
-        match (role, &head.method, path, query) {
-            (Some(Role::Gateway), &Method::POST, BIND_PATH, None) => {
+        let needed = match path {
+            BIND_PATH | FORWARD_PREFIX => Role::Gateway,
+            ENROL_PATH | STATUS_PATH | RETIRE_PATH | DRAIN_PATH => Role::Operator,
+            _ => return bare(StatusCode::NOT_FOUND),
+        };
+        if role != Some(needed) {
+            return bare(StatusCode::FORBIDDEN);
+        }
+        match (&head.method, path, query) {
+            (&Method::POST, BIND_PATH, None) => {
                 match Limited::new(body, MAX_BIND_BYTES).collect().await {
                     Ok(body) => self.bind(&body.to_bytes()),
                     Err(_) => bare(StatusCode::BAD_REQUEST),
                 }
             }
-            (Some(Role::Gateway), &Method::POST, FORWARD_PREFIX, None) => {
+            (&Method::POST, FORWARD_PREFIX, None) => {
                 if let Err(refused) = self.admit(&head.headers) {
                     return refused;
                 }
@@ -80,26 +88,22 @@ impl Worker {
                     Err(_) => bare(StatusCode::BAD_REQUEST),
                 }
             }
-            (Some(Role::Operator), &Method::GET, ENROL_PATH, None) => self.enrol().await,
-            (Some(Role::Operator), &Method::GET, STATUS_PATH, None) => {
-                json(StatusCode::OK, &self.status())
-            }
-            (Some(Role::Operator), &Method::POST, RETIRE_PATH, None) => {
-                let leaves = self.state.lock().latch.leave_if_anonymous();
-                if !leaves {
+            (&Method::GET, ENROL_PATH, None) => self.enrol().await,
+            (&Method::GET, STATUS_PATH, None) => json(StatusCode::OK, &self.status()),
+            (&Method::POST, RETIRE_PATH, None) => {
+                if !self.state.lock().latch.leave_if_anonymous() {
                     return refuse(BindRefusal::OtherTenant);
                 }
                 self.end(LeaveReason::Retired);
                 bare(StatusCode::ACCEPTED)
             }
             // it is idle whenever nothing is in flight, and an answer takes no time
-            (Some(Role::Operator), &Method::POST, DRAIN_PATH, _) => {
+            (&Method::POST, DRAIN_PATH, None | Some(WHEN_IDLE)) => {
                 self.state.lock().latch.leave();
                 self.end(LeaveReason::Drained);
                 bare(StatusCode::ACCEPTED)
             }
-            (None, ..) => bare(StatusCode::FORBIDDEN),
-            _ => bare(StatusCode::NOT_FOUND),
+            _ => bare(StatusCode::BAD_REQUEST),
         }
     }
 
