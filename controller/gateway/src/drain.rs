@@ -1,7 +1,9 @@
-//! How event streams end when the gateway does: cleanly, between two events, so that clients open the next one
-//! elsewhere instead of reporting a broken connection.
+//! How connections and event streams end when the gateway does: between two requests, and between two events, so that
+//! clients open the next one elsewhere instead of reporting a broken connection.
 //!
-//! A stream that only listens ends as soon as the gateway drains; one on which a call is answered may go on
+//! An HTTP/1.1 client that sends a request in the moment in which its connection is closed has lost it, and may not
+//! send it again. So clients are told with their answers, while new connections already go elsewhere: what is closed
+//! in the end has been silent for as long. A stream that only listens ends as soon as the gateway drains; one on which a call is answered may go on
 //! until the drain is nearly over. This module must not know connections or what is in an event.
 
 use bytes::Bytes;
@@ -13,16 +15,28 @@ use std::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The end of a gateway, in two steps.
+/// The end of a gateway, in three steps.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
+    announced: CancellationToken,
     listening: CancellationToken,
     calls: CancellationToken,
 }
 
 impl Drain {
+    /// The gateway will end soon: every HTTP/1.1 connection ends with its next answer.
+    pub fn announce(&self) {
+        self.announced.cancel();
+    }
+
+    /// Whether it will.
+    pub fn is_announced(&self) -> bool {
+        self.announced.is_cancelled()
+    }
+
     /// No new work comes: streams that only listen end.
     pub fn begin(&self) {
+        self.announce();
         self.listening.cancel();
     }
 

@@ -5,6 +5,7 @@
 //! This module must not know what a request is for.
 
 use crate::{config::Limits, service::Gateway};
+use http::{HeaderValue, Version, header};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -174,7 +175,16 @@ async fn serve_stream<S>(
         .keep_alive_timeout(Duration::from_secs(20));
     let service = service_fn(move |request| {
         let gateway = gateway.clone();
-        async move { Ok::<_, Infallible>(gateway.serve(request).await) }
+        async move {
+            // HTTP/2 has a frame for that, which does not lose a request
+            let is_told_by_answers = request.version() < Version::HTTP_2;
+            let mut response = gateway.serve(request).await;
+            if is_told_by_answers && gateway.drain().is_announced() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {

@@ -189,6 +189,7 @@ async fn serve_clients(
     lame_duck: Duration,
 ) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
+    let drain = gateway.drain().clone();
     let serving = async {
         // clients that come before wait in the listener's queue
         let configured = async { is_configured.wait_for(|is_so| *is_so).await.is_ok() };
@@ -204,6 +205,7 @@ async fn serve_clients(
         wait_for_signal().await?;
         tracing::info!("shutting down; a second signal ends at once");
         readiness.is_draining.store(true, Ordering::Release);
+        drain.announce();
         sleep(lame_duck).await;
         shutdown.cancel();
         anyhow::Ok(())

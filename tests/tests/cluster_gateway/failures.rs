@@ -205,6 +205,8 @@ async fn a_gateway_that_ends_finishes_calls_ends_streams_and_its_clients_go_on_e
         let late =
             ending.client(&api_key("alice")).modern_call("echo", json!({ "text": "x" })).await?;
         ensure!(late.status == StatusCode::OK, "{}", late.text());
+        // on a connection that is closed by it, so that nobody sends the next one into its end
+        ensure!(late.headers.get("connection").is_some_and(|it| it == "close"), "{late:?}");
         let rest = listening.stream.into_body().collect().await;
         rest.context("the stream broke off")?;
         anyhow::Ok(())
