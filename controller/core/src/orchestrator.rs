@@ -175,6 +175,10 @@ pub trait Orchestrator: Send + Sync + 'static {
     /// nobody for a while. Where offers are exclusive this does not happen.
     fn report_reserved(&self, _incarnation: &Incarnation) {}
 
+    /// A gateway cannot reach this worker. That alone is no worker's end; it is where the control plane does not
+    /// vouch for it either, now or soon. By default it always does.
+    fn report_unreachable(&self, _incarnation: &Incarnation) {}
+
     /// Completes as soon as this life of a worker is known to be over, at once for one that is unknown.
     async fn gone(&self, incarnation: &Incarnation);
 }

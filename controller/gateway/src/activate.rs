@@ -9,7 +9,7 @@ mod lock;
 use crate::{
     bind::{self, BindError},
     config::Limits,
-    forward::link::{DialError, Link, LinkContext},
+    forward::link::{DialError, Link, LinkContext, SendError},
 };
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -311,6 +311,9 @@ impl Activator {
                     tenant = %request.name, worker = %placement.offer.worker,
                     error = &error as &dyn std::error::Error, "a worker could not be bound"
                 );
+                if matches!(error, BindError::Send(SendError::Dial(_))) {
+                    self.orchestrator.report_unreachable(incarnation);
+                }
                 // Only the control plane may give up a worker that may be bound, by another gateway if not by
                 // this one (DESIGN, life of a worker, step 9). It usually learns of a death soon: wait for
                 // its word.
@@ -322,10 +325,12 @@ impl Activator {
         }
     }
 
-    /// Waits, within the settle limit, for the control plane to know that this life of a worker is over.
+    /// Says that a worker cannot be dialled, and waits, within the settle limit, for the control plane to know that
+    /// this life of it is over.
     pub async fn settled(&self, bound: &Bound) -> bool {
-        let gone = self.orchestrator.gone(&bound.placement.offer.incarnation);
-        timeout(self.limits().settle, gone).await.is_ok()
+        let incarnation = &bound.placement.offer.incarnation;
+        self.orchestrator.report_unreachable(incarnation);
+        timeout(self.limits().settle, self.orchestrator.gone(incarnation)).await.is_ok()
     }
 
     /// The one link to this life of a worker; it is dropped when the worker is known to be gone.

@@ -423,6 +423,10 @@ impl Orchestrator for KubernetesOrchestrator {
         self.shared.change(|view| view.worker_reserved(incarnation, Instant::now()));
     }
 
+    fn report_unreachable(&self, incarnation: &Incarnation) {
+        self.shared.change(|view| view.worker_unreachable(incarnation, Instant::now()));
+    }
+
     async fn gone(&self, incarnation: &Incarnation) {
         let over = self.shared.view.read().until_over(incarnation);
         if let Some(over) = over {

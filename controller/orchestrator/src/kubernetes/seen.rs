@@ -61,8 +61,19 @@ pub(super) struct SeenWorker {
     fingerprint: Option<Fingerprint>,
     /// Whether the operator has marked it as a worker that has, or had, a tenant.
     pub(super) is_marked_bound: bool,
-    /// Whether it takes work: Ready, and not on its way out.
-    is_up: bool,
+    health: Health,
+}
+
+/// Whether a worker takes work, as far as the cluster knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    /// The cluster vouches for it.
+    Ready,
+    /// It runs, and the cluster does not vouch for it: its probe fails, or its node is silent, or has just begun to
+    /// speak again. Whether it is well, only whoever speaks to it can tell.
+    Doubtful,
+    /// It has ended, or is told to end.
+    Down,
 }
 
 impl SeenWorker {
@@ -84,13 +95,17 @@ impl SeenWorker {
             address: address.map(|ip| SocketAddr::new(ip, LINK_PORT)),
             fingerprint: fingerprint.and_then(|text| Fingerprint::parse(text).ok()),
             is_marked_bound: label(BOUND) == Some(TRUE),
-            is_up: metadata.deletion_timestamp.is_none() && status.is_some_and(is_ready),
+            health: match status {
+                Some(status) if metadata.deletion_timestamp.is_none() => health(status),
+                _ => Health::Down,
+            },
         })
     }
 
     /// How it is dialled; none while nobody should.
     pub(super) fn offer(&self) -> Option<Offer> {
-        let (address, fingerprint) = self.address.zip(self.fingerprint).filter(|_| self.is_up)?;
+        let known = self.address.zip(self.fingerprint);
+        let (address, fingerprint) = known.filter(|_| self.health != Health::Down)?;
         Some(Offer {
             worker: self.name.clone(),
             incarnation: self.uid.clone(),
@@ -98,12 +113,26 @@ impl SeenWorker {
             fingerprint,
         })
     }
+
+    /// Whether the cluster vouches for it, so that a new tenant may have it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.health == Health::Ready
+    }
 }
 
-fn is_ready(status: &PodStatus) -> bool {
-    let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+fn health(status: &PodStatus) -> Health {
     let mut conditions = status.conditions.iter().flatten();
-    !has_ended && conditions.any(|each| each.type_ == "Ready" && each.status == "True")
+    let is_ready = conditions.any(|each| each.type_ == "Ready" && each.status == "True");
+    // no container of a worker is started again, and neither is of use without the other
+    let mut containers = status.container_statuses.iter().flatten();
+    let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+        || containers
+            .any(|each| each.state.as_ref().is_some_and(|state| state.terminated.is_some()));
+    match (has_ended, is_ready) {
+        (true, _) => Health::Down,
+        (false, true) => Health::Ready,
+        (false, false) => Health::Doubtful,
+    }
 }
 
 /// A tenant.
@@ -203,9 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_dials_a_worker_that_is_not_ready_has_no_key_or_goes() {
+    fn nobody_dials_a_worker_that_has_ended_has_no_key_or_goes() {
         let changes: [fn(&mut Value); 6] = [
-            |pod| pod["status"]["conditions"][0]["status"] = json!("False"),
+            |pod| {
+                pod["status"]["containerStatuses"] = json!([{
+                    "name": "agent", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": { "terminated": { "exitCode": 137 } },
+                }]);
+            },
             |pod| pod["status"]["phase"] = json!("Succeeded"),
             |pod| pod["status"]["podIP"] = json!(null),
             |pod| pod["metadata"]["annotations"] = json!({}),
@@ -215,6 +249,14 @@ mod tests {
         for (index, change) in changes.into_iter().enumerate() {
             assert_eq!(pod(change).unwrap().offer(), None, "{index}");
         }
+    }
+
+    #[test]
+    fn a_worker_that_is_not_ready_may_be_dialled_and_is_not_for_anybody_new() {
+        let doubtful =
+            pod(|pod| pod["status"]["conditions"][0]["status"] = json!("False")).unwrap();
+        assert!(doubtful.offer().is_some() && !doubtful.is_ready());
+        assert!(pod(|_| ()).unwrap().is_ready());
     }
 
     #[test]

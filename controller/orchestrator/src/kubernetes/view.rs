@@ -44,6 +44,10 @@ struct Worker {
     seen: SeenWorker,
     /// It said itself that it takes no new work.
     has_left: bool,
+    /// When this gateway could not reach it last.
+    unreached: Option<Instant>,
+    /// This gateway could not reach it, and the cluster did not vouch for it either.
+    is_lost: bool,
     /// Its place among the free ones, while it is one.
     free: Option<u64>,
     offered: u32,
@@ -56,9 +60,21 @@ struct Worker {
 
 impl Worker {
     fn offer(&self) -> Option<Offer> {
-        self.seen.offer().filter(|_| !self.has_left)
+        self.seen.offer().filter(|_| !self.has_left && !self.is_lost)
+    }
+
+    /// Neither that a gateway cannot reach it nor that it is not ready is a worker's end: both are. A worker for
+    /// which the cluster vouches again is there again.
+    fn judge(&mut self, now: Instant) {
+        let is_unreached =
+            self.unreached.is_some_and(|at| now.saturating_duration_since(at) < UNREACHED);
+        self.is_lost = !self.seen.is_ready() && (self.is_lost || is_unreached);
     }
 }
+
+/// How long it counts that a worker could not be reached: a node tells of its end within this time, and a request
+/// waits for that.
+const UNREACHED: Duration = Duration::from_secs(10);
 
 /// What is known of a tenant's worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,19 +99,24 @@ impl View {
             Some(known) if seen.version.is_before(known.seen.version) => false,
             Some(known) => {
                 let before = known.offer();
+                let was_ready = known.seen.is_ready();
                 known.seen = seen;
+                known.judge(now);
                 let after = known.offer();
                 if before.is_some() && after.is_none() {
                     known.over.cancel();
                 } else if before.is_none() && after.is_some() {
                     known.over = CancellationToken::new();
                 }
-                self.place(&uid, now) || before != after
+                let is_ready = known.seen.is_ready();
+                self.place(&uid, now) || before != after || was_ready != is_ready
             }
             None => {
                 let worker = Worker {
                     seen,
                     has_left: false,
+                    unreached: None,
+                    is_lost: false,
                     free: None,
                     offered: 0,
                     is_in_hand: false,
@@ -140,6 +161,21 @@ impl View {
         }
         // nobody can take it sooner for that
         false
+    }
+
+    /// A worker cannot be reached. That is its end once the cluster does not vouch for it either, which may be so
+    /// already, or soon.
+    pub(super) fn worker_unreachable(&mut self, uid: &Incarnation, now: Instant) -> bool {
+        let Some(worker) = self.workers.get_mut(uid).filter(|worker| worker.offer().is_some())
+        else {
+            return false;
+        };
+        worker.unreached = Some(now);
+        worker.judge(now);
+        if worker.is_lost {
+            worker.over.cancel();
+        }
+        worker.is_lost
     }
 
     /// A list of all workers begins.
@@ -195,6 +231,7 @@ impl View {
     fn place(&mut self, uid: &Incarnation, now: Instant) -> bool {
         let Some(worker) = self.workers.get_mut(uid) else { return false };
         let is_free = worker.offer().is_some()
+            && worker.seen.is_ready()
             && !worker.seen.is_marked_bound
             && !self.named.contains_key(uid);
         let class = worker.seen.class.clone();

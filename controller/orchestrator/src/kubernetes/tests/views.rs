@@ -44,13 +44,12 @@ fn a_tenant_that_the_watch_saw_go_is_not_brought_back_by_an_old_answer() {
 }
 
 #[test]
-fn a_worker_is_over_when_it_leaves_fails_its_probe_or_goes() {
+fn a_worker_is_over_when_it_leaves_ends_or_goes() {
     let ends: [fn(&mut World); 3] = [
         |world| assert!(world.view.worker_left(&uid(1), world.now)),
         |world| {
-            let unready =
-                |pod: &mut Value| pod["status"]["conditions"][0]["status"] = json!("False");
-            assert!(world.view.worker_seen(worker(1, 5, unready), world.now));
+            let ended = |pod: &mut Value| pod["status"]["phase"] = json!("Failed");
+            assert!(world.view.worker_seen(worker(1, 5, ended), world.now));
         },
         |world| {
             world.view.list_workers();
@@ -67,6 +66,53 @@ fn a_worker_is_over_when_it_leaves_fails_its_probe_or_goes() {
         assert!(world.view.until_over(&uid(1)).is_none());
         assert_eq!(world.lookup("a"), TenantState::Asleep { last: Epoch(1) });
     }
+}
+
+fn unready(pod: &mut Value) {
+    pod["status"]["conditions"][0]["status"] = json!("False");
+}
+
+#[test]
+fn a_worker_that_is_not_ready_stays_its_tenants_unless_it_is_not_reached_either() {
+    let mut world = World::new();
+    world.worker(1).tenant("a", assigned(1, 1));
+    let over = world.view.until_over(&uid(1)).unwrap();
+    assert!(world.view.worker_seen(worker(1, 5, unready), world.now));
+    assert!(!over.is_cancelled());
+    assert!(matches!(world.lookup("a"), TenantState::Assigned(_)));
+    assert!(world.view.worker_unreachable(&uid(1), world.now));
+    assert!(over.is_cancelled());
+    assert_eq!(world.lookup("a"), TenantState::Asleep { last: Epoch(1) });
+    // the cluster vouches for it again
+    world.view.worker_seen(worker(1, 6, |_| ()), world.now);
+    assert!(matches!(world.lookup("a"), TenantState::Assigned(_)));
+    assert!(!world.view.until_over(&uid(1)).unwrap().is_cancelled());
+}
+
+#[test]
+fn a_worker_that_is_not_reached_stays_its_tenants_unless_the_cluster_doubts_it_soon() {
+    for (later, is_lost) in [(1, true), (11, false)] {
+        let mut world = World::new();
+        world.worker(1).tenant("a", assigned(1, 1));
+        let over = world.view.until_over(&uid(1)).unwrap();
+        assert!(!world.view.worker_unreachable(&uid(1), world.now));
+        assert!(!over.is_cancelled());
+        let now = world.now + Duration::from_secs(later);
+        world.view.worker_seen(worker(1, 5, unready), now);
+        assert_eq!(over.is_cancelled(), is_lost, "{later}");
+        assert_eq!(matches!(world.lookup("a"), TenantState::Assigned(_)), !is_lost, "{later}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_not_ready_is_not_free() {
+    let mut world = World::new();
+    world.worker(1);
+    assert!(world.view.is_free(&uid(1), &class()));
+    world.view.worker_seen(worker(1, 5, unready), world.now);
+    assert!(!world.view.is_free(&uid(1), &class()));
+    world.view.worker_seen(worker(1, 6, |_| ()), world.now);
+    assert!(world.view.is_free(&uid(1), &class()));
 }
 
 #[test]
