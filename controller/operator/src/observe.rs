@@ -90,6 +90,8 @@ pub struct Known {
     pub not_before: Option<Timestamp>,
     /// It was asked to leave when it is idle.
     pub asked_to_leave: bool,
+    /// The tenant that named it last.
+    pub named_by: Option<TenantUid>,
 }
 
 /// What a worker said of itself.
@@ -187,6 +189,17 @@ impl ObservedPod {
     /// Whether it ended, for good.
     pub const fn has_ended(&self) -> bool {
         matches!(self.life, Life::Finished(_) | Life::Failed { .. })
+    }
+
+    /// How it ended, and whose it was as far as anybody knows, if it did not end as a worker should.
+    pub fn failed(&self) -> Option<(&TenantUid, &Trouble)> {
+        let Life::Failed { trouble, farewell } = &self.life else { return None };
+        let said = self.known.said.as_ref().and_then(|said| match &said.latch {
+            Latched::Bound(tenant) => Some(tenant),
+            Latched::Anonymous | Latched::Leaving => None,
+        });
+        let told = farewell.as_ref().and_then(|farewell| farewell.tenant.as_ref());
+        Some((told.or(said).or(self.known.named_by.as_ref())?, trouble))
     }
 
     /// What it said when it left, if it was this tenant's.

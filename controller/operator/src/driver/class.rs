@@ -195,9 +195,9 @@ impl Task {
         // a pod goes once its last words are told
         let is_reap = |action: &Action| matches!(action, Action::Reap { .. });
         let (reaps, others) = decided.actions.into_iter().partition(is_reap);
-        self.act(others, &snapshot);
+        self.act(others, &snapshot, &seen);
         self.tell_tenants(&snapshot, &seen, now);
-        self.act(reaps, &snapshot);
+        self.act(reaps, &snapshot, &seen);
         self.forget_tenants(&snapshot, now);
         self.sweep(&snapshot);
         self.tell_class(class_says, now);

@@ -96,6 +96,10 @@ impl Memory {
                     }
                 }
                 *seen = next.seen;
+                if record.usable {
+                    self.known.entry(worker.clone()).or_default().known.named_by =
+                        Some(uid.clone());
+                }
                 self.assignments.insert(name.to_owned(), next);
             }
             views.push(TenantView {

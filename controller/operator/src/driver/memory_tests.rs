@@ -137,3 +137,13 @@ fn nothing_is_remembered_of_a_pod_that_is_gone() {
     memory.look(&snapshot(&[], vec![]), at(10));
     assert_eq!(memory.look(&snapshot(&["a"], vec![]), at(20)).pods[0].known, Known::default());
 }
+
+#[test]
+fn a_worker_that_its_tenant_has_left_is_still_known_as_the_tenants() {
+    let mut memory = Memory::default();
+    memory.look(&snapshot(&["w1", "w2"], vec![tenant("w1", 1)]), at(1));
+    let seen = memory.look(&snapshot(&["w1", "w2"], vec![tenant("w2", 2)]), at(2));
+    let named: Vec<_> = seen.pods.iter().map(|pod| pod.known.named_by.clone()).collect();
+    let tenant = TenantUid::parse("t1").unwrap();
+    assert_eq!(named, [Some(tenant.clone()), Some(tenant)]);
+}

@@ -4,7 +4,7 @@
 //! user's identity or credentials. This module must not know other tenants.
 
 use crate::{
-    observe::{Latched, Life, ObservedPod, word},
+    observe::{Latched, Life, ObservedPod, Trouble, word},
     total::after,
     worker_class::Standing,
 };
@@ -16,7 +16,7 @@ use patchbay_crds::{
     tenant::{Phase, TenantStatus},
     validate,
 };
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 /// Whether the user has a worker.
 pub const READY: &str = "Ready";
@@ -30,6 +30,8 @@ pub struct Seen<'a> {
     pub worker: Option<&'a ObservedPod>,
     /// The last words of its worker, once its assignment is cleared.
     pub farewell: Option<&'a Farewell>,
+    /// How a worker of it has ended, if not as a worker should.
+    pub trouble: Option<&'a Trouble>,
     /// For how long a gateway holds a request.
     pub hold: Duration,
     /// Now.
@@ -49,7 +51,7 @@ pub fn status(tenant: &Tenant, seen: &Seen<'_>) -> Option<TenantStatus> {
         reason: if known.phase == Some(phase) && known.reason.is_some() {
             known.reason.clone()
         } else {
-            Some(reason.into())
+            Some(reason.to_string())
         },
         observed_generation: generation,
         conditions: known.conditions.clone(),
@@ -76,54 +78,67 @@ pub fn status(tenant: &Tenant, seen: &Seen<'_>) -> Option<TenantStatus> {
     (next != known).then_some(next)
 }
 
-fn phase(tenant: &Tenant, seen: &Seen<'_>, known: &TenantStatus) -> (Phase, &'static str, String) {
+type Word = Cow<'static, str>;
+
+fn phase(tenant: &Tenant, seen: &Seen<'_>, known: &TenantStatus) -> (Phase, Word, String) {
     let key = match validate::tenant::key(tenant) {
         Ok(key) => key,
         Err(errors) => {
             let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            return (Phase::Failed, "InvalidSpec", text.join(". "));
+            return (Phase::Failed, "InvalidSpec".into(), text.join(". "));
         }
     };
     let name = key.name();
     if tenant.metadata.name.as_deref() != Some(name.as_str()) {
         let message = format!("never used: the name of this identity is `{name}`");
-        return (Phase::Failed, NAME_MISMATCH, message);
+        return (Phase::Failed, NAME_MISMATCH.into(), message);
     }
     if tenant.spec.suspended {
-        return (Phase::Suspended, "Suspended", "the user is shut out".into());
+        return (Phase::Suspended, "Suspended".into(), "the user is shut out".into());
     }
     match Standing::of(tenant.spec.assignment.as_ref(), seen.now) {
         Standing::Assigned(_) => with_worker(seen.worker),
         Standing::Waiting { since } if after(since, seen.hold) > seen.now => {
-            (Phase::Waiting, "NoWarmWorker", "the user waits for a worker".into())
+            (Phase::Waiting, "NoWarmWorker".into(), "the user waits for a worker".into())
         }
         Standing::Waiting { .. } => asleep("NotServedInTime"),
-        Standing::Asleep => asleep(match (seen.farewell, known.phase) {
-            (Some(farewell), _) => word(farewell.reason),
-            (None, None) => "NeverCalled",
-            (None, Some(Phase::Suspended)) => "Resumed",
-            (None, Some(_)) => "WorkerGone",
-        }),
+        Standing::Asleep => match (seen.farewell, seen.trouble, known.phase) {
+            (Some(farewell), _, _) => asleep(word(farewell.reason)),
+            (None, None, None) => asleep("NeverCalled"),
+            (None, _, Some(Phase::Suspended)) => asleep("Resumed"),
+            (None, Some(trouble), _) => {
+                let message =
+                    format!("{}; the next request brings another worker", trouble.message);
+                (Phase::Asleep, trouble.reason.clone().into(), message)
+            }
+            (None, None, Some(Phase::Asleep)) => {
+                // what was said stays, also when the pod of which it was said is gone
+                let said = known.conditions.iter().find(|condition| condition.type_ == READY);
+                let (phase, why, message) = asleep("WorkerGone");
+                (phase, why, said.map_or(message, |said| said.message.clone()))
+            }
+            (None, None, Some(_)) => asleep("WorkerGone"),
+        },
     }
 }
 
-fn asleep(reason: &'static str) -> (Phase, &'static str, String) {
-    (Phase::Asleep, reason, "the next request brings a worker".into())
+fn asleep(reason: &'static str) -> (Phase, Word, String) {
+    (Phase::Asleep, reason.into(), "the next request brings a worker".into())
 }
 
-fn with_worker(worker: Option<&ObservedPod>) -> (Phase, &'static str, String) {
+fn with_worker(worker: Option<&ObservedPod>) -> (Phase, Word, String) {
     let said_leaving = |pod: &ObservedPod| {
         pod.known.said.as_ref().is_some_and(|said| said.latch == Latched::Leaving)
     };
     match worker {
         Some(pod) if pod.life == Life::Up && !said_leaving(pod) && pod.ready_since.is_some() => {
-            (Phase::Ready, "WorkerAssigned", "the user has a worker".into())
+            (Phase::Ready, "WorkerAssigned".into(), "the user has a worker".into())
         }
         Some(pod) if matches!(pod.life, Life::Starting { .. } | Life::Up) && !said_leaving(pod) => {
-            (Phase::Waiting, "WorkerNotReady", "the user's worker is not ready".into())
+            (Phase::Waiting, "WorkerNotReady".into(), "the user's worker is not ready".into())
         }
-        Some(_) => (Phase::Draining, "WorkerLeaving", "the user's worker is leaving".into()),
-        None => (Phase::Draining, "WorkerGone", "the user's worker is gone".into()),
+        Some(_) => (Phase::Draining, "WorkerLeaving".into(), "the user's worker is leaving".into()),
+        None => (Phase::Draining, "WorkerGone".into(), "the user's worker is gone".into()),
     }
 }
 
@@ -173,7 +188,7 @@ mod tests {
     }
 
     fn look<'a>(worker: Option<&'a ObservedPod>, farewell: Option<&'a Farewell>) -> Seen<'a> {
-        Seen { worker, farewell, hold: Duration::from_mins(1), now: at(100) }
+        Seen { worker, farewell, trouble: None, hold: Duration::from_mins(1), now: at(100) }
     }
 
     /// Applies the status, and shows that it is no change when it is seen again.
@@ -219,6 +234,26 @@ mod tests {
         tenant.spec.assignment = Some(assignment(""));
         let seen = Seen { now: at(151), ..look(None, None) };
         assert_eq!(step(&mut tenant, &seen), (Phase::Asleep, "NotServedInTime".into()));
+    }
+
+    #[test]
+    fn a_worker_that_died_without_a_word_is_told_in_the_nodes() {
+        let mut tenant = tenant();
+        tenant.spec.assignment = Some(assignment("w"));
+        let up = worker(Life::Up);
+        step(&mut tenant, &look(Some(&up), None));
+        tenant.spec.assignment = Some(cleared(Epoch(1)));
+        let trouble = Trouble {
+            reason: "OOMKilled".into(),
+            message: "container `agent` ended with exit code 137".into(),
+            at: None,
+        };
+        let seen = Seen { trouble: Some(&trouble), ..look(None, None) };
+        assert_eq!(step(&mut tenant, &seen), (Phase::Asleep, "OOMKilled".into()));
+        let ready = tenant.status.clone().unwrap().conditions.remove(0);
+        assert!(ready.message.starts_with("container `agent` ended"), "{}", ready.message);
+        // and its pod is gone
+        assert_eq!(status(&tenant, &look(None, None)), None);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! From actions to jobs, and from outcomes to what is remembered.
 
-use super::{TRY_AGAIN, Task};
+use super::{TRY_AGAIN, Task, words::Ends};
 use crate::{
     cache::{Snapshot, records::PodRecord, store::Record as _},
     driver::{
         context::jitter,
         jobs::{Key, Outcome, class, pods, tenants, workers},
+        memory::Seen,
     },
     tenant::forget,
     total::after,
@@ -32,7 +33,8 @@ impl Task {
     }
 
     /// Carries out what was decided.
-    pub(super) fn act(&mut self, actions: Vec<Action>, snapshot: &Snapshot) {
+    pub(super) fn act(&mut self, actions: Vec<Action>, snapshot: &Snapshot, seen: &Seen) {
+        let mut ends = Self::ends(snapshot, seen);
         let pods: BTreeMap<&Incarnation, &Arc<PodRecord>> =
             snapshot.pods.iter().map(|pod| (&pod.seen.uid, pod)).collect();
         for action in actions {
@@ -41,7 +43,7 @@ impl Task {
             {
                 continue;
             }
-            self.act_once(action, &pods);
+            self.act_once(action, &pods, &mut ends);
         }
     }
 
@@ -56,7 +58,12 @@ impl Task {
         })
     }
 
-    fn act_once(&mut self, action: Action, pods: &BTreeMap<&Incarnation, &Arc<PodRecord>>) {
+    fn act_once(
+        &mut self,
+        action: Action,
+        pods: &BTreeMap<&Incarnation, &Arc<PodRecord>>,
+        ends: &mut Ends,
+    ) {
         let context = Arc::clone(&self.context);
         match action {
             Action::Create(count) => self.create(count),
@@ -73,7 +80,11 @@ impl Task {
                 pods::mark_bound(&context, &pod).await
             }),
             Action::Reap { pod, only_if, why } => {
+                let end = ends.remove(&pod.uid);
                 self.start(Key::Pod(pod.uid.clone()), || async move {
+                    if let Some((tenant, trouble)) = end {
+                        tenants::tell_end(&context, &tenant, &pod.name, &trouble).await;
+                    }
                     tracing::info!(pod = pod.name, ?why, "deleted");
                     pods::delete(&context, &pod, only_if).await
                 });

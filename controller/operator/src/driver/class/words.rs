@@ -7,7 +7,7 @@ use crate::{
         jobs::{Key, class, tenants},
         memory::Seen,
     },
-    observe::{Latched, ObservedPod},
+    observe::{Latched, ObservedPod, Trouble},
     tenant::status::{self as tenant_status},
     total::after,
     worker_class::{
@@ -23,7 +23,7 @@ use patchbay_core::{
     id::{Incarnation, TenantUid},
     link::Farewell,
 };
-use patchbay_crds::{WorkerClass, worker_class::WorkerClassStatus};
+use patchbay_crds::{Tenant, WorkerClass, worker_class::WorkerClassStatus};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -39,12 +39,16 @@ const MOST_WRITES: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Basis {
     pub(super) has_farewell: bool,
+    has_trouble: bool,
     version: String,
     /// The worker's pod as it was, and whether the worker said that it leaves.
     worker: Option<(Incarnation, String, bool)>,
     /// When time alone changes it.
     until: Option<Timestamp>,
 }
+
+/// By worker: whose it was, and how it ended.
+pub(super) type Ends = BTreeMap<Incarnation, (Arc<Tenant>, Trouble)>;
 
 impl Task {
     /// The status of the class, if it is another one.
@@ -99,13 +103,17 @@ impl Task {
             .iter()
             .filter_map(|pod| pod.farewell().and_then(|said| Some((said.tenant.as_ref()?, said))))
             .collect();
+        let troubles: BTreeMap<&TenantUid, &Trouble> =
+            seen.pods.iter().filter_map(ObservedPod::failed).collect();
         let said = std::mem::take(&mut self.said);
         let mut writes = 0;
         for record in &snapshot.tenants {
             let name = record.name();
             let Ok(uid) = TenantUid::parse(record.uid()) else { continue };
             let farewell = farewells.get(&uid).copied();
-            let (basis, worker) = self.basis(record, &workers, farewell, now);
+            let trouble = troubles.get(&uid).copied();
+            let (mut basis, worker) = self.basis(record, &workers, farewell, now);
+            basis.has_trouble = trouble.is_some();
             if let Some(until) = basis.until {
                 self.due(Some(until));
             }
@@ -113,7 +121,13 @@ impl Task {
                 self.said.insert(name.to_owned(), basis);
                 continue;
             }
-            let seen = tenant_status::Seen { worker, farewell, hold: self.context.pace.hold, now };
+            let seen = tenant_status::Seen {
+                worker,
+                farewell,
+                trouble,
+                hold: self.context.pace.hold,
+                now,
+            };
             let Some(next) = tenant_status::status(&record.object, &seen) else {
                 self.said.insert(name.to_owned(), basis);
                 continue;
@@ -128,6 +142,23 @@ impl Task {
                 tenants::status(&context, &tenant, &next).await
             });
         }
+    }
+
+    /// The ends, not as a worker should, of workers whose tenants have gone on with others: in their statuses there
+    /// is no place for what was before.
+    pub(super) fn ends(snapshot: &Snapshot, seen: &Seen) -> Ends {
+        let failed = seen.pods.iter().filter_map(|pod| Some((pod, pod.failed()?)));
+        let tenants =
+            |uid: &TenantUid| snapshot.tenants.iter().find(|record| record.uid() == uid.as_str());
+        failed
+            .filter_map(|(pod, (owner, trouble))| {
+                let tenant = Arc::clone(&tenants(owner)?.object);
+                let assignment = tenant.spec.assignment.as_ref()?;
+                let is_elsewhere =
+                    !assignment.worker.is_empty() && assignment.uid != pod.uid.as_str();
+                is_elsewhere.then(|| (pod.uid.clone(), (tenant, trouble.clone())))
+            })
+            .collect()
     }
 
     fn basis<'p>(
@@ -154,6 +185,7 @@ impl Task {
             worker: worker
                 .map(|pod| (pod.uid.clone(), pod.resource_version.clone(), says_it_leaves(pod))),
             has_farewell: farewell.is_some(),
+            has_trouble: false,
             until,
         };
         (basis, worker)

@@ -3,6 +3,7 @@
 use super::{Of, Outcome, failed};
 use crate::{
     driver::{context::Context, metrics::WriteKind},
+    observe::Trouble,
     params::patch,
     worker_class::cleared,
 };
@@ -91,8 +92,29 @@ async fn tell(context: &Context, tenant: &Tenant, next: &TenantStatus) {
         action: "Observed".into(),
         secondary: None,
     };
+    publish(context, tenant, &event).await;
+}
+
+/// Tells how a worker ended whose tenant has another one by now.
+pub(in crate::driver) async fn tell_end(
+    context: &Context,
+    tenant: &Tenant,
+    worker: &str,
+    trouble: &Trouble,
+) {
+    let event = Event {
+        type_: EventType::Warning,
+        reason: trouble.reason.clone(),
+        note: Some(format!("the user's worker {worker} ended: {}", trouble.message)),
+        action: "Observed".into(),
+        secondary: None,
+    };
+    publish(context, tenant, &event).await;
+}
+
+async fn publish(context: &Context, tenant: &Tenant, event: &Event) {
     let reference = tenant.object_ref(&());
-    let request = context.recorder.publish(&event, &reference);
+    let request = context.recorder.publish(event, &reference);
     if let Err(error) = context.writes.send(WriteKind::Event, request).await {
         context.metrics.failed(error.category());
         tracing::debug!(error = error.text(), "an Event was not recorded");
