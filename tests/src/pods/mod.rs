@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod authority;
+pub mod containers;
 pub mod doubles;
 pub mod gateway;
 pub mod images;

@@ -1,0 +1,43 @@
+//! The processes of a pod's containers, ended from outside as the kernel would end them. It must not know what
+//! they were for.
+
+use crate::{cluster::until, processes};
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
+use std::fs;
+
+/// What is known of a container of a pod.
+pub fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == container)
+}
+
+/// Ends everything in a container with SIGKILL, and returns once it has ended.
+pub async fn kill(pod: &Pod, container: &str) -> anyhow::Result<()> {
+    let id = status(pod, container).and_then(|status| status.container_id.as_deref());
+    let id = id.and_then(|id| id.strip_prefix("containerd://")).context("it does not run")?;
+    let inside: Vec<u32> = processes::all()
+        .into_iter()
+        .map(|process| process.pid)
+        .filter(|pid| is_of(*pid, id))
+        .collect();
+    ensure!(!inside.is_empty(), "no process is in the container {id}");
+    for pid in &inside {
+        let number = Pid::from_raw(i32::try_from(*pid)?).context("no process number")?;
+        match kill_process(number, Signal::KILL) {
+            // the first one's end is the others' too
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    until("its processes have ended", async || Ok(!processes::any_alive(&inside))).await
+}
+
+/// A container's processes are in cgroups that have its id in their names.
+fn is_of(pid: u32, id: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(id))
+}
