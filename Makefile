@@ -56,7 +56,7 @@ bench: prerequisites ## Measure against the budgets (release build; figures, no 
 
 bench-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-bench
 bench-cluster: ## Measure ten thousand tenants on a Kubernetes cluster made for it (release build; figures, no verdict)
-	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
+	$(CARGO) build --release --locked -p patchbay -p patchbay-tests --bin patchbay --bin bench --bin cluster
 	@programs="$${CARGO_TARGET_DIR:-target}/release"; trap '$$programs/cluster down' EXIT; \
 	  $$programs/cluster down; $$programs/bench cluster
 

@@ -14,7 +14,7 @@ use std::{fmt::Debug, hash::Hash, pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long anything may take on a machine with other things to do.
-pub(super) const LIMIT: Duration = Duration::from_mins(2);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Waits until `is_so` of all objects of a kind with these labels.
 pub async fn all<K>(

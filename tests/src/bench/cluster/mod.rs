@@ -35,7 +35,7 @@ pub struct Scale {
 impl Scale {
     /// What the figures of a release are taken with: about ten minutes.
     pub const fn full() -> Self {
-        Self { asleep: 10_000, warm: 500, one_by_one: 200 }
+        Self { asleep: 10_000, warm: 500, one_by_one: 100 }
     }
 
     /// Enough to see that every measurement works; the figures say nothing.

@@ -11,10 +11,7 @@ mod worker;
 
 use self::{pod::Pods, tls::Clients, worker::Worker};
 use super::Stage;
-use crate::{
-    cluster::is_ready,
-    pods::{stage::address, watched::LIMIT},
-};
+use crate::{cluster::is_ready, pods::stage::address};
 use anyhow::Context;
 use futures_util::TryStreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -31,6 +28,8 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+/// How long hundreds of pods may take on a machine with other things to do.
+const LIMIT: Duration = Duration::from_mins(10);
 /// An address is another pod's as soon as the cluster says so, and whoever had it may be about to go.
 const BIND_AGAIN: Duration = Duration::from_millis(20);
 

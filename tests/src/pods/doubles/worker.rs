@@ -16,19 +16,23 @@ use patchbay_core::{
     link::{
         BIND_PATH, BindAccepted, BindOutcome, BindRefusal, BindRequest, DRAIN_PATH, ENROL_PATH,
         EPOCH_HEADER, Enrolment, FORWARD_PREFIX, Farewell, LeaveReason, MAX_BIND_BYTES,
-        MISDIRECTED, REFUSAL_HEADER, RETIRE_PATH, Refused, STATUS_PATH, TENANT_HEADER, WHEN_IDLE,
-        WorkerPhase, WorkerStatus,
+        MAX_RESERVATION_BYTES, MISDIRECTED, REFUSAL_HEADER, RELEASE_PATH, RESERVE_PATH,
+        RETIRE_PATH, Refused, Reservation, STATUS_PATH, TENANT_HEADER, WHEN_IDLE, WorkerPhase,
+        WorkerStatus,
     },
     pin::Role,
+    tenant::TenantName,
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
-use tokio::{net::TcpStream, task::JoinSet};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tokio_rustls::TlsAcceptor;
 
 /// A call's body is at most this long.
 const MOST_BODY: usize = 1024 * 1024;
+/// How long it is kept for a tenant that does not come.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// A worker.
 pub(super) struct Worker {
@@ -40,6 +44,8 @@ pub(super) struct Worker {
 #[derive(Default)]
 struct State {
     latch: Latch,
+    /// For whom it is kept, and until when.
+    kept: Option<(TenantName, Instant)>,
     last_activity: Option<Timestamp>,
 }
 
@@ -65,7 +71,7 @@ impl Worker {
         let (head, body) = request.into_parts();
         let (path, query) = (head.uri.path(), head.uri.query());
         let needed = match path {
-            BIND_PATH | FORWARD_PREFIX => Role::Gateway,
+            BIND_PATH | RESERVE_PATH | RELEASE_PATH | FORWARD_PREFIX => Role::Gateway,
             ENROL_PATH | STATUS_PATH | RETIRE_PATH | DRAIN_PATH => Role::Operator,
             _ => return bare(StatusCode::NOT_FOUND),
         };
@@ -73,26 +79,31 @@ impl Worker {
             return bare(StatusCode::FORBIDDEN);
         }
         match (&head.method, path, query) {
-            (&Method::POST, BIND_PATH, None) => {
-                match Limited::new(body, MAX_BIND_BYTES).collect().await {
-                    Ok(body) => self.bind(&body.to_bytes()),
-                    Err(_) => bare(StatusCode::BAD_REQUEST),
+            (&Method::POST, BIND_PATH, None) => match read(body, MAX_BIND_BYTES).await {
+                Some(bind) => self.bind(bind),
+                None => bare(StatusCode::BAD_REQUEST),
+            },
+            (&Method::POST, RESERVE_PATH | RELEASE_PATH, None) => {
+                match read(body, MAX_RESERVATION_BYTES).await {
+                    Some(Reservation { tenant }) if path == RESERVE_PATH => self.keep(tenant),
+                    Some(Reservation { tenant }) => self.release(&tenant),
+                    None => bare(StatusCode::BAD_REQUEST),
                 }
             }
             (&Method::POST, FORWARD_PREFIX, None) => {
                 if let Err(refused) = self.admit(&head.headers) {
                     return refused;
                 }
-                match Limited::new(body, MOST_BODY).collect().await {
-                    Ok(body) => call(&body.to_bytes()),
-                    Err(_) => bare(StatusCode::BAD_REQUEST),
+                match read(body, MOST_BODY).await {
+                    Some(message) => call(&message),
+                    None => bare(StatusCode::BAD_REQUEST),
                 }
             }
             (&Method::GET, ENROL_PATH, None) => self.enrol().await,
             (&Method::GET, STATUS_PATH, None) => json(StatusCode::OK, &self.status()),
             (&Method::POST, RETIRE_PATH, None) => {
-                if !self.state.lock().latch.leave_if_anonymous() {
-                    return refuse(BindRefusal::OtherTenant);
+                if let Err(why) = self.state.lock().retire() {
+                    return refuse(why);
                 }
                 self.end(LeaveReason::Retired);
                 bare(StatusCode::ACCEPTED)
@@ -107,10 +118,23 @@ impl Worker {
         }
     }
 
-    fn bind(&self, body: &[u8]) -> Answer {
-        let Ok(BindRequest { tenant, epoch, grant: _ }) = serde_json::from_slice(body) else {
-            return bare(StatusCode::BAD_REQUEST);
-        };
+    fn keep(&self, tenant: TenantName) -> Answer {
+        match self.state.lock().keep(tenant) {
+            Ok(()) => bare(StatusCode::NO_CONTENT),
+            Err(why) => refuse(why),
+        }
+    }
+
+    fn release(&self, tenant: &TenantName) -> Answer {
+        let mut state = self.state.lock();
+        if state.kept.as_ref().is_some_and(|(holder, _)| holder == tenant) {
+            state.kept = None;
+        }
+        bare(StatusCode::NO_CONTENT)
+    }
+
+    fn bind(&self, bind: BindRequest) -> Answer {
+        let BindRequest { tenant, epoch, grant: _ } = bind;
         match self.state.lock().latch.bind(&Claim { tenant, epoch }) {
             Ok(BindDecision::Latch) => accept(BindOutcome::Bound),
             Ok(BindDecision::Again) => accept(BindOutcome::Kept),
@@ -159,6 +183,34 @@ impl Worker {
     }
 }
 
+impl State {
+    fn holder(&self) -> Option<&TenantName> {
+        let (holder, until) = self.kept.as_ref()?;
+        (*until > Instant::now()).then_some(holder)
+    }
+
+    fn keep(&mut self, tenant: TenantName) -> Result<(), BindRefusal> {
+        match self.latch {
+            Latch::Bound(_) => Err(BindRefusal::OtherTenant),
+            Latch::Leaving(_) => Err(BindRefusal::Leaving),
+            Latch::Anonymous if self.holder().is_some_and(|holder| *holder != tenant) => {
+                Err(BindRefusal::Reserved)
+            }
+            Latch::Anonymous => {
+                self.kept = Some((tenant, Instant::now() + KEPT));
+                Ok(())
+            }
+        }
+    }
+
+    fn retire(&mut self) -> Result<(), BindRefusal> {
+        if self.latch == Latch::Anonymous && self.holder().is_some() {
+            return Err(BindRefusal::Reserved);
+        }
+        self.latch.leave_if_anonymous().then_some(()).ok_or(BindRefusal::OtherTenant)
+    }
+}
+
 /// Listens at the pod's address for as long as this is polled.
 pub(super) async fn serve(worker: Arc<Worker>, address: SocketAddr, tls: TlsAcceptor) {
     let listener = listen(address).await;
@@ -195,11 +247,14 @@ fn claim(headers: &HeaderMap) -> Option<Claim> {
     Some(Claim { tenant, epoch: Epoch(text(EPOCH_HEADER)?.parse().ok()?) })
 }
 
+/// A body of at most `limit` bytes, as what it says.
+async fn read<T: DeserializeOwned>(body: Incoming, limit: usize) -> Option<T> {
+    let body = Limited::new(body, limit).collect().await.ok()?;
+    serde_json::from_slice(&body.to_bytes()).ok()
+}
+
 /// The MCP server's part: the tool `echo`, and no other.
-fn call(body: &[u8]) -> Answer {
-    let Ok(message) = serde_json::from_slice::<Value>(body) else {
-        return bare(StatusCode::BAD_REQUEST);
-    };
+fn call(message: &Value) -> Answer {
     let of_echo = message["method"] == "tools/call" && message["params"]["name"] == "echo";
     let text = message["params"]["arguments"]["text"].as_str().filter(|_| of_echo);
     let mut answer = json!({ "jsonrpc": "2.0", "id": message["id"] });
