@@ -24,7 +24,7 @@ pub use self::{
     gateway::{Gateway, GatewayConfig},
     lossy::Lossy,
     operator::Operator,
-    process::OperatorProcess,
+    process::{KeptOperator, OperatorProcess},
     stage::{Class, PodWorker, Stage},
     tenant::Tenant,
 };

@@ -17,6 +17,53 @@ use tokio::{
 /// How long anything may take on a machine with other things to do.
 const LIMIT: Duration = Duration::from_mins(2);
 
+/// The operator of a namespace, kept running as a Deployment keeps it: one that ends is followed by another.
+pub struct KeptOperator<'a> {
+    stage: &'a Stage,
+    arguments: &'a [&'a str],
+    current: OperatorProcess,
+    /// What those before it said.
+    past: Vec<String>,
+}
+
+impl<'a> KeptOperator<'a> {
+    /// Starts the first one.
+    pub fn start(stage: &'a Stage, arguments: &'a [&'a str]) -> anyhow::Result<Self> {
+        let current = OperatorProcess::start_with(stage, &stage.authority, arguments)?;
+        Ok(Self { stage, arguments, current, past: Vec::new() })
+    }
+
+    /// Does `work` while there is an operator.
+    pub async fn during<T>(
+        &mut self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done.with_context(|| self.text()),
+                ended = self.current.child.wait() => {
+                    let said = self.current.text();
+                    println!("an operator ended: {}: {}", ended?, said.lines().last().unwrap_or(""));
+                    self.past.push(said);
+                }
+            }
+            let (stage, arguments) = (self.stage, self.arguments);
+            self.current = OperatorProcess::start_with(stage, &stage.authority, arguments)?;
+        }
+    }
+
+    /// All that they said.
+    fn text(&self) -> String {
+        format!("{}{}", self.past.join("\n"), self.current.text())
+    }
+
+    /// Ends it in order.
+    pub async fn terminate(self) -> anyhow::Result<()> {
+        self.current.terminate().await
+    }
+}
+
 /// A running operator.
 pub struct OperatorProcess {
     child: Child,

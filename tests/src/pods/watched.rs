@@ -27,7 +27,22 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
-    watched(api, watcher::Config::default().labels(&labels.into()), what, is_so).await
+    all_within(LIMIT, api, labels, what, is_so).await
+}
+
+/// The same of what takes longer, or must not take so long.
+pub async fn all_within<K>(
+    limit: Duration,
+    api: Api<K>,
+    labels: impl Into<String>,
+    what: &str,
+    is_so: impl Fn(&[Arc<K>]) -> bool,
+) -> anyhow::Result<Vec<Arc<K>>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    watched(limit, api, watcher::Config::default().labels(&labels.into()), what, is_so).await
 }
 
 /// Waits until `is_so` of one object; none = it is gone.
@@ -45,11 +60,13 @@ where
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let what = format!("{name}: {what}");
     let found =
-        watched(api, config, &what, |all| is_so(all.first().map(|object| &**object))).await?;
+        watched(LIMIT, api, config, &what, |all| is_so(all.first().map(|object| &**object)))
+            .await?;
     Ok(found.first().map(|object| (**object).clone()))
 }
 
 async fn watched<K>(
+    limit: Duration,
     api: Api<K>,
     config: watcher::Config,
     what: &str,
@@ -64,7 +81,7 @@ where
     let stream = reflector(writer, watcher(api, config).default_backoff());
     let mut stream = pin!(stream);
     let mut is_whole = false;
-    let waited = timeout(LIMIT, async {
+    let waited = timeout(limit, async {
         loop {
             match stream.try_next().await {
                 Ok(Some(event)) => is_whole |= matches!(event, watcher::Event::InitDone),
