@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn entry(verb: &str, reference: Value) -> Value {
+    fn entry(verb: &str, reference: &Value) -> Value {
         json!({
             "stage": "ResponseComplete", "verb": verb, "user": { "username": "gateway" },
             "objectRef": reference, "requestObject": { "metadata": { "name": "made" } },
@@ -85,23 +85,23 @@ mod tests {
 
     #[test]
     fn a_write_is_of_the_tenant_that_it_names_or_makes() {
-        let made = entry("create", json!({ "resource": "tenants" }));
+        let made = entry("create", &json!({ "resource": "tenants" }));
         let write_of = |entry: &Value| write(entry, "gateway");
         let wrote = |tenant: &str, verb: &str| {
             Some(Write { tenant: tenant.into(), verb: verb.into(), status: 201 })
         };
         assert_eq!(write_of(&made), wrote("made", "create"));
-        let patched = entry("patch", json!({ "resource": "tenants", "name": "t" }));
+        let patched = entry("patch", &json!({ "resource": "tenants", "name": "t" }));
         assert_eq!(write_of(&patched), wrote("t", "patch"));
     }
 
     #[test]
     fn reads_other_objects_and_what_others_write_do_not_count() {
-        let read = entry("get", json!({ "resource": "tenants", "name": "t" }));
+        let read = entry("get", &json!({ "resource": "tenants", "name": "t" }));
         assert_eq!(write(&read, "gateway"), None);
-        let pod = entry("patch", json!({ "resource": "pods", "name": "t" }));
+        let pod = entry("patch", &json!({ "resource": "pods", "name": "t" }));
         assert_eq!(write(&pod, "gateway"), None);
-        let patched = entry("patch", json!({ "resource": "tenants", "name": "t" }));
+        let patched = entry("patch", &json!({ "resource": "tenants", "name": "t" }));
         assert_eq!(write(&patched, "operator"), None);
     }
 }

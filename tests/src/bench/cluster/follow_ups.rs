@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn entry(user: &str, verb: &str, about: Value, second: u32) -> Value {
+    fn entry(user: &str, verb: &str, about: &Value, second: u32) -> Value {
         json!({
             "stage": "ResponseComplete", "verb": verb, "user": { "username": user },
             "objectRef": about, "responseStatus": { "code": 200 },
@@ -136,11 +136,11 @@ mod tests {
         let pod = |name| json!({ "resource": "pods", "name": name });
         let log = [
             // its key
-            entry("operator", "patch", pod("w"), 1),
-            entry("gateway", "patch", tenant, 2),
-            entry("operator", "patch", pod("w"), 3),
-            entry("operator", "patch", pod("another"), 4),
-            entry("operator", "patch", status, 5),
+            entry("operator", "patch", &pod("w"), 1),
+            entry("gateway", "patch", &tenant, 2),
+            entry("operator", "patch", &pod("w"), 3),
+            entry("operator", "patch", &pod("another"), 4),
+            entry("operator", "patch", &status, 5),
         ];
         let claims = claims(&log, "gateway", &["t".to_owned()]);
         let found = FollowUps::of(&claims).unwrap();

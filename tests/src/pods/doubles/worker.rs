@@ -91,7 +91,7 @@ impl Worker {
                 }
             }
             (&Method::POST, FORWARD_PREFIX, None) => {
-                if let Err(refused) = self.admit(&head.headers) {
+                if let Some(refused) = self.refusal(&head.headers) {
                     return refused;
                 }
                 match read(body, MOST_BODY).await {
@@ -142,21 +142,21 @@ impl Worker {
         }
     }
 
-    /// Whether a call is for this worker's tenant.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    /// What a call is answered that is not for this worker's tenant.
+    fn refusal(&self, headers: &HeaderMap) -> Option<Answer> {
         let mut state = self.state.lock();
         match state.latch.admit(claim(headers).as_ref()) {
             Admission::Serve => {
                 state.last_activity = Some(Timestamp::now());
-                Ok(())
+                None
             }
             Admission::Misdirected => {
                 let mut answer = bare(StatusCode::MISDIRECTED_REQUEST);
                 let why = http::HeaderValue::from_static(MISDIRECTED);
                 answer.headers_mut().insert(REFUSAL_HEADER, why);
-                Err(answer)
+                Some(answer)
             }
-            Admission::Leaving => Err(bare(StatusCode::SERVICE_UNAVAILABLE)),
+            Admission::Leaving => Some(bare(StatusCode::SERVICE_UNAVAILABLE)),
         }
     }
 
