@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test bench lint crds clean worker-static controller-static images cluster cluster-up cluster-down test-cluster bench-cluster
+.PHONY: help prerequisites build run test bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-cluster
 
 CARGO ?= cargo
 CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
@@ -42,10 +42,18 @@ cluster-up: cluster ## Bring up a Kubernetes cluster on this machine; prints its
 cluster-down: cluster ## Take that cluster down; nothing is left
 	@$(CLUSTER) down
 
+image-archives: build worker-static ## Write the images of `KUBECONFIG=... make test-cluster` to target/images
+	@$(CLUSTER) images target/images
+
+ifdef KUBECONFIG
+test-cluster: build worker-static ## Run the tests that need a Kubernetes cluster: on the one of KUBECONFIG, those for any
+	$(CARGO) test --workspace --locked --features patchbay-tests/cluster --test cluster_anywhere -- --nocapture
+else
 test-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-test
-test-cluster: cluster images ## Run the tests that need a Kubernetes cluster, on one made for them
+test-cluster: cluster images worker-static ## Run the tests that need a Kubernetes cluster, on one made for them
 	@trap '$(CLUSTER) down --keep-logs target/cluster-logs' EXIT; $(CLUSTER) down; $(CLUSTER) up >/dev/null; \
 	  $(CARGO) test --workspace --locked --no-fail-fast --features patchbay-tests/cluster --test 'cluster_*'
+endif
 
 # with everything else, so that what they have in common is built once
 cluster: build

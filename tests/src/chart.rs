@@ -9,6 +9,7 @@ use anyhow::ensure;
 use kube::Client;
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
+use tokio::process::Command;
 
 /// What tests call their release.
 pub const RELEASE: &str = "patchbay";
@@ -25,11 +26,20 @@ pub async fn run(
     namespace: &str,
     values: &Value,
 ) -> anyhow::Result<String> {
+    run_by(cluster.helm(), command, namespace, values).await
+}
+
+/// The same with whatever Helm this is.
+pub async fn run_by(
+    mut helm: Command,
+    command: &[&str],
+    namespace: &str,
+    values: &Value,
+) -> anyhow::Result<String> {
     let directory = tempfile::tempdir()?;
     // JSON is YAML
     let file = directory.path().join("values.yaml");
     fs::write(&file, values.to_string())?;
-    let mut helm = cluster.helm();
     helm.args(command).arg(path()).args(["--namespace", namespace]).arg("--values").arg(&file);
     let output = helm.output().await?;
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -51,7 +61,7 @@ impl Release {
 
     /// The same in a namespace that has what the values name.
     pub async fn install_in(place: Strict, values: Value) -> anyhow::Result<Self> {
-        ensure_kinds(&place).await?;
+        ensure_kinds(&place.client).await?;
         let release = Self { place };
         release.helm(&["install", RELEASE], values).await?;
         Ok(release)

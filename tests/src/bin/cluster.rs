@@ -1,8 +1,11 @@
 //! `make cluster-up`, `make cluster-down`: a real Kubernetes cluster on this machine.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use patchbay_tests::cluster::{Cluster, Status, default_directory, layout::Layout};
+use patchbay_tests::{
+    cluster::{Cluster, Status, default_directory, layout::Layout},
+    pods::images,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -28,6 +31,12 @@ enum Action {
         #[arg(long)]
         keep_logs: Option<PathBuf>,
     },
+    /// Write the images of which `cluster_anywhere` is made into a directory, as archives, and print their names: for a
+    /// cluster that is somebody's own
+    Images {
+        /// Where to
+        into: PathBuf,
+    },
     /// Say what runs; fail if something does not
     Status,
 }
@@ -50,6 +59,16 @@ async fn main() -> anyhow::Result<()> {
                 keep(&Layout::new(&directory)?.logs(), &to)?;
             }
             Cluster::take_down(&directory)
+        }
+        Action::Images { into } => {
+            fs::create_dir_all(&into)?;
+            for made in [images::controller().await?, images::worker()?, images::fixture().await?] {
+                let file = made.name().rsplit('/').next().and_then(|name| name.split(':').next());
+                let archive = into.join(format!("{}.tar", file.context("a name")?));
+                made.write(&archive)?;
+                println!("{} {}", made.name(), archive.display());
+            }
+            Ok(())
         }
         Action::Status => {
             let Some(cluster) = Cluster::attach(&directory)? else {

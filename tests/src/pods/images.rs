@@ -3,7 +3,7 @@
 
 use crate::{
     binaries,
-    cluster::{Cluster, Image},
+    cluster::{Cluster, Image, image},
 };
 use anyhow::{Context, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::LazyLock,
 };
+use tempfile::TempDir;
 use tokio::{process::Command, sync::OnceCell};
 
 /// The names of both images in the cluster.
@@ -42,14 +43,39 @@ pub async fn import(cluster: &Cluster) -> anyhow::Result<&'static Images> {
     static IMPORTED: OnceCell<Images> = OnceCell::const_new();
     IMPORTED
         .get_or_try_init(async || {
-            let worker = import_worker(cluster).await.context("the worker's image")?;
+            let worker = worker()?.import(cluster).await.context("the worker's image")?;
             let fixture = import_fixture(cluster).await.context("the fixture's image")?;
             Ok(Images { worker, fixture })
         })
         .await
 }
 
-async fn import_worker(cluster: &Cluster) -> anyhow::Result<String> {
+/// An image that can be imported, or written for somebody else to import.
+pub struct Made {
+    image: Image,
+    root: TempDir,
+}
+
+impl Made {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.image.name
+    }
+
+    /// Writes it as an archive (an OCI layout).
+    pub fn write(&self, archive: &Path) -> anyhow::Result<()> {
+        image::write(&self.image, self.root.path(), archive)
+    }
+
+    /// Imports it, and returns its name.
+    pub async fn import(self, cluster: &Cluster) -> anyhow::Result<String> {
+        cluster.import_root(&self.image, self.root.path()).await?;
+        Ok(self.image.name)
+    }
+}
+
+/// The worker's image.
+pub fn worker() -> anyhow::Result<Made> {
     let program = binaries::static_worker()?;
     let root = tempfile::tempdir()?;
     fs::copy(&program, root.path().join("patchbay-worker"))?;
@@ -59,46 +85,56 @@ async fn import_worker(cluster: &Cluster) -> anyhow::Result<String> {
         user: "10002:10002".into(),
         ..Image::default()
     };
-    cluster.import_root(&image, root.path()).await?;
-    Ok(image.name)
+    Ok(Made { image, root })
 }
 
-/// Imports the image of gateway and operator, with what their program needs beside it, and returns its name.
-pub async fn import_controller(cluster: &Cluster) -> anyhow::Result<String> {
-    static IMPORTED: OnceCell<String> = OnceCell::const_new();
-    let import = async || {
-        let root = tempfile::tempdir()?;
-        let files = copy_program("patchbay", root.path()).await?;
-        let image = Image {
-            name: named("controller", &files)?,
-            entrypoint: vec!["/patchbay".into()],
-            user: "10001:10001".into(),
-            ..Image::default()
-        };
-        cluster.import_root(&image, root.path()).await?;
-        Ok(image.name)
+/// The image of gateway and operator, with what their program needs beside it.
+pub async fn controller() -> anyhow::Result<Made> {
+    let root = tempfile::tempdir()?;
+    let files = copy_program("patchbay", root.path()).await?;
+    let image = Image {
+        name: named("controller", &files)?,
+        entrypoint: vec!["/patchbay".into()],
+        user: "10001:10001".into(),
+        ..Image::default()
     };
-    IMPORTED.get_or_try_init(import).await.cloned()
+    Ok(Made { image, root })
 }
 
-async fn import_fixture(cluster: &Cluster) -> anyhow::Result<String> {
+/// The fixture server's image, with nothing else that can be run.
+pub async fn fixture() -> anyhow::Result<Made> {
+    fixture_named("fixture-alone").await
+}
+
+async fn fixture_named(name: &str) -> anyhow::Result<Made> {
     let root = tempfile::tempdir()?;
     let files = copy_program("fixture-server", root.path()).await?;
-    let bin = root.path().join("bin");
-    fs::create_dir_all(&bin)?;
-    fs::copy(cluster.busybox_root().join("bin/busybox"), bin.join("busybox"))?;
-    symlink("busybox", bin.join("sh"))?;
-    fs::write(bin.join("quilt"), QUILT)?;
-    fs::set_permissions(bin.join("quilt"), Permissions::from_mode(0o755))?;
     let image = Image {
-        name: named("fixture", &files)?,
+        name: named(name, &files)?,
         entrypoint: vec!["/fixture-server".into()],
         // as images often do: the pod says otherwise, and the server sees none of it
         env: vec!["FROM_THE_IMAGE=yes".into()],
         user: String::new(),
     };
-    cluster.import_root(&image, root.path()).await?;
-    Ok(image.name)
+    Ok(Made { image, root })
+}
+
+/// Imports the image of gateway and operator, once in a process, and returns its name.
+pub async fn import_controller(cluster: &Cluster) -> anyhow::Result<String> {
+    static IMPORTED: OnceCell<String> = OnceCell::const_new();
+    let import = async || controller().await?.import(cluster).await;
+    IMPORTED.get_or_try_init(import).await.cloned()
+}
+
+async fn import_fixture(cluster: &Cluster) -> anyhow::Result<String> {
+    let made = fixture_named("fixture").await?;
+    let bin = made.root.path().join("bin");
+    fs::create_dir_all(&bin)?;
+    fs::copy(cluster.busybox_root().join("bin/busybox"), bin.join("busybox"))?;
+    symlink("busybox", bin.join("sh"))?;
+    fs::write(bin.join("quilt"), QUILT)?;
+    fs::set_permissions(bin.join("quilt"), Permissions::from_mode(0o755))?;
+    made.import(cluster).await
 }
 
 /// Copies a program of this workspace to the top of a directory, and its libraries to where it looks for them.

@@ -18,7 +18,7 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
 };
 use patchbay_core::{
@@ -105,7 +105,7 @@ impl Stage {
     }
 
     async fn of(place: Strict, images: &'static Images) -> anyhow::Result<Self> {
-        ensure_kinds(&place).await?;
+        ensure_kinds(&place.client).await?;
         let authority = Authority::new()?;
         let mut settings = Settings::new(&place.name, &images.worker);
         let addresses = place.cluster.addresses()?;
@@ -312,8 +312,8 @@ pub fn ended<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStateTerm
 }
 
 /// Patchbay's kinds are the whole cluster's: whichever test is first makes them.
-pub async fn ensure_kinds(place: &Strict) -> anyhow::Result<()> {
-    let kinds = Api::<CustomResourceDefinition>::all(place.client.clone());
+pub async fn ensure_kinds(client: &Client) -> anyhow::Result<()> {
+    let kinds = Api::<CustomResourceDefinition>::all(client.clone());
     for kind in patchbay_crds::all() {
         match kinds.create(&PostParams::default(), &kind).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
