@@ -227,16 +227,19 @@ async fn all_that_is_left_agrees(stage: &Stage) -> anyhow::Result<()> {
     counted.await.map(drop)
 }
 
-/// How many writes each claim took, by the audit log.
+/// How many writes each claim took, by the audit log. One that the API server had no time for (5xx) is done again, and is
+/// no part of what a claim costs: it is told.
 fn few_writes(stage: &Stage, config: &GatewayConfig, served: &[Served]) -> anyhow::Result<()> {
     let writes = audit::writes(&stage.place.cluster, &config.user())?;
-    let mut counts = BTreeMap::<usize, usize>::new();
+    let (mut counts, mut failed) = (BTreeMap::<usize, usize>::new(), 0);
     for one in served {
         let writes = writes.get(&one.tenant.name_any()).context("no write")?;
-        ensure!(writes.len() <= 3, "{}: {writes:?}", one.user);
-        *counts.entry(writes.len()).or_default() += 1;
+        let answered = writes.iter().filter(|(_, status)| *status < 500).count();
+        ensure!(answered <= 3, "{}: {writes:?}", one.user);
+        *counts.entry(answered).or_default() += 1;
+        failed += writes.len() - answered;
     }
-    println!("claims by the number of their writes: {counts:?}");
+    println!("claims by the number of their writes: {counts:?}; writes that failed: {failed}");
     Ok(())
 }
 
