@@ -132,17 +132,17 @@ impl Cache {
 
     /// A tenant, as the answer to a write shows it.
     pub fn put_tenant(&self, tenant: Tenant) {
-        self.kinds.lock().tenants.put(DeserializeGuard(Ok(tenant)));
+        self.kinds.lock().tenants.answered(DeserializeGuard(Ok(tenant)));
     }
 
     /// A class, as the answer to a write shows it.
     pub fn put_class(&self, class: WorkerClass) {
-        self.kinds.lock().classes.put(DeserializeGuard(Ok(class)));
+        self.kinds.lock().classes.answered(DeserializeGuard(Ok(class)));
     }
 
     /// A pod, as the answer to a write shows it.
     pub fn put_pod(&self, pod: Pod) {
-        self.kinds.lock().pods.put(pod);
+        self.kinds.lock().pods.answered(pod);
     }
 
     fn wake(&self, classes: &BTreeSet<String>) {

@@ -136,7 +136,15 @@ impl<R: Record> Store<R> {
         }
     }
 
-    /// Takes an object as a watch or the answer to a write shows it. An older state than what is known is none.
+    /// Takes an object as the answer to a write shows it. One that is not known has gone before the answer came: the watch
+    /// has said so, and would not say again that it is gone.
+    pub fn answered(&mut self, object: R::Object) -> Option<Change<R>> {
+        let record = R::read(object).ok()?;
+        let is_known = self.get(record.name()).is_some_and(|known| known.uid() == record.uid());
+        if is_known { self.insert(record) } else { None }
+    }
+
+    /// Takes an object as a watch shows it. An older state than what is known is none.
     pub fn put(&mut self, object: R::Object) -> Option<Change<R>> {
         match R::read(object) {
             Ok(record) => self.insert(record),

@@ -54,6 +54,20 @@ fn until_a_list_is_whole_what_was_known_stays() {
 }
 
 #[test]
+fn what_is_gone_does_not_come_back_with_the_answer_to_its_deletion() {
+    let mut store = Store::<PodRecord>::default();
+    list(&mut store, 10, &[pod("a", "u1", 1)]);
+    store.take(Event::Delete(pod("a", "u1", 2)), at(20));
+    assert!(store.answered(pod("a", "u1", 2)).is_none());
+    assert_eq!(seen(&store), []);
+    // nor does an earlier life in the place of the next
+    store.take(Event::Apply(pod("a", "u2", 3)), at(20));
+    assert!(store.answered(pod("a", "u1", 2)).is_none());
+    assert!(store.answered(pod("a", "u2", 4)).is_some());
+    assert_eq!(seen(&store), [pair("u2", 4)]);
+}
+
+#[test]
 fn what_a_write_answered_is_not_undone_by_an_event_from_before_it() {
     let mut store = Store::<PodRecord>::default();
     assert!(store.put(pod("a", "u1", 5)).is_some());
