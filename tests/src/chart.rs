@@ -2,11 +2,12 @@
 
 use crate::{
     cluster::{Cluster, Strict},
-    pods::stage::ensure_kinds,
+    pods::{stage::ensure_kinds, watched},
     repository::repository,
 };
-use anyhow::ensure;
-use kube::Client;
+use anyhow::{Context, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 use tokio::process::Command;
@@ -47,6 +48,19 @@ pub async fn run_by(
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// Values with which the chart is installed on a cluster: these images, by `NAME:TAG`, and whose addresses are whose.
+pub fn values(cluster: &Cluster, controller: &str, worker: &str) -> anyhow::Result<Value> {
+    let image = |name: &str| -> anyhow::Result<Value> {
+        let (repository, tag) = name.split_once(':').context("no tag")?;
+        Ok(json!({ "repository": repository, "tag": tag }))
+    };
+    let mut own = image(controller)?;
+    own["pullPolicy"] = json!("Never");
+    let addresses = cluster.addresses()?;
+    let ranges = [addresses.pods(), addresses.services(), format!("{}/32", addresses.node())];
+    Ok(json!({ "image": own, "workerImage": image(worker)?, "cluster": { "ranges": ranges } }))
+}
+
 /// A release in a namespace of its own, on a cluster that has the kinds.
 pub struct Release {
     /// Where it is.
@@ -65,6 +79,33 @@ impl Release {
         let release = Self { place };
         release.helm(&["install", RELEASE], values).await?;
         Ok(release)
+    }
+
+    /// Waits until every replica of its programs is ready.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let deployments =
+            || Api::<Deployment>::namespaced(self.place.client.clone(), &self.place.name);
+        for component in ["operator", "gateway"] {
+            let name = format!("{RELEASE}-{component}");
+            let all = watched::one(deployments(), name, "all replicas are ready", |found| {
+                let wanted = found.and_then(|it| it.spec.as_ref()?.replicas);
+                let status = found.and_then(|it| it.status.as_ref());
+                wanted.is_some() && status.and_then(|status| status.ready_replicas) == wanted
+            });
+            if let Err(error) = all.await {
+                return Err(error.context(self.told().await?));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is there and what the programs said, for failures.
+    pub async fn told(&self) -> anyhow::Result<String> {
+        let there =
+            self.place.kubectl(&["get", "pods,workerclasses,tenants", "-o", "wide"]).await?;
+        let logs =
+            ["logs", "--selector=app.kubernetes.io/part-of=patchbay", "--tail=20", "--prefix"];
+        Ok(format!("{there}\n{}", self.place.kubectl(&logs).await.unwrap_or_default()))
     }
 
     /// Runs Helm on it; the kinds are the suite's.

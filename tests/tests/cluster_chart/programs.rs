@@ -2,7 +2,7 @@
 
 use crate::chart::render;
 use anyhow::{Context, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
     api::{ListParams, PostParams},
@@ -10,14 +10,15 @@ use kube::{
 use patchbay_crds::{Tenant, WorkerClass, condition::ConditionStatus};
 use patchbay_tests::{
     binaries,
-    chart::{RELEASE, Release},
-    cluster::{Cluster, Strict, default_directory, from, until},
+    chart::{self, RELEASE, Release},
+    cluster::{Cluster, Strict, default_directory, from},
     pods::{
         Authority,
         images::{self, import_controller},
+        watched,
     },
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 use tokio::process::Command;
 
@@ -72,58 +73,35 @@ async fn an_installation_serves_a_user_of_the_cluster_and_says_what_the_cluster_
 -> anyhow::Result<()> {
     let cluster = Cluster::up(&default_directory()?).await?;
     let images = images::import(&cluster).await?;
-    let addresses = cluster.addresses()?;
-    let image = |name: &str| -> anyhow::Result<Value> {
-        let (repository, tag) = name.split_once(':').context("no tag")?;
-        Ok(json!({ "repository": repository, "tag": tag }))
-    };
-    let mut own = image(&import_controller(&cluster).await?)?;
-    own["pullPolicy"] = json!("Never");
     let notes = json!({
         "image": images.fixture, "command": ["/fixture-server"], "path": "/notes",
         "server": { "readyPath": "/healthz" }, "resources": { "memory": "128Mi" },
         "tmpfs": { "home": "4Mi", "tmp": "4Mi", "run": "1Mi" },
     });
-    let values = json!({
-        "image": own,
-        "workerImage": image(&images.worker)?,
-        "cluster": { "ranges": [addresses.services()], "dns": [] },
-        "classes": { "notes": notes },
-        "clusterUsers": { "enabled": true, "classes": ["notes"], "issuer": addresses.api_url() },
-        "gateway": {
-            "publicUrl": format!("https://{PUBLIC}"),
-            "tls": { "secretName": "web", "hasAuthority": true },
-        },
+    let mut values = chart::values(&cluster, &import_controller(&cluster).await?, &images.worker)?;
+    values["classes"] = json!({ "notes": notes });
+    let issuer = cluster.addresses()?.api_url();
+    values["clusterUsers"] = json!({ "enabled": true, "classes": ["notes"], "issuer": issuer });
+    values["gateway"] = json!({
+        "publicUrl": format!("https://{PUBLIC}"),
+        "tls": { "secretName": "web", "hasAuthority": true },
     });
     let place = Strict::make("whole").await?;
     make_certificate(&place, "web").await?;
     // the operator makes the authority, with it the gateway's certificate, and then a worker
     let release = Release::install_in(place, values).await?;
-    let told = async || -> anyhow::Result<String> {
-        let pods = release.place.kubectl(&["get", "pods,workerclasses", "-o", "wide"]).await?;
-        let logs =
-            ["logs", "--selector=app.kubernetes.io/part-of=patchbay", "--tail=20", "--prefix"];
-        Ok(format!("{pods}\n{}", release.place.kubectl(&logs).await.unwrap_or_default()))
-    };
-    let deployments =
-        Api::<Deployment>::namespaced(release.place.client.clone(), &release.place.name);
-    let classes = Api::<WorkerClass>::namespaced(release.place.client.clone(), &release.place.name);
-    let up = until("both programs are ready, and a worker is warm", async || {
-        for name in ["patchbay-operator", "patchbay-gateway"] {
-            let status = deployments.get(name).await?.status;
-            if status.and_then(|status| status.ready_replicas) != Some(2) {
-                return Ok(false);
-            }
-        }
-        Ok(classes.get("notes").await?.status.is_some_and(|status| status.warm > 0))
-    })
-    .await;
-    if up.is_err() {
-        return up.context(told().await?);
+    release.ready().await?;
+    let classes =
+        || Api::<WorkerClass>::namespaced(release.place.client.clone(), &release.place.name);
+    let warm = watched::one(classes(), "notes", "a worker is warm", |class| {
+        class.and_then(|class| class.status.as_ref()).is_some_and(|status| status.warm > 0)
+    });
+    if let Err(error) = warm.await {
+        return Err(error.context(release.told().await?));
     }
     let said = match release.place.helm(&["test", RELEASE, "--logs"]).await {
         Ok(said) => said,
-        Err(error) => return Err(error.context(told().await?)),
+        Err(error) => return Err(error.context(release.told().await?)),
     };
     ensure!(said.contains("the cluster enforces NetworkPolicies"), "{said}");
     // somebody was let in: that is a tenant of the account that the test ran as
@@ -135,7 +113,7 @@ async fn an_installation_serves_a_user_of_the_cluster_and_says_what_the_cluster_
         .map(|tenant| tenant.spec.identity.subject)
         .collect();
     ensure!(subjects == [release.user("contact-test")], "{subjects:?}");
-    let class = classes.get("notes").await?;
+    let class = classes().get("notes").await?;
     let conditions = class.status.map(|status| status.conditions).unwrap_or_default();
     for wanted in ["Ready", "NetworkPolicyEnforced"] {
         let condition = conditions.iter().find(|it| it.type_ == wanted).context(wanted)?;
