@@ -84,6 +84,30 @@ async fn quilts_values_reach_its_class() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_catalog_and_an_aws_of_ones_own_are_where_the_values_say() -> anyhow::Result<()> {
+    let rendered = render(quilt(&json!({
+        "catalog": "catalog.corp.example:8443", "registry": "registry.corp.example:9443",
+        "extraSpec": {
+            "env": { "AWS_ENDPOINT_URL": "http://s3.corp.example:9000" },
+            "egress": { "hosts": [{ "host": "s3.corp.example", "port": 9000, "plainHttp": true }] },
+        },
+    })))
+    .await?;
+    class(&rendered, "quilt")?;
+    let spec = &rendered.object("WorkerClass", "quilt")?["spec"];
+    let (catalog, egress) = (&spec["credentials"]["catalog"], &spec["egress"]);
+    ensure!(catalog["origin"] == "https://catalog.corp.example:8443", "{spec}");
+    ensure!(catalog["registry"] == "https://registry.corp.example:9443", "{spec}");
+    // instead of AWS's own, and within the same ranges
+    ensure!(egress["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1), "{spec}");
+    ensure!(egress["cidrs"] == json!(["0.0.0.0/0"]), "{spec}");
+    let provider: IdentityProvider = rendered.one("quilt")?;
+    let asked = provider.spec.introspection.context("not asked")?.catalog;
+    ensure!(asked.origin == "https://catalog.corp.example:8443");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_pool_that_an_autoscaler_sizes_is_left_alone() -> anyhow::Result<()> {
     let rendered = render(quilt(&json!({ "warm": null }))).await?;
     let spec = &rendered.object("WorkerClass", "quilt")?["spec"];

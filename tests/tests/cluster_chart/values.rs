@@ -81,6 +81,7 @@ async fn a_wrong_value_is_refused_and_named() -> anyhow::Result<()> {
         ),
         (json!({ "quilt": { "enabled": true } }), "/quilt/image"),
         (quilt(json!({ "catalog": "https://c.example" })), "/quilt/catalog"),
+        (quilt(json!({ "catalog": "c.example:0" })), "/quilt/catalog"),
         (quilt(json!({ "registry": "" })), "/quilt/registry"),
         (quilt(json!({ "warm": -1 })), "/quilt/warm"),
         (quilt(json!({ "idleTimeout": "soon" })), "/quilt/idleTimeout"),
