@@ -9,7 +9,6 @@ use patchbay_tests::{
     pods::{Stage, Tenant},
 };
 use serde_json::json;
-use std::collections::BTreeSet;
 use tokio::net::TcpListener;
 
 /// A tenant that the worker behind this link serves.
@@ -19,43 +18,14 @@ async fn bound(link: &Link) -> anyhow::Result<Tenant<'_>> {
     Ok(tenant)
 }
 
-async fn text(tenant: &Tenant<'_>, path: &str) -> anyhow::Result<String> {
-    let told = tenant.call("read_file", json!({ "path": path })).await?;
-    Ok(told["text"].as_str().with_context(|| format!("{path}: {told}"))?.to_owned())
-}
-
-async fn names(tenant: &Tenant<'_>, path: &str) -> anyhow::Result<BTreeSet<String>> {
-    let told = tenant.call("list_dir", json!({ "path": path })).await?;
-    let entries = told["entries"].as_array().with_context(|| format!("{path}: {told}"))?;
-    Ok(entries.iter().filter_map(|entry| entry["name"].as_str()).map(str::to_owned).collect())
-}
-
-fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
-    names.map(str::to_owned).into()
-}
-
 #[tokio::test]
 async fn it_has_no_right_and_an_environment_built_from_nothing() -> anyhow::Result<()> {
     let (stage, worker) = Stage::with_worker("rights", json!({})).await?;
     let link = stage.gateway(&worker).await?;
     let alice = bound(&link).await?;
-    // who it is: not the agent, and without a right
-    let who = alice.call("whoami", json!({})).await?;
-    ensure!(who["uid"] == 10_001 && who["ppid"] == 1, "{who}");
-    let status = text(&alice, "/proc/self/status").await?;
-    for expected in [
-        "CapEff:\t0000000000000000",
-        "CapPrm:\t0000000000000000",
-        "CapBnd:\t0000000000000000",
-        "NoNewPrivs:\t1",
-        "Seccomp:\t2",
-        "Uid:\t10001\t10001\t10001\t10001",
-        "Gid:\t10001\t10001\t10001\t10001",
-    ] {
-        ensure!(status.lines().any(|line| line == expected), "not {expected}: {status}");
-    }
-    inside::ensure_environment_is_built(&who)?;
-
+    inside::ensure_it_has_no_right(&async |tool: &str, given| alice.call(tool, given).await)
+        .await?;
+    inside::ensure_environment_is_built(&alice.call("whoami", json!({})).await?)?;
     stage.place.end().await
 }
 
@@ -64,28 +34,10 @@ async fn what_is_the_agents_alone_is_not_there() -> anyhow::Result<()> {
     let (stage, worker) = Stage::with_worker("agents", json!({})).await?;
     let link = stage.gateway(&worker).await?;
     let alice = bound(&link).await?;
-    // no token, no CA, no boot document but its host's
-    for path in [
-        "/var/run/secrets/kubernetes.io/serviceaccount/token",
-        "/patchbay/token/token",
-        "/patchbay/ca/ca.crt",
-        "/patchbay/probe/socket",
-        "/patchbay/boot/agent.json",
-    ] {
-        let told = alice.call("read_file", json!({ "path": path })).await?;
-        ensure!(told["errno"] == "ENOENT", "{path}: {told}");
-    }
-    ensure!(names(&alice, "/patchbay").await? == set(["agent", "bin", "boot", "server"]));
-    ensure!(names(&alice, "/patchbay/agent").await? == set(["control"]));
-    let told = alice.call("connect_unix", json!({ "path": "/patchbay/agent/control" })).await?;
-    ensure!(told["connected"] == true, "its proxy's way: {told}");
-
-    // the link is there, and takes nobody without a certificate
-    let told = alice.call("connect", json!({ "address": "127.0.0.1:7443" })).await?;
-    ensure!(told["connected"] == true, "{told}");
-    let request = "CONNECT 169.254.169.254:80 HTTP/1.1\r\nHost: 169.254.169.254:80\r\n\r\n";
-    let told = alice.call("proxy_request", json!({ "request": request })).await?;
-    ensure!(told["answer"].as_str().is_some_and(|it| it.starts_with("HTTP/1.1 403")), "{told}");
+    inside::ensure_the_agents_things_are_not_there(&async |tool: &str, given| {
+        alice.call(tool, given).await
+    })
+    .await?;
     stage.place.end().await
 }
 
@@ -94,22 +46,10 @@ async fn its_agent_its_host_and_every_other_process_are_out_of_reach() -> anyhow
     let (stage, worker) = Stage::with_worker("processes", json!({})).await?;
     let link = stage.gateway(&worker).await?;
     let alice = bound(&link).await?;
-    let who = alice.call("whoami", json!({})).await?;
-    // of processes: its host, which is closed to it, and itself
-    let pids = names(&alice, "/proc").await?;
-    let pids: BTreeSet<_> = pids.into_iter().filter(|name| name.parse::<u32>().is_ok()).collect();
-    ensure!(pids == BTreeSet::from(["1".to_owned(), who["pid"].to_string()]), "{pids:?}");
-    for what in ["ptrace_parent", "proc_mem_1", "process_vm_readv", "pidfd_getfd", "mount"] {
-        let report = alice.call("attack", json!({ "what": what })).await?;
-        let attempts =
-            report["attempts"].as_array().with_context(|| format!("{what}: {report}"))?;
-        let allowed: Vec<_> = attempts
-            .iter()
-            .filter(|attempt| attempt["allowed"] == true && attempt["target"] != who["pid"])
-            .collect();
-        ensure!(!attempts.is_empty() && allowed.is_empty(), "{what}: {report}");
-    }
-
+    inside::ensure_no_other_process_is_in_reach(&async |tool: &str, given| {
+        alice.call(tool, given).await
+    })
+    .await?;
     stage.place.end().await
 }
 
@@ -118,35 +58,10 @@ async fn what_it_writes_is_memory() -> anyhow::Result<()> {
     let (stage, worker) = Stage::with_worker("memory", json!({})).await?;
     let link = stage.gateway(&worker).await?;
     let alice = bound(&link).await?;
-    // what it writes is memory
-    for path in [
-        "/escaped",
-        "/etc/escaped",
-        "/fixture-server",
-        "/patchbay/escaped",
-        "/patchbay/agent/escaped",
-        "/patchbay/bin/patchbay-worker",
-        "/patchbay/boot/host.json",
-        "/proc/sys/kernel/core_pattern",
-    ] {
-        let told = alice.call("write_file", json!({ "path": path, "text": "x" })).await?;
-        ensure!(
-            ["EROFS", "EACCES"].contains(&told["errno"].as_str().unwrap_or("")),
-            "{path}: {told}"
-        );
-    }
-    let mounts = text(&alice, "/proc/self/mounts").await?;
-    for (path, size) in [("/home/worker", "4096k"), ("/tmp", "4096k"), ("/run", "1024k")] {
-        let told =
-            alice.call("write_file", json!({ "path": format!("{path}/own"), "text": "x" })).await?;
-        ensure!(told["bytes"] == 1, "{path}: {told}");
-        let mount = mounts.lines().find(|line| line.split(' ').nth(1) == Some(path));
-        let mount = mount.with_context(|| format!("{path} is no mount: {mounts}"))?;
-        ensure!(mount.starts_with("tmpfs ") && mount.contains(&format!("size={size}")), "{mount}");
-    }
-    let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).context("root")?;
-    ensure!(root.split(' ').nth(3).is_some_and(|options| options.starts_with("ro,")), "{root}");
-
+    inside::ensure_what_it_writes_is_memory(&async |tool: &str, given| {
+        alice.call(tool, given).await
+    })
+    .await?;
     stage.place.end().await
 }
 
