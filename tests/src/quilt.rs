@@ -2,6 +2,7 @@
 //! controller with a class of quilt workers. It turns two users into credentials and one URL.
 
 pub mod isolation;
+pub mod stateless;
 
 use crate::{
     catalog::{Catalog, Config, record::Bearers},

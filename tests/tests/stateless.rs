@@ -6,10 +6,13 @@
 use anyhow::{Context, ensure};
 use patchbay_tests::{
     controller::Controller,
-    mcp::{McpClient, rpc_response},
+    mcp::McpClient,
     moto::python_environment,
     processes,
-    quilt::{CLASS, QuiltWorld},
+    quilt::{
+        CLASS, QuiltWorld,
+        stateless::{FILES, check_tools},
+    },
     sandbox::{self, HOME, Part},
 };
 use serde_json::{Value, json};
@@ -132,19 +135,6 @@ fn check_constraints(controller: &Controller, worker: &str) -> anyhow::Result<()
     Ok(())
 }
 
-/// The handshake of a session and its list of tools.
-async fn check_tools(client: &McpClient) -> anyhow::Result<()> {
-    let session = client.initialize().await?;
-    let headers = [("mcp-session-id", session.id.as_str()), ("mcp-protocol-version", "2025-11-25")];
-    let asked = json!({ "jsonrpc": "2.0", "id": "tools", "method": "tools/list" });
-    let answer = rpc_response(&client.post(&headers, &asked).await?)?;
-    let tools = answer.pointer("/result/tools").and_then(Value::as_array).context("no tools")?;
-    ensure!(tools.len() >= 50, "{} tools", tools.len());
-    let listed = session.call("bucket_objects_list", json!({ "bucket": "b-alice" })).await?;
-    ensure!(listed.to_string().contains("notes/alice.txt"), "{listed}");
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_passes_upstreams_checks_of_a_stateless_container() -> anyhow::Result<()> {
     let world = QuiltWorld::start().await?;
@@ -170,7 +160,7 @@ async fn a_worker_passes_upstreams_checks_of_a_stateless_container() -> anyhow::
     ensure!(sandbox::server(&controller, &worker)?.pid == server.pid, "the server was replaced");
     check_constraints(&controller, &worker)?;
     let home = home(server.pid)?;
-    ensure!(home == data(&["auth.json", "config.yml", "credentials.json"]), "{home:?}");
+    ensure!(home == FILES, "{home:?}");
     ensure!(sandbox::files_below(&environment)? == before, "the environment was written to");
     Ok(())
 }
@@ -208,7 +198,7 @@ async fn nothing_of_a_worker_is_left_after_it() -> anyhow::Result<()> {
     let next = only(bound(&controller).await?)?;
     ensure!(next != worker, "it is the same worker");
     let server = sandbox::server(&controller, &next)?.pid;
-    ensure!(home(server)? == data(&["auth.json", "config.yml", "credentials.json"]));
+    ensure!(home(server)? == FILES);
     ensure!(in_file(server, "auth.json", STAND_IN)? != stand_in, "the session is the same");
     Ok(())
 }
