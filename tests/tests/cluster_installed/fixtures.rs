@@ -1,0 +1,41 @@
+//! Users with keys that nobody has had before, and classes of the fixture server, as values of the chart.
+
+use patchbay_core::digest::Digest;
+use patchbay_tests::pods::images::Images;
+use serde_json::{Value, json};
+
+/// A user, and the one key that is theirs.
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    pub(crate) name: &'static str,
+    pub(crate) key: String,
+}
+
+impl User {
+    pub(crate) fn new(name: &'static str) -> Self {
+        let random = uuid::Uuid::new_v4().simple();
+        Self { name, key: format!("pb_{name}_{random}") }
+    }
+}
+
+/// An `IdentityProvider` of these users.
+pub(crate) fn provider(class: &str, users: &[&User]) -> Value {
+    let keys: Vec<_> = users
+        .iter()
+        .map(|User { name, key }| {
+            let digest = Digest::of(key.as_bytes());
+            json!({ "id": name, "subject": name, "digest": format!("sha256:{digest}") })
+        })
+        .collect();
+    json!({ "classes": [class], "apiKeys": { "issuer": "urn:test:users", "keys": keys } })
+}
+
+/// A class of the fixture server.
+pub(crate) fn class(images: &Images, idle: &str, edition: &str, warm: u32, memory: &str) -> Value {
+    json!({
+        "image": images.fixture, "command": ["/fixture-server"], "path": "/notes",
+        "server": { "readyPath": "/healthz" }, "resources": { "memory": memory },
+        "tmpfs": { "home": "4Mi", "tmp": "4Mi", "run": "1Mi" },
+        "env": { "EDITION": edition }, "idleTimeout": idle, "warm": warm,
+    })
+}
