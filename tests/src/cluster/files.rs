@@ -148,6 +148,8 @@ fn kubelet(plan: &Plan) -> Value {
         "tlsCertFile": layout.pki("kubelet.crt"),
         "tlsPrivateKeyFile": layout.pki("kubelet.key"),
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        // what is turned over is compressed and then thrown away, and a test that looks for a secret would miss it
+        "containerLogMaxSize": "1Gi",
         "volumePluginDir": VOLUME_PLUGINS,
         "resolvConf": layout.config("resolv.conf"),
         "clusterDNS": [addresses.dns()],
