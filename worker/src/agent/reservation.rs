@@ -7,9 +7,10 @@ use patchbay_core::tenant::TenantName;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// For so long a worker is kept for a tenant that does not come: a claim's write takes milliseconds, one that takes
-/// longer loses a pick at worst, and a gateway that died keeps nobody waiting.
-const KEPT: Duration = Duration::from_secs(5);
+/// For so long a worker is kept for a tenant that does not come. A claim's write takes milliseconds, and seconds where the
+/// API server has too much to do, which is when a lost pick costs most. A claim that comes to nothing says so; only a
+/// gateway that dies in between leaves a worker to nobody for so long.
+const KEPT: Duration = Duration::from_secs(20);
 
 /// For whom the worker is kept, if for anybody.
 #[derive(Debug, Default)]
