@@ -66,7 +66,7 @@ async fn two_hundred_users_at_once_have_a_worker_each_and_leave_nothing_behind()
 -> anyhow::Result<()> {
     let stage = Stage::bare("crowd").await?;
     let mut operator = KeptOperator::start(&stage, &["--hold", HOLD])?;
-    operator.during(crowd(&stage)).await?;
+    Box::pin(operator.during(crowd(&stage))).await?;
     operator.terminate().await?;
     stage.place.end().await
 }
