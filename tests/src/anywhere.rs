@@ -89,14 +89,7 @@ impl Anywhere {
             &format!("pod/{pod}"),
             &format!(":{port}"),
         ]);
-        let mut child =
-            command.stdout(Stdio::piped()).process_group(0).kill_on_drop(true).spawn()?;
-        let stdout = child.stdout.take().context("no stdout")?;
-        let line = BufReader::new(stdout).lines().next_line().await?.context("kubectl ended")?;
-        // Forwarding from 127.0.0.1:40123 -> 8080
-        let local = line.split_whitespace().nth(2).with_context(|| line.clone())?;
-        ensure!(local.starts_with("127.0.0.1:"), "{line}");
-        Ok(Forward { url: format!("http://{local}"), _child: child })
+        Forward::begin(command).await
     }
 }
 
@@ -105,6 +98,23 @@ pub struct Forward {
     /// Where it begins.
     pub url: String,
     _child: Child,
+}
+
+impl Forward {
+    /// Runs this `kubectl port-forward`, of one port.
+    pub async fn begin(mut command: Command) -> anyhow::Result<Self> {
+        let mut child =
+            command.stdout(Stdio::piped()).process_group(0).kill_on_drop(true).spawn()?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = lines.next_line().await?.context("kubectl ended")?;
+        // it tells of every connection, and ends where nobody listens
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        // Forwarding from 127.0.0.1:40123 -> 8080
+        let local = line.split_whitespace().nth(2).with_context(|| line.clone())?;
+        ensure!(local.starts_with("127.0.0.1:"), "{line}");
+        Ok(Self { url: format!("http://{local}"), _child: child })
+    }
 }
 
 /// A program of the user's, on the cluster that the environment names.

@@ -184,8 +184,12 @@ impl Installation {
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // owned by what is gone, and nothing waits for an operator that is no more
         let pods = self.api::<Pod>();
-        until("no pod is left", async || {
-            Ok(pods.list(&ListParams::default()).await?.items.is_empty())
+        until("no pod is left but the tests', which Helm keeps for what they said", async || {
+            let all = pods.list(&ListParams::default()).await?;
+            Ok(all.iter().all(|pod| {
+                let annotations = pod.metadata.annotations.as_ref();
+                annotations.is_some_and(|all| all.contains_key("helm.sh/hook"))
+            }))
         })
         .await?;
         let namespaces = Api::<Namespace>::all(self.target.client.clone());

@@ -5,7 +5,7 @@ use crate::{
     binaries,
     cluster::{Cluster, Image, image},
 };
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use std::{
@@ -60,6 +60,19 @@ impl Made {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.image.name
+    }
+
+    /// The same under another name, and with its program at another path as well.
+    pub fn published_as(mut self, name: &str, program: Option<&str>) -> anyhow::Result<Self> {
+        name.clone_into(&mut self.image.name);
+        if let Some(path) = program {
+            let root = self.root.path();
+            let [entrypoint] = self.image.entrypoint.as_slice() else { bail!("not one program") };
+            let [from, to] = [entrypoint, path].map(|it| root.join(it.trim_start_matches('/')));
+            fs::create_dir_all(to.parent().context("a program lies in a directory")?)?;
+            fs::copy(from, to)?;
+        }
+        Ok(self)
     }
 
     /// Writes it as an archive (an OCI layout).

@@ -6,8 +6,11 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::ListParams};
 use patchbay_crds::WorkerClass;
 use patchbay_tests::{
-    chart::{RELEASE, path, run},
+    anywhere::Forward,
+    chart::{RELEASE, path, run, values},
     cluster::Cluster,
+    mcp::McpClient,
+    pods::images,
     repository::repository,
 };
 use serde_json::{Value, json};
@@ -95,8 +98,46 @@ async fn every_value_in_the_document_is_one_that_the_chart_takes() -> anyhow::Re
     Ok(())
 }
 
+/// Brings the images where the document's cluster would pull them from.
+async fn publish(cluster: &Cluster, values: &Value) -> anyhow::Result<()> {
+    let chart: Value = serde_saphyr::from_str(&fs::read_to_string(path().join("Chart.yaml"))?)?;
+    let version = chart["appVersion"].as_str().context("the chart has no version")?;
+    let name = |of: &str| {
+        let repository = values[of]["repository"].as_str().context("no repository")?;
+        anyhow::Ok(format!("{repository}:{version}"))
+    };
+    let notes = &values["classes"]["notes"];
+    let server = notes["image"].as_str().context("no image")?;
+    let command = notes["command"][0].as_str();
+    for made in [
+        images::controller().await?.published_as(&name("image")?, None)?,
+        images::worker()?.published_as(&name("workerImage")?, None)?,
+        images::fixture().await?.published_as(server, command)?,
+    ] {
+        made.import(cluster).await?;
+    }
+    Ok(())
+}
+
+/// Goes the way to the gateway that the document shows, from another port, and calls a tool as a user of the cluster.
+async fn call(cluster: &Cluster, command: &str) -> anyhow::Result<()> {
+    let words = command.split_whitespace().skip(1).map(|word| word.replace("8080:", ":"));
+    let mut way = cluster.kubectl();
+    way.args(words);
+    let way = Forward::begin(way).await?;
+    let token = ["--namespace", NAMESPACE, "create", "token", "default", "--audience", "patchbay"];
+    let token = cluster.kubectl().args(token).output().await?;
+    ensure!(token.status.success(), "{}", String::from_utf8_lossy(&token.stderr));
+    let token = String::from_utf8(token.stdout)?;
+    let url = format!("{}/mcp", way.url.replace("127.0.0.1", "localhost"));
+    let said =
+        McpClient::bearer(&url, token.trim()).call("echo", json!({ "text": "hello" })).await?;
+    ensure!(said.to_string().contains("hello"), "{said}");
+    Ok(())
+}
+
 #[tokio::test]
-async fn from_nothing_the_kinds_come_first_and_stay_last() -> anyhow::Result<()> {
+async fn from_nothing_to_a_first_tool_call_and_back() -> anyhow::Result<()> {
     let guide = guide()?;
     let home = Home(tempfile::tempdir()?);
     let reader = tempfile::tempdir()?;
@@ -111,6 +152,10 @@ async fn from_nothing_the_kinds_come_first_and_stay_last() -> anyhow::Result<()>
     let discovery: Value = serde_json::from_str(&follow("kubectl get --raw").await?)?;
     let mut with_classes = guide.file(3);
     with_classes["clusterUsers"]["issuer"] = discovery["issuer"].clone();
+    // what the two commands of step 2 printed
+    let ranges = values(&cluster, "c:1", "w:1")?["cluster"]["ranges"].clone();
+    with_classes["cluster"]["ranges"] = ranges.clone();
+    publish(&cluster, &with_classes).await?;
 
     // all at once is too much at once, and Patchbay says so
     let refused =
@@ -118,7 +163,9 @@ async fn from_nothing_the_kinds_come_first_and_stay_last() -> anyhow::Result<()>
     let refused = refused.err().context("taken")?.to_string();
     ensure!(refused.contains("the cluster does not know Patchbay's kinds yet"), "{refused}");
 
-    write(&guide.file(2))?;
+    let mut first = guide.file(2);
+    first["cluster"]["ranges"] = ranges;
+    write(&first)?;
     let said = follow("helm install").await?;
     ensure!(said.contains("There is no class yet"), "{said}");
     let label = "kubectl label namespace";
@@ -128,6 +175,8 @@ async fn from_nothing_the_kinds_come_first_and_stay_last() -> anyhow::Result<()>
     let labels = namespace.metadata.labels.context("no labels")?;
     ensure!(labels["pod-security.kubernetes.io/enforce"] == "restricted");
 
+    follow("kubectl --namespace patchbay rollout status").await?;
+
     write(&with_classes)?;
     let said = follow("helm upgrade").await?;
     ensure!(!said.contains(label), "{said}");
@@ -136,6 +185,13 @@ async fn from_nothing_the_kinds_come_first_and_stay_last() -> anyhow::Result<()>
     ensure!(said.contains(guide.command("kubectl --namespace patchbay port-forward")?), "{said}");
     let classes = Api::<WorkerClass>::namespaced(client, NAMESPACE);
     ensure!(classes.get_opt("notes").await?.is_some());
+    follow("kubectl --namespace patchbay wait").await?;
+
+    let said = follow("helm test").await?;
+    ensure!(said.contains("tools/list   ok"), "{said}");
+    call(&cluster, guide.command("kubectl --namespace patchbay port-forward")?).await?;
+    let tenants = follow("kubectl --namespace patchbay get tenants").await?;
+    ensure!(tenants.contains("system:serviceaccount:patchbay:default"), "{tenants}");
 
     let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE];
     let uninstall = cluster.helm().args(uninstall).output().await?;
