@@ -17,15 +17,18 @@ use serde_json::{Value, json};
 pub const CLASS: &str = "tools";
 const ISSUER: &str = "urn:test:users";
 
+/// The keys of a provider, for these users and what they present.
+pub fn keys<'a>(users: impl IntoIterator<Item = (&'a str, String)>) -> Vec<Value> {
+    let entry = |(user, key): (&str, String)| {
+        let digest = Digest::of(key.as_bytes());
+        json!({ "id": user, "subject": user, "digest": format!("sha256:{digest}") })
+    };
+    users.into_iter().map(entry).collect()
+}
+
 /// A provider with a key for each user, and these further fields.
 pub fn provider(name: &str, users: &[&str], further: &Value) -> anyhow::Result<IdentityProvider> {
-    let keys: Vec<_> = users
-        .iter()
-        .map(|user| {
-            let digest = Digest::of(api_key(user).as_bytes());
-            json!({ "id": user, "subject": user, "digest": format!("sha256:{digest}") })
-        })
-        .collect();
+    let keys = keys(users.iter().map(|user| (*user, api_key(user))));
     let mut spec = json!({ "classes": [CLASS], "apiKeys": { "issuer": ISSUER, "keys": keys } });
     let further = further.as_object().context("fields are an object")?.clone();
     spec.as_object_mut().context("an object")?.extend(further);

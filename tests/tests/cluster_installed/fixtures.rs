@@ -1,7 +1,6 @@
 //! Users with keys that nobody has had before, and classes of the fixture server, as values of the chart.
 
-use patchbay_core::digest::Digest;
-use patchbay_tests::pods::images::Images;
+use patchbay_tests::pods::{images::Images, users::keys};
 use serde_json::{Value, json};
 
 /// A user, and the one key that is theirs.
@@ -20,13 +19,7 @@ impl User {
 
 /// An `IdentityProvider` of these users.
 pub(crate) fn provider(class: &str, users: &[&User]) -> Value {
-    let keys: Vec<_> = users
-        .iter()
-        .map(|User { name, key }| {
-            let digest = Digest::of(key.as_bytes());
-            json!({ "id": name, "subject": name, "digest": format!("sha256:{digest}") })
-        })
-        .collect();
+    let keys = keys(users.iter().map(|user| (user.name, user.key.clone())));
     json!({ "classes": [class], "apiKeys": { "issuer": "urn:test:users", "keys": keys } })
 }
 

@@ -36,7 +36,7 @@ static CLUSTER: Mutex<()> = Mutex::const_new(());
 
 /// The installation.
 pub(crate) struct Installation {
-    release: Release,
+    pub(crate) release: Release,
     values: Value,
     service: String,
     _alone: MutexGuard<'static, ()>,
@@ -121,7 +121,7 @@ impl Installation {
                 && self.warm().await? == WARM)
         });
         let whole = whole.await;
-        if whole.is_err() { whole.context(self.told().await?) } else { Ok(()) }
+        if whole.is_err() { whole.context(self.release.told().await?) } else { Ok(()) }
     }
 
     async fn is_whole(&self, component: &str) -> anyhow::Result<bool> {
@@ -138,15 +138,6 @@ impl Installation {
     async fn warm(&self) -> anyhow::Result<i32> {
         let status = self.api::<WorkerClass>().get(CLASS).await?.status;
         Ok(status.map_or(0, |status| status.warm))
-    }
-
-    /// What its programs have said lately, for failures.
-    pub(crate) async fn told(&self) -> anyhow::Result<String> {
-        let objects = ["get", "pods,workerclasses,tenants", "-o", "wide"];
-        let objects = self.place().kubectl(&objects).await?;
-        let part = "--selector=app.kubernetes.io/part-of=patchbay";
-        let logs = ["logs", part, "--tail=40", "--prefix", "--all-containers"];
-        Ok(format!("{objects}\n{}", self.place().kubectl(&logs).await.unwrap_or_default()))
     }
 
     /// The pods of a component, those that end as well.
@@ -221,7 +212,7 @@ impl Installation {
         let begun =
             Load::begin(users.iter().map(|user| (*user, vec![self.client(user)])).collect());
         let begun = begun.await;
-        if begun.is_err() { begun.context(self.told().await?) } else { begun }
+        if begun.is_err() { begun.context(self.release.told().await?) } else { begun }
     }
 
     /// A user comes for the first time and is answered, which took so long.
@@ -235,7 +226,7 @@ impl Installation {
         let begun = Instant::now();
         let called = client.call("echo", json!({ "text": "x" })).await;
         if called.is_err() {
-            called.context(self.told().await?)?;
+            called.context(self.release.told().await?)?;
         }
         Ok(begun.elapsed())
     }

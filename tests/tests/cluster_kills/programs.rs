@@ -153,7 +153,7 @@ async fn a_deleted_worker_finishes_the_call_that_runs_and_another_takes_what_com
     };
     let (slept, deleted) = tokio::join!(call, delete);
     if deleted.is_err() || slept.is_err() {
-        println!("{}", installation.told().await?);
+        println!("{}", installation.release.told().await?);
     }
     deleted?;
     ensure!(slept? == json!({ "slept": true }));
