@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::ensure;
 use clap::Args;
+use http::Uri;
 use patchbay_gateway::{Listener, origin::AllowedNames, service::PublicUrl};
 use rustls::ServerConfig;
 use std::{net::SocketAddr, path::PathBuf};
@@ -68,9 +69,12 @@ impl ClientArgs {
         }
     }
 
-    /// The names that the gateway answers to.
+    /// The names that the gateway answers to: where it listens, what clients are told to call it, and what else it
+    /// was told.
     pub(crate) fn names(&self, address: SocketAddr) -> AllowedNames {
-        let hosts = self.allowed_hosts.iter().cloned().chain(host_name(address));
+        let public = self.public_url.as_ref().and_then(|url| url.parse::<Uri>().ok());
+        let public = public.and_then(|url| url.host().map(str::to_owned));
+        let hosts = self.allowed_hosts.iter().cloned().chain(host_name(address)).chain(public);
         AllowedNames::new(hosts, self.allowed_origins.iter().cloned())
     }
 }
@@ -91,4 +95,32 @@ pub(crate) fn next_signal() -> anyhow::Result<impl Future<Output = ()>> {
 pub(crate) async fn wait_for_signal() -> anyhow::Result<()> {
     next_signal()?.await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use http::HeaderMap;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        clients: ClientArgs,
+    }
+
+    #[test]
+    fn the_name_that_clients_are_told_is_one_that_is_answered_to() {
+        let told = |flag: &str| {
+            let command = Command::try_parse_from(["patchbay", flag]).unwrap();
+            let names = command.clients.names("10.0.0.1:8080".parse().unwrap());
+            let headers =
+                HeaderMap::from_iter([("host".parse().unwrap(), "mcp.example".parse().unwrap())]);
+            names.check(&Uri::from_static("/mcp"), &headers, [].into_iter()).is_ok()
+        };
+        assert!(told("--public-url=https://mcp.example"));
+        assert!(told("--public-url=https://MCP.example:8443"));
+        assert!(told("--allowed-host=mcp.example"));
+        assert!(!told("--public-url=https://other.example"));
+    }
 }

@@ -436,6 +436,7 @@ async fn a_test_makes_a_first_contact_as_a_user_of_the_cluster() -> anyhow::Resu
             == [
                 "contact",
                 "--url=http://patchbay-gateway.patchbay-system.svc:8080/notes",
+                "--connect=patchbay-gateway.patchbay-system.svc:8080",
                 "--token-file=/var/run/secrets/tokens/patchbay",
             ]
     );
