@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const USERS: [&str; 2] = ["alice", "bob"];
+/// Longer than any pause between two calls of a user who is not to be idle.
+const IDLE: &str = "20s";
 
 /// An installation in a namespace of its own.
 struct Installation {
@@ -46,19 +48,19 @@ impl Installation {
         let namespaces = Api::<Namespace>::all(target.client.clone());
         namespaces.create(&PostParams::default(), &object).await?;
         let installation = Self { target, namespace };
-        installation.helm("install", "5m").await?;
+        installation.helm("install", "first").await?;
         Ok(installation)
     }
 
-    /// Installs it, or upgrades it, with a class whose workers leave after this long.
-    async fn helm(&self, command: &str, idle_timeout: &str) -> anyhow::Result<()> {
-        let values = self.values(idle_timeout).await?;
+    /// Installs it, or upgrades it, with this edition of its class.
+    async fn helm(&self, command: &str, edition: &str) -> anyhow::Result<()> {
+        let values = self.values(edition).await?;
         chart::run_by(self.target.helm(), &[command, RELEASE], &self.namespace, &values)
             .await
             .map(drop)
     }
 
-    async fn values(&self, idle_timeout: &str) -> anyhow::Result<Value> {
+    async fn values(&self, edition: &str) -> anyhow::Result<Value> {
         let image = |name: &str| -> anyhow::Result<Value> {
             let (repository, tag) = name.rsplit_once(':').context("no tag")?;
             Ok(json!({ "repository": repository, "tag": tag, "pullPolicy": "IfNotPresent" }))
@@ -75,7 +77,7 @@ impl Installation {
                 "image": self.target.fixture, "command": ["/fixture-server"], "warm": 2,
                 "server": { "readyPath": "/healthz" }, "resources": { "memory": "128Mi" },
                 "tmpfs": { "home": "4Mi", "tmp": "4Mi", "run": "1Mi" },
-                "idleTimeout": idle_timeout,
+                "env": { "EDITION": edition }, "idleTimeout": IDLE,
             }},
             "providers": { "keys": provider("keys", &USERS, &json!({}))?.spec },
             "clusterUsers": { "enabled": true, "classes": [CLASS], "issuer": issuer },
@@ -268,14 +270,15 @@ async fn an_installation_keeps_its_promises_on_this_cluster_and_leaves_nothing()
     ensure!(!mine.to_string().contains("alice"), "{mine}");
 
     // a class that changes: served on, and by what the class is now; idle: asleep, and awake at the next call
-    it.helm("upgrade", "5s").await?;
+    it.helm("upgrade", "second").await?;
     client(&gateways[1], "alice").call("echo", json!({ "text": "x" })).await?;
     until("alice is asleep", async || {
         let status = it.tenant("alice").await?.status;
         Ok(status.and_then(|status| status.phase) == Some(Phase::Asleep))
     })
     .await?;
-    client(&gateways[0], "alice").call("echo", json!({ "text": "x" })).await?;
+    let awake = client(&gateways[0], "alice").call("whoami", json!({})).await?;
+    ensure!(awake["env"]["EDITION"] == "second", "{awake}");
     let awake = it.tenant("alice").await?.spec.assignment.context("no worker")?;
     let before = anew.spec.assignment.context("no worker")?;
     ensure!(awake.uid != before.uid && awake.epoch > before.epoch, "{awake:?} {before:?}");
