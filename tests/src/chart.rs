@@ -103,9 +103,11 @@ impl Release {
     pub async fn told(&self) -> anyhow::Result<String> {
         let there =
             self.place.kubectl(&["get", "pods,workerclasses,tenants", "-o", "wide"]).await?;
-        let logs =
-            ["logs", "--selector=app.kubernetes.io/part-of=patchbay", "--tail=20", "--prefix"];
-        Ok(format!("{there}\n{}", self.place.kubectl(&logs).await.unwrap_or_default()))
+        let all = "--selector=app.kubernetes.io/part-of=patchbay";
+        // a container that has not started yet says nothing, and must not keep the others from being heard
+        let each = ["--all-containers", "--ignore-errors", "--prefix", "--tail=40"];
+        let logs = self.place.kubectl(&[&["logs", all], &each[..]].concat()).await;
+        Ok(format!("{there}\n{}", logs.unwrap_or_else(|error| format!("{error:#}"))))
     }
 
     /// Runs Helm on it; the kinds are the suite's.
