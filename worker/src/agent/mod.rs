@@ -196,8 +196,9 @@ async fn start(
     let mut ended = std::pin::pin!(lifeline.serve(host.orders));
     tokio::select! {
         answers = readiness::wait(&upstream, deadline) => {
-            if !answers {
-                return worker.leave(not_ready("the MCP server did not answer in time"));
+            if let Err(met) = answers {
+                let why = format!("the MCP server did not answer in time: {met}");
+                return worker.leave(not_ready(&why));
             }
             worker.set_ready();
             reporter.write(&ReportLine::Ready);

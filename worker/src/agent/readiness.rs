@@ -2,21 +2,30 @@
 
 use super::upstream::Upstream;
 use crate::backoff::Backoff;
+use patchbay_core::chain::Chain;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// A server that took a connection while it started may never answer on it: then it is asked anew.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Whether the server answered before `deadline`.
-pub(crate) async fn wait(upstream: &Upstream, deadline: Instant) -> bool {
+/// Returns when the server answers, or at `deadline` with what the last try met, for people.
+pub(crate) async fn wait(upstream: &Upstream, deadline: Instant) -> Result<(), String> {
+    let mut met = "it was not asked to the end".to_owned();
     let asking = async {
         let mut backoff = Backoff::new();
-        while !matches!(timeout(ANSWER_LIMIT, upstream.answers()).await, Ok(true)) {
+        loop {
+            met = match timeout(ANSWER_LIMIT, upstream.answers()).await {
+                Ok(Ok(())) => return,
+                Ok(Err(why)) => Chain(&why).to_string(),
+                Err(_) => format!("it said nothing for {ANSWER_LIMIT:?}"),
+            };
+            tracing::debug!(met, "the MCP server does not answer yet");
             sleep(backoff.step()).await;
         }
     };
-    timeout_at(deadline, asking).await.is_ok()
+    let answered = timeout_at(deadline, asking).await;
+    answered.map_err(|_| met)
 }
 
 #[cfg(test)]
@@ -30,7 +39,7 @@ mod tests {
     };
 
     /// Answers each connection with the next of `answers`, then listens no more.
-    async fn answered_by(answers: &[&'static str], ready_path: Option<&str>) -> bool {
+    async fn answered_by(answers: &[&'static str], ready_path: Option<&str>) -> Result<(), String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("server");
         let listener = UnixListener::bind(&path).unwrap();
@@ -68,16 +77,28 @@ mod tests {
 
     #[tokio::test]
     async fn any_answer_will_do_where_no_ready_path_is_named() {
-        assert!(answered_by(&["", NOT_ALLOWED], None).await);
+        answered_by(&["", NOT_ALLOWED], None).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_ready_path_must_answer_with_success() {
-        assert!(answered_by(&[NOT_ALLOWED, OK], Some("/ready")).await);
+        answered_by(&[NOT_ALLOWED, OK], Some("/ready")).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_last_try_met_is_told() {
+        let met = answered_by(&[], None).await.unwrap_err();
+        assert!(met.starts_with("it said nothing") || met.contains("not asked"), "{met}");
+        let nobody = Upstream::new(
+            "/nowhere".into(),
+            Transport::Http { port: 1, path: "/mcp".into(), ready_path: None },
+        );
+        let met = wait(&nobody, Instant::now() + Duration::from_secs(1)).await.unwrap_err();
+        assert!(met.contains("took no connection") && met.contains("No such file"), "{met}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_deadline_is_kept_with_a_server_that_never_answers() {
-        assert!(!answered_by(&[], None).await);
+        assert!(answered_by(&[], None).await.is_err());
     }
 }

@@ -5,7 +5,7 @@
 use super::location;
 use crate::handover;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, uri::InvalidUri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri::InvalidUri};
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -41,6 +41,17 @@ pub(crate) struct Upstream {
     path: String,
     ready_path: Option<String>,
     host: HeaderValue,
+}
+
+/// Why the server counts as not answering.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("it took no connection, or broke it")]
+    Broken(#[from] Error),
+    #[error("its ready path was answered with {0}")]
+    Status(StatusCode),
+    #[error("its path makes no URL")]
+    Path(#[from] InvalidUri),
 }
 
 impl Upstream {
@@ -79,19 +90,15 @@ impl Upstream {
     }
 
     /// Whether the server answers: with success on its ready path, or, where it has none, at all.
-    pub(crate) async fn answers(&self) -> bool {
+    pub(crate) async fn answers(&self) -> Result<(), NoAnswer> {
         let path = self.ready_path.as_ref().unwrap_or(&self.path);
-        let Ok(url) = format!("http://127.0.0.1:{}{path}", self.port).parse::<Uri>() else {
-            return false;
-        };
         let mut request = Request::new(Either::Right(Empty::new()));
-        *request.uri_mut() = url;
-        match self.send(request).await {
-            Ok(response) => self.ready_path.is_none() || response.status().is_success(),
-            Err(error) => {
-                tracing::debug!(%error, "the MCP server does not answer yet");
-                false
-            }
+        *request.uri_mut() = format!("http://127.0.0.1:{}{path}", self.port).parse()?;
+        let status = self.send(request).await?.status();
+        if self.ready_path.is_none() || status.is_success() {
+            Ok(())
+        } else {
+            Err(NoAnswer::Status(status))
         }
     }
 }
@@ -156,6 +163,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_is_not_there_is_no_answer() {
-        assert!(!upstream("/mcp").answers().await);
+        assert!(upstream("/mcp").answers().await.is_err());
     }
 }
