@@ -3,8 +3,10 @@
 //!
 //! An HTTP/1.1 client that sends a request in the moment in which its connection is closed has lost it, and may not
 //! send it again. So clients are told with their answers, while new connections already go elsewhere: what is closed
-//! in the end has been silent for as long. A stream that only listens ends as soon as the gateway drains; one on which a call is answered may go on
-//! until the drain is nearly over. This module must not know connections or what is in an event.
+//! in the end has been silent for as long.
+//!
+//! A stream that only listens ends as soon as the gateway drains; one on which a call is answered may go on until the
+//! drain is nearly over. This module must not know connections or what is in an event.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
