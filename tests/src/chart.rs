@@ -48,12 +48,15 @@ pub async fn run_by(
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// An image, `NAME:TAG`, as values of the chart.
+pub fn image(name: &str) -> anyhow::Result<Value> {
+    // a registry may have a port
+    let (repository, tag) = name.rsplit_once(':').context("no tag")?;
+    Ok(json!({ "repository": repository, "tag": tag }))
+}
+
 /// Values with which the chart is installed on a cluster: these images, by `NAME:TAG`, and whose addresses are whose.
 pub fn values(cluster: &Cluster, controller: &str, worker: &str) -> anyhow::Result<Value> {
-    let image = |name: &str| -> anyhow::Result<Value> {
-        let (repository, tag) = name.split_once(':').context("no tag")?;
-        Ok(json!({ "repository": repository, "tag": tag }))
-    };
     let mut own = image(controller)?;
     own["pullPolicy"] = json!("Never");
     let addresses = cluster.addresses()?;

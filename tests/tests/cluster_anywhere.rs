@@ -61,17 +61,13 @@ impl Installation {
     }
 
     async fn values(&self, edition: &str) -> anyhow::Result<Value> {
-        let image = |name: &str| -> anyhow::Result<Value> {
-            let (repository, tag) = name.rsplit_once(':').context("no tag")?;
-            Ok(json!({ "repository": repository, "tag": tag, "pullPolicy": "IfNotPresent" }))
-        };
-        let mut worker = image(&self.target.worker)?;
-        worker.as_object_mut().context("an object")?.remove("pullPolicy");
+        let mut own = chart::image(&self.target.controller)?;
+        own["pullPolicy"] = json!("IfNotPresent");
         let (ranges, issuer) = tokio::try_join!(self.ranges(), self.issuer())?;
         Ok(json!({
             "crds": { "install": false },
-            "image": image(&self.target.controller)?,
-            "workerImage": worker,
+            "image": own,
+            "workerImage": chart::image(&self.target.worker)?,
             "cluster": { "ranges": ranges },
             "classes": { (CLASS): {
                 "image": self.target.fixture, "command": ["/fixture-server"], "warm": 2,

@@ -13,7 +13,7 @@ use patchbay_crds::{
     condition::{Condition, ConditionStatus},
 };
 use patchbay_tests::{
-    chart::{RELEASE, Release},
+    chart::{self, RELEASE, Release},
     cluster::{is_ready, shell_pod, until},
     pods::images::import_controller,
 };
@@ -59,12 +59,12 @@ async fn a_test_finds_out_whether_policies_are_enforced_and_says_so_in_every_cla
     let cluster =
         patchbay_tests::cluster::Cluster::up(&patchbay_tests::cluster::default_directory()?)
             .await?;
-    let image = import_controller(&cluster).await?;
-    let (repository, tag) = image.split_once(':').context("no tag")?;
+    let mut image = chart::image(&import_controller(&cluster).await?)?;
+    image["pullPolicy"] = json!("Never");
     let release = Release::install(
         "verify",
         json!({
-            "image": { "repository": repository, "tag": tag, "pullPolicy": "Never" },
+            "image": image,
             "classes": { "notes": { "image": "i", "command": ["/notes"] } },
         }),
     )
