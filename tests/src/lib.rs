@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod chart;
 pub mod cluster;
 pub mod controller;
+pub mod evidence;
 pub mod fixture;
 pub mod http;
 pub mod https;

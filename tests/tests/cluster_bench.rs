@@ -13,6 +13,7 @@ use patchbay_gateway::bind::BindError;
 use patchbay_tests::{
     binaries,
     cluster::simulated,
+    evidence::Evidence as _,
     pods::{
         Operator, OperatorProcess, PodWorker, Stage, Tenant, doubles::Doubles, stage::address,
         users::CLASS, watched,
@@ -68,7 +69,7 @@ async fn a_double_is_enrolled_and_latches_and_refuses_as_a_worker_does() -> anyh
     class["warm"] = 2.into();
     stage.declare(CLASS, class).await?;
     let both_warm = doubles.until("both are warm", |counts| counts.warm == 2).await;
-    both_warm.with_context(|| operator.text())?;
+    both_warm.with_logs(|| operator.text())?;
     let workers: Vec<(PodWorker, Fingerprint)> = stage
         .place
         .pods()
@@ -105,7 +106,7 @@ async fn a_double_is_enrolled_and_latches_and_refuses_as_a_worker_does() -> anyh
     ensure!(Tenant::new(&stage.link(second, *of_second)?).bind().await.is_err());
     // its last words are heard, and it is replaced
     let gone = watched::one(stage.place.pods(), &*second.name, "it is gone", |pod| pod.is_none());
-    gone.await.with_context(|| operator.text())?;
+    gone.await.with_logs(|| operator.text())?;
     operator.terminate().await?;
     stage.place.cluster.end_simulation().await?;
     stage.place.end().await

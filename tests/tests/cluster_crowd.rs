@@ -20,6 +20,7 @@ use patchbay_crds::{
 use patchbay_tests::{
     cluster::is_ready,
     controller::api_key,
+    evidence::Evidence as _,
     mcp::McpClient,
     pods::{
         Gateway, GatewayConfig, KeptOperator, Stage, audit,
@@ -95,7 +96,7 @@ async fn crowd(stage: &Stage) -> anyhow::Result<()> {
         served(stage, ways, user)
     });
     let served = try_join_all(crowd).await;
-    let served = served.with_context(|| format!("{}\n{}", one.logs(), two.logs()))?;
+    let served = served.with_logs(|| format!("{}\n{}", one.logs(), two.logs()))?;
     let last = Instant::now();
     println!("{USERS} users: all served after {:?}", begun.elapsed());
     tell_waits(&served);

@@ -4,6 +4,7 @@ use super::{authority::Authority, stage::Stage};
 use crate::{
     binaries,
     cluster::{from, until},
+    evidence::Evidence as _,
     http::Http,
     mcp::McpClient,
 };
@@ -261,7 +262,7 @@ impl Gateway {
         what: &str,
         is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        until(what, is_so).await.with_context(|| self.logs())
+        until(what, is_so).await.with_logs(|| self.logs())
     }
 
     /// Where its files are.

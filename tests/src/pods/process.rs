@@ -1,7 +1,7 @@
 //! A running `patchbay operator`, on the host, with its log. It is ended by pid.
 
 use super::{Authority, Stage};
-use crate::binaries;
+use crate::{binaries, evidence::Evidence as _};
 use anyhow::{Context, bail, ensure};
 use patchbay_core::pin::Role;
 use serde_json::Value;
@@ -41,7 +41,7 @@ impl<'a> KeptOperator<'a> {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
-                done = &mut work => return done.with_context(|| self.text()),
+                done = &mut work => return done.with_logs(|| self.text()),
                 ended = self.current.child.wait() => {
                     let said = self.current.text();
                     println!("an operator ended: {}: {}", ended?, said.lines().last().unwrap_or(""));

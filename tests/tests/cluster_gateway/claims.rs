@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use futures_util::future::{join_all, try_join_all};
 use http::StatusCode;
 use kube::api::PostParams;
-use patchbay_tests::{cluster::until, controller::api_key};
+use patchbay_tests::{cluster::until, controller::api_key, evidence::Evidence as _};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -109,7 +109,7 @@ async fn of_two_who_want_the_last_worker_one_waits_and_has_the_next() -> anyhow:
     let (served, came) = tokio::join!(join_all(calls), comes);
     came?;
     for answer in served {
-        answer.with_context(|| format!("{}\n{}", one.logs(), two.logs()))?;
+        answer.with_logs(|| format!("{}\n{}", one.logs(), two.logs()))?;
     }
     let (alice, bob) = (world.assignment("alice").await?, world.assignment("bob").await?);
     ensure!(alice.uid != bob.uid && !alice.uid.is_empty() && !bob.uid.is_empty());
@@ -140,7 +140,7 @@ async fn a_crowd_of_users_meets_a_few_workers_and_each_has_its_own() -> anyhow::
     };
     let (served, came) = tokio::join!(try_join_all(calls), further);
     came?;
-    served.with_context(|| format!("{}\n{}", one.logs(), two.logs()))?;
+    served.with_logs(|| format!("{}\n{}", one.logs(), two.logs()))?;
     let mut workers = BTreeSet::new();
     for user in &names {
         workers.insert(world.assignment(user).await?.uid);

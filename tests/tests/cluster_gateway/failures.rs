@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use patchbay_tests::{
     cluster::{Component, is_ready, until},
     controller::api_key,
+    evidence::Evidence as _,
     http::Http,
     mcp::McpClient,
     pods::{Gateway, Lossy},
@@ -43,7 +44,7 @@ async fn a_write_whose_answer_is_lost_is_read_back_and_not_repeated() -> anyhow:
     };
     let (said, lost) = tokio::join!(call, losing);
     lost?;
-    said.with_context(|| gateway.logs())?;
+    said.with_logs(|| gateway.logs())?;
     ensure!(world.assignment("alice").await?.epoch == 1);
     let writes = world.writes("alice")?;
     ensure!(writes.len() == 1, "{writes:?}");
@@ -127,7 +128,7 @@ async fn while_the_api_server_is_away_bound_users_go_on_and_new_ones_wait() -> a
     };
     let (waited, away) = tokio::join!(waits, away);
     away?;
-    waited.with_context(|| patient.logs())?;
+    waited.with_logs(|| patient.logs())?;
     ensure!(world.assignment("bob").await?.epoch == 1);
     let writes = world.writes("bob")?;
     ensure!(writes.len() <= 3, "{writes:?}");
@@ -154,7 +155,7 @@ async fn a_worker_that_goes_is_replaced_and_only_on_the_clusters_word() -> anyho
         Ok(answer.status == StatusCode::OK && world.assignment("alice").await?.uid == next.uid)
     })
     .await
-    .with_context(|| gateway.logs())?;
+    .with_logs(|| gateway.logs())?;
     ensure!(world.assignment("alice").await?.epoch == first.epoch + 1);
     let pod = world.stage.place.pods().get(&next.name).await?;
     ensure!(is_ready(&pod));
@@ -212,7 +213,7 @@ async fn a_gateway_that_ends_finishes_calls_ends_streams_and_its_clients_go_on_e
         anyhow::Ok(())
     };
     let (slept, ended) = tokio::join!(call, end);
-    ended.with_context(|| ending.logs())?;
+    ended.with_logs(|| ending.logs())?;
     ensure!(slept? == json!({ "slept": true }));
     ending.ended().await?;
 

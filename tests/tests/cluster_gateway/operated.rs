@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use http::StatusCode;
 use kube::api::DeleteParams;
-use patchbay_tests::{cluster::until, controller::api_key};
+use patchbay_tests::{cluster::until, controller::api_key, evidence::Evidence as _};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ async fn who_finds_no_worker_is_brought_one_and_who_slept_is_woken() -> anyhow::
     let world = World::operated("woken", class, &["alice"]).await?;
     let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     let called = one.client(&api_key("alice")).call("echo", json!({ "text": "first" })).await;
-    called.with_context(|| format!("{}\n{}", one.logs(), world.operators_log()))?;
+    called.with_logs(|| format!("{}\n{}", one.logs(), world.operators_log()))?;
     // the wait and the assignment
     let writes = world.writes("alice")?;
     ensure!(writes == [("create".to_owned(), 201), ("patch".to_owned(), 200)], "{writes:?}");
@@ -26,9 +26,9 @@ async fn who_finds_no_worker_is_brought_one_and_who_slept_is_woken() -> anyhow::
         Ok(assignment.worker.is_empty() && assignment.requested_at.is_none())
     })
     .await
-    .with_context(|| world.operators_log())?;
+    .with_logs(|| world.operators_log())?;
     let called = two.client(&api_key("alice")).call("echo", json!({ "text": "again" })).await;
-    called.with_context(|| format!("{}\n{}", two.logs(), world.operators_log()))?;
+    called.with_logs(|| format!("{}\n{}", two.logs(), world.operators_log()))?;
     let second = world.assignment("alice").await?;
     ensure!(second.epoch > first.epoch && second.uid != first.uid, "{first:?} {second:?}");
     world.end().await
@@ -48,7 +48,7 @@ async fn a_crowd_through_two_replicas_has_a_worker_each_for_at_most_three_writes
     });
     let begun = tokio::time::Instant::now();
     let served = try_join_all(calls).await;
-    served.with_context(|| format!("{}\n{}\n{}", one.logs(), two.logs(), world.operators_log()))?;
+    served.with_logs(|| format!("{}\n{}\n{}", one.logs(), two.logs(), world.operators_log()))?;
     println!("10 users, 3 warm workers: all served after {:?}", begun.elapsed());
     let mut workers = BTreeSet::new();
     let mut counts = Vec::new();
@@ -77,7 +77,7 @@ async fn who_is_suspended_or_deleted_loses_the_worker_and_may_come_back_to_anoth
     let pods = world.stage.place.pods();
     until("her worker is gone", async || Ok(pods.get_opt(&first.worker).await?.is_none()))
         .await
-        .with_context(|| world.operators_log())?;
+        .with_logs(|| world.operators_log())?;
     let refused = alice.modern_call("echo", json!({ "text": "x" })).await?;
     ensure!(refused.status == StatusCode::FORBIDDEN, "{}", refused.text());
     world.edit("alice", json!({ "spec": { "suspended": false } })).await?;
@@ -92,7 +92,7 @@ async fn who_is_suspended_or_deleted_loses_the_worker_and_may_come_back_to_anoth
     world.tenants.delete(name("alice")?.as_str(), &DeleteParams::default()).await?;
     until("her second worker is gone", async || Ok(pods.get_opt(&second.worker).await?.is_none()))
         .await
-        .with_context(|| world.operators_log())?;
+        .with_logs(|| world.operators_log())?;
     let said = alice.call("recall", json!({ "key": "k" })).await?.to_string();
     ensure!(!said.contains("secret"), "{said}");
     let anew = world.tenant("alice").await?.context("alice")?;

@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use http::StatusCode;
 use kube::api::{DeleteParams, PostParams};
 use patchbay_crds::Tenant;
-use patchbay_tests::{cluster::until, controller::api_key};
+use patchbay_tests::{cluster::until, controller::api_key, evidence::Evidence as _};
 use serde_json::json;
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn a_tenant_that_is_assigned_anothers_worker_by_hand_is_refused_there_and_
         Ok(world.assignment("bob").await?.uid == spare.uid)
     })
     .await
-    .with_context(|| gateway.logs())?;
+    .with_logs(|| gateway.logs())?;
     ensure!(world.assignment("bob").await?.epoch > before.epoch + 1);
     let log = gateway.logs();
     ensure!(log.contains("a worker refused its assigned tenant"), "{log}");
@@ -93,7 +93,7 @@ async fn a_tenant_that_is_made_anew_never_meets_the_worker_of_the_old_one() -> a
         Ok(world.assignment("alice").await?.uid == fresh.uid)
     })
     .await
-    .with_context(|| format!("{}\n{}", one.logs(), two.logs()))?;
+    .with_logs(|| format!("{}\n{}", one.logs(), two.logs()))?;
     ensure!(world.tenant("alice").await?.context("alice")?.metadata.uid != old_tenant);
     until("both replicas know", async || {
         let mut said = Vec::new();
@@ -127,7 +127,7 @@ async fn a_deleted_tenants_next_contact_makes_another_tenant() -> anyhow::Result
         Ok(world.tenant("alice").await?.is_some())
     })
     .await
-    .with_context(|| gateway.logs())?;
+    .with_logs(|| gateway.logs())?;
     let new = world.tenant("alice").await?.context("alice")?;
     ensure!(new.metadata.uid != old.metadata.uid);
     let said = alice.call("recall", json!({ "key": "old" })).await?.to_string();

@@ -8,7 +8,10 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PropagationPolicy},
 };
 use patchbay_crds::tenant::Phase;
-use patchbay_tests::pods::{OperatorProcess, Tenant, stage::phase, watched};
+use patchbay_tests::{
+    evidence::Evidence as _,
+    pods::{OperatorProcess, Tenant, stage::phase, watched},
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -104,7 +107,7 @@ async fn what_a_class_was_told_to_leave_behind_is_swept() -> anyhow::Result<()> 
     };
     world.classes().delete("tools", &orphan).await?;
     let swept = watched::all(world.pods(), of("tools"), "no worker is left", <[_]>::is_empty);
-    swept.await.with_context(|| world.operator.text())?;
+    swept.await.with_logs(|| world.operator.text())?;
     world
         .tenant(&alice.name_any(), "nothing is assigned", |it| {
             it.spec.assignment.as_ref().is_some_and(|it| it.worker.is_empty() && it.epoch == 1)
@@ -122,12 +125,12 @@ async fn deleting_a_class_or_the_namespace_hangs_nothing() -> anyhow::Result<()>
     }
     world.classes().delete("tools", &DeleteParams::default()).await?;
     let gone = watched::all(world.pods(), of("tools"), "no worker is left", <[_]>::is_empty);
-    gone.await.with_context(|| world.operator.text())?;
+    gone.await.with_logs(|| world.operator.text())?;
 
     let name = world.stage.place.name.clone();
     let namespaces = Api::<Namespace>::all(world.stage.place.client.clone());
     namespaces.delete(&name, &DeleteParams::default()).await?;
     let gone = watched::one(namespaces, &name, "the namespace is gone", |it| it.is_none());
-    gone.await.with_context(|| world.operator.text())?;
+    gone.await.with_logs(|| world.operator.text())?;
     Ok(())
 }

@@ -9,7 +9,10 @@ use kube::{
 };
 use patchbay_crds::tenant::Phase;
 use patchbay_operator::build::AGENT;
-use patchbay_tests::pods::{Tenant, stage::ended, watched};
+use patchbay_tests::{
+    evidence::Evidence as _,
+    pods::{Tenant, stage::ended, watched},
+};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -42,7 +45,7 @@ async fn marked(world: &World, pod: &Pod) -> anyhow::Result<()> {
     let marked = watched::one(world.pods(), pod.name_any(), "it is marked as bound", |pod| {
         pod.is_some_and(is_marked_bound)
     });
-    marked.await.with_context(|| world.operator.text())?;
+    marked.await.with_logs(|| world.operator.text())?;
     Ok(())
 }
 
@@ -51,7 +54,7 @@ async fn over(world: &World, pod: &Pod, begun: Instant) -> anyhow::Result<()> {
     let over = watched::one(world.pods(), pod.name_any(), "its worker has ended", |pod| {
         pod.is_none_or(|pod| ended(pod, AGENT).is_some())
     });
-    over.await.with_context(|| world.operator.text())?;
+    over.await.with_logs(|| world.operator.text())?;
     println!("its worker has ended after {:?} (promised: {PROMISE:?})", begun.elapsed());
     Ok(())
 }
@@ -69,7 +72,7 @@ async fn a_claimed_worker_is_marked_replaced_and_left_alone() -> anyhow::Result<
         let status = class.and_then(|class| class.status.as_ref());
         status.is_some_and(|status| (status.warm, status.bound, status.tenants) == (1, 1, 1))
     });
-    counted.await.with_context(|| world.operator.text())?;
+    counted.await.with_logs(|| world.operator.text())?;
     // a retirement would have been refused, and none was tried
     let name = pod.name_any();
     ensure!(

@@ -5,7 +5,10 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt as _, api::DeleteParams};
 use patchbay_crds::condition::ConditionStatus;
-use patchbay_tests::pods::{Tenant, watched};
+use patchbay_tests::{
+    evidence::Evidence as _,
+    pods::{Tenant, watched},
+};
 use serde_json::json;
 
 const REVISION: &str = "patchbay.dev/revision";
@@ -107,7 +110,7 @@ async fn a_class_change_replaces_those_that_are_nobodys_and_spares_who_is_bound(
         "the spare worker is of the new revision",
         |pods| pods.len() == 1 && is_warm(&pods[0]) && pods[0].labels()[REVISION] != old,
     );
-    replaced.await.with_context(|| world.operator.text())?;
+    replaced.await.with_logs(|| world.operator.text())?;
     alice.call("echo", json!({ "text": "still here" })).await?;
 
     let maps: Api<ConfigMap> =
@@ -132,7 +135,7 @@ async fn a_first_contacts_tenant_is_forgotten_and_a_provisioned_one_is_not() -> 
     let by_contact = world.provision("tools", "by-contact", true).await?;
     let name = by_contact.name_any();
     let gone = watched::one(world.tenants(), &name, "it is forgotten", |it| it.is_none());
-    gone.await.with_context(|| world.operator.text())?;
+    gone.await.with_logs(|| world.operator.text())?;
     world.tenants().get(&by_hand.name_any()).await?;
     world.end().await
 }

@@ -11,6 +11,7 @@ use patchbay_core::pin::Role;
 use patchbay_crds::marks::{FINGERPRINT, LINK_PORT};
 use patchbay_tests::{
     cluster::from,
+    evidence::Evidence as _,
     pods::{Authority, Operator, OperatorProcess, watched},
 };
 use secrecy::ExposeSecret as _;
@@ -128,7 +129,7 @@ async fn an_operator_can_keep_the_authority_itself() -> anyhow::Result<()> {
         let data = secret.and_then(|secret| secret.data.as_ref());
         data.is_some_and(|data| data.contains_key("tls.crt") && data.contains_key("tls.key"))
     });
-    filled.await.with_context(|| operator.text())?;
+    filled.await.with_logs(|| operator.text())?;
     let world = World { stage, operator };
     world.stage.declare("tools", json!({ "warm": 1 })).await?;
     world.warm("tools", 1).await?;

@@ -28,6 +28,7 @@ use patchbay_gateway::{
 };
 use patchbay_tests::{
     cluster::is_ready,
+    evidence::Evidence as _,
     pods::{OperatorProcess, Stage, watched},
 };
 use rustls::crypto::aws_lc_rs;
@@ -77,7 +78,7 @@ impl World {
         let all = watched::all(self.pods(), &labels, &what, |pods| {
             pods.len() == count && pods.iter().all(|pod| is_warm(pod))
         });
-        all.await.with_context(|| self.operator.text())
+        all.await.with_logs(|| self.operator.text())
     }
 
     /// Waits for a condition of a class.
@@ -90,7 +91,7 @@ impl World {
             let status = class.and_then(|class| class.status.as_ref());
             status.is_some_and(|status| status.conditions.iter().any(&is_so))
         });
-        found.await.with_context(|| self.operator.text())?.context("it is gone")
+        found.await.with_logs(|| self.operator.text())?.context("it is gone")
     }
 
     /// Waits until `is_so` of a tenant.
@@ -101,13 +102,13 @@ impl World {
         is_so: impl Fn(&Tenant) -> bool,
     ) -> anyhow::Result<Tenant> {
         let found = watched::one(self.tenants(), name, what, |it| it.is_some_and(&is_so));
-        found.await.with_context(|| self.operator.text())?.context("it is gone")
+        found.await.with_logs(|| self.operator.text())?.context("it is gone")
     }
 
     /// Waits until a pod is no more.
     pub(crate) async fn gone(&self, pod: &str) -> anyhow::Result<()> {
         let gone = watched::one(self.pods(), pod, "it is gone", |pod| pod.is_none());
-        gone.await.with_context(|| self.operator.text())?;
+        gone.await.with_logs(|| self.operator.text())?;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     cluster::{Component, simulated, until, until_within},
+    evidence::Evidence as _,
     pods::{
         Gateway, GatewayConfig, OperatorProcess, Stage, audit,
         doubles::Doubles,
@@ -87,7 +88,7 @@ impl Installation {
             Ok(self.operator_writes("TenantStatus").await? >= count)
         })
         .await
-        .with_context(|| self.operator.text())?;
+        .with_logs(|| self.operator.text())?;
         Ok(begun.elapsed())
     }
 
@@ -106,7 +107,7 @@ impl Installation {
         let is_full = self
             .doubles
             .until(&what, |counts| (counts.warm, counts.bound, counts.others) == (warm, bound, 0));
-        is_full.await.with_context(|| self.operator.text())
+        is_full.await.with_logs(|| self.operator.text())
     }
 
     /// Two of them, and how long the first took to be ready.
