@@ -72,11 +72,12 @@ impl Activator {
             Ok(offer) => offer,
             Err(unavailable) => return Ok(Lock::Unavailable(unavailable)),
         };
+        // Looked up after the offer: a grant may take seconds, and another claim of this tenant may have been faster
+        // meanwhile, through another gateway too. The worker that it has is never replaced because one was offered.
         let state = self.orchestrator.lookup(request.name);
         if let TenantState::Assigned(placement) = &state
-            && placement.offer == offer
+            && !learned.exclude.contains(&placement.offer.incarnation)
         {
-            // another claim of this tenant was faster
             return Ok(Lock::Placed(placement.clone()));
         }
         let link = match self.keep(request, &offer, learned).await? {

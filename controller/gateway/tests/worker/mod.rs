@@ -1,0 +1,80 @@
+//! A worker of which only the listener and the key are real, and a gateway's side of the link to it.
+
+use patchbay_core::{
+    id::{Incarnation, WorkerId},
+    orchestrator::{Endpoint, Offer},
+    pin::Fingerprint,
+};
+use patchbay_gateway::{
+    config::Limits,
+    forward::{
+        link::LinkContext,
+        pinned::{GatewayCertificate, LinkCertificate},
+    },
+};
+use rustls::{
+    ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+/// The worker.
+pub(crate) struct Worker {
+    /// How it is dialled.
+    pub(crate) offer: Offer,
+    listener: UnixListener,
+    tls: TlsAcceptor,
+    _directory: tempfile::TempDir,
+}
+
+impl Worker {
+    /// Listens, with a key of its own.
+    pub(crate) fn new(name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("link");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (own, key) = certificate();
+        let offer = Offer {
+            worker: WorkerId::parse(name).unwrap(),
+            incarnation: Incarnation::parse(format!("life-of-{name}")).unwrap(),
+            endpoint: Endpoint::Unix(path),
+            fingerprint: Fingerprint::of_certificate(&own).unwrap(),
+        };
+        let mut config = ServerConfig::builder_with_provider(crypto())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self { offer, listener, tls: Arc::new(config).into(), _directory: directory }
+    }
+
+    /// The next connection, after its handshake.
+    pub(crate) async fn accept(&self) -> TlsStream<UnixStream> {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        self.tls.accept(stream).await.unwrap()
+    }
+}
+
+/// A gateway's side.
+pub(crate) fn context() -> LinkContext {
+    let (chain, key) = certificate();
+    let certificate = GatewayCertificate { chain: vec![chain], key };
+    let certificate = Arc::new(LinkCertificate::new(certificate, &crypto()).unwrap());
+    LinkContext { crypto: crypto(), certificate, limits: Limits::default() }
+}
+
+fn crypto() -> Arc<CryptoProvider> {
+    aws_lc_rs::default_provider().into()
+}
+
+fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["worker".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+}
