@@ -33,6 +33,10 @@ const REST: Duration = Duration::from_millis(500);
 /// silence that a client takes for a broken connection: there may be nothing to tell.
 const WATCH_SECONDS: u32 = 60;
 
+/// Objects in one part of a list. A part is in memory whole, with all that the cache does not keep; a decision may wait for
+/// the last one.
+const PAGE: u32 = 200;
+
 /// How often watches and lists failed.
 pub type WatchFailures = Counter;
 
@@ -61,7 +65,7 @@ impl Feeds {
     ) -> Self {
         let mut tasks = JoinSet::new();
         let (tenants, pods) = (watch::Sender::new(()), watch::Sender::new(()));
-        let whole = watcher::Config::default().timeout(WATCH_SECONDS);
+        let whole = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         let feed = |what, anew: Option<&watch::Sender<()>>| Feed {
             what,
             cache: Arc::clone(&cache),
