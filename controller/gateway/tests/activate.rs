@@ -84,7 +84,7 @@ impl Orchestrator for Faster {
     fn report_gone(&self, _: &Incarnation) {}
 
     async fn gone(&self, _: &Incarnation) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
