@@ -179,8 +179,8 @@ pub struct WorkerClassSpec {
         extend("x-kubernetes-validations" = rules::form::duration(limits::MOST_IDLE))
     )]
     pub idle_timeout: String,
-    /// A worker that is older than this leaves at its next idle moment, as a duration such as
-    /// `12h`. From `1s` to `365d`. Default: never for its age.
+    /// A worker that its user has had for longer than this leaves at its next idle moment, as a duration
+    /// such as `12h`. From `1s` to `365d`. Default: never for its age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = bounds::DURATION),

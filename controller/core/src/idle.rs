@@ -36,7 +36,7 @@ impl Weight {
 pub struct IdlePolicy {
     /// Leave after this long without a call.
     pub idle_timeout: Duration,
-    /// Leave at the first idle moment after this age.
+    /// Leave at the first idle moment after having had a tenant for so long.
     pub max_age: Option<Duration>,
 }
 
@@ -47,7 +47,7 @@ pub struct Activity {
     pub in_flight: u64,
     /// Since the last call began or ended, or since the bind.
     pub quiet_for: Duration,
-    /// Since the worker started.
+    /// Since the bind. How long it was kept warm before is nothing to its tenant, who would lose it at once.
     pub age: Duration,
     /// Whether an operator asked it to leave at its next idle moment.
     pub is_asked_to_leave: bool,

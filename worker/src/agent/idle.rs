@@ -87,4 +87,15 @@ mod tests {
         assert_eq!(ended.elapsed(), Duration::ZERO);
         assert_eq!(worker.farewell().reason, LeaveReason::MaxAge);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_a_worker_was_kept_warm_is_not_held_against_its_tenant() {
+        let policy = IdlePolicy { max_age: Some(Duration::from_secs(30)), ..MINUTE };
+        let worker = watched(policy);
+        advance(Duration::from_secs(1000)).await;
+        worker.apply_bind(&claim(), None, Moment::now()).unwrap();
+        let bound = Instant::now();
+        worker.leaving().await;
+        assert_eq!(bound.elapsed().as_secs(), 30);
+    }
 }

@@ -45,7 +45,6 @@ struct State {
     grant: Option<HeldGrant>,
     is_ready: bool,
     in_flight: u64,
-    started: Moment,
     bound: Option<Moment>,
     last_activity: Option<Moment>,
     departure: Option<Departure>,
@@ -97,7 +96,6 @@ impl Worker {
                 grant: None,
                 is_ready: false,
                 in_flight: 0,
-                started: Moment::now(),
                 bound: None,
                 last_activity: None,
                 departure: None,
@@ -358,11 +356,12 @@ impl State {
 
     /// What a bound worker has seen; none for an anonymous one, which is never idle.
     fn activity(&self, now: Moment) -> Option<Activity> {
-        let quiet_since = self.last_activity.or(self.bound)?;
+        let bound = self.bound?;
+        let quiet_since = self.last_activity.unwrap_or(bound);
         Some(Activity {
             in_flight: self.in_flight,
             quiet_for: now.instant.saturating_duration_since(quiet_since.instant),
-            age: now.instant.saturating_duration_since(self.started.instant),
+            age: now.instant.saturating_duration_since(bound.instant),
             is_asked_to_leave: self.is_asked_to_leave,
         })
     }
