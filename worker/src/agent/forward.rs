@@ -20,7 +20,11 @@ use patchbay_core::{
     chain::Chain,
     link::{FORWARD_PREFIX, REQUEST_ID_HEADER},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// What the news of its end may take from an MCP server that takes no connection any more.
+const NEWS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Answers a request whose path is under [`FORWARD_PREFIX`].
 ///
@@ -34,7 +38,7 @@ pub(crate) async fn forward(
     let claim = headers::claim(request.headers());
     let weight = headers::weight(request.method(), request.headers());
     match worker.enter(claim.as_ref(), weight, Moment::now()) {
-        Entry::Admitted(in_flight) => relay(upstream, request, in_flight).await,
+        Entry::Admitted(in_flight) => relay(worker, upstream, request, in_flight).await,
         Entry::Misdirected => {
             let request_id = request_id(request.headers());
             tracing::warn!(request_id, ?claim, "refused a request for another tenant or epoch");
@@ -45,6 +49,7 @@ pub(crate) async fn forward(
 }
 
 async fn relay(
+    worker: &Worker,
     upstream: &Upstream,
     request: Request<Incoming>,
     in_flight: InFlight,
@@ -74,9 +79,13 @@ async fn relay(
             Ok(from_server(response, in_flight))
         }
         Err(error) if error.is_connect() => {
-            // the server is gone and saw nothing; this worker's end is about to be noticed
             tracing::warn!(request_id, error = %Chain(&error), "the MCP server takes no connection");
-            Err(h2::Reason::REFUSED_STREAM.into())
+            // A server that is gone saw nothing, and the worker leaves: the next one may be asked. One that lives keeps its
+            // tenant, who would lose the worker by a refused stream.
+            match timeout(NEWS_LIMIT, worker.leaving()).await {
+                Ok(()) => Err(h2::Reason::REFUSED_STREAM.into()),
+                Err(_) => Ok(refuse(StatusCode::BAD_GATEWAY, Reason::ServerFailed)),
+            }
         }
         Err(error) => {
             tracing::warn!(request_id, error = %Chain(&error), "the MCP server did not answer");

@@ -201,6 +201,20 @@ async fn the_end_of_the_server_is_told_with_its_exit_code() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_no_connection_is_no_worker_that_leaves() {
+    let worker = Worker::ready(Options::default()).await;
+    let gateway = worker.bound().await;
+    let response = gateway.call(Method::POST, "/deaf", "").await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    // a refused stream would cost the user this worker
+    let response = gateway.call(Method::POST, "/echo", "").await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    let operator = worker.connect(Role::Operator).await;
+    let (_, status) = operator.control(Method::GET, "/v1/status", Vec::new()).await;
+    assert_eq!(status["phase"], "bound");
+}
+
+#[tokio::test]
 async fn the_end_of_the_host_is_the_end_of_the_worker() {
     let worker = Worker::ready(Options::default()).await;
     signal(&worker.host, Signal::TERM);

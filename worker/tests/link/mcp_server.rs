@@ -26,6 +26,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 struct Seen {
     events: watch::Sender<Vec<String>>,
     is_released: watch::Sender<bool>,
+    is_deaf: watch::Sender<bool>,
 }
 
 #[test]
@@ -41,14 +42,21 @@ async fn serve(port: u16) {
     let seen = Arc::new(Seen {
         events: watch::Sender::new(Vec::new()),
         is_released: watch::Sender::new(false),
+        is_deaf: watch::Sender::new(false),
     });
     println!("serving on port {port}");
+    let mut is_deaf = seen.is_deaf.subscribe();
     loop {
-        let (stream, _) = listener.accept().await.unwrap();
+        let (stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted.unwrap(),
+            _ = is_deaf.wait_for(|is_deaf| *is_deaf) => break,
+        };
         let seen = Arc::clone(&seen);
         let service = service_fn(move |request| answer(Arc::clone(&seen), request));
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
+    drop(listener);
+    std::future::pending::<()>().await;
 }
 
 async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -75,6 +83,12 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
         "/mcp/slow" => {
             seen.is_released.subscribe().wait_for(|is_released| *is_released).await.unwrap();
             text("done")
+        }
+        "/mcp/deaf" => {
+            seen.is_deaf.send_replace(true);
+            let mut response = text("");
+            response.headers_mut().insert("connection", "close".parse().unwrap());
+            response
         }
         "/mcp/stream" => return Ok(stream(closed)),
         "/mcp/trailers" => trailers().await,
