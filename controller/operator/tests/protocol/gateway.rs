@@ -1,7 +1,10 @@
-//! A gateway: it looks a tenant up in caches that may be stale, writes the assignment, binds, and forwards. Every
-//! request can be cut between any two of these.
+//! A gateway: it looks a tenant up in caches that may be stale, picks a worker, prepares a grant, has the worker kept,
+//! writes the assignment, binds, and forwards. Every request can be cut between any two of these.
 
-use super::server::{Conflict, Pods, Server, Tenant, Tenants};
+use super::{
+    operator::Flaw,
+    server::{Conflict, Keeping, Pod, Pods, Server, Tenant, Tenants},
+};
 use patchbay_core::{
     id::{Epoch, Incarnation},
     latch::{Admission, Claim},
@@ -11,11 +14,14 @@ use patchbay_crds::tenant::TenantAssignment;
 use patchbay_operator::{observe::Life, worker_class::Standing};
 use std::collections::BTreeSet;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) tenants: Tenants,
     pub(crate) pods: Pods,
     pub(crate) requests: Vec<Request>,
+    /// Workers that said that they are a tenant's, or leave.
+    not_free: BTreeSet<Incarnation>,
+    flaw: Flaw,
 }
 
 /// A request on its way.
@@ -30,7 +36,16 @@ pub(crate) struct Request {
 #[derive(Debug, Clone)]
 enum Next {
     LookUp,
-    Assign { known: Option<Tenant>, assignment: TenantAssignment, ip: u32 },
+    /// A worker was picked; before it is taken the tenant is looked up again.
+    Keep {
+        uid: Incarnation,
+        ip: u32,
+    },
+    Assign {
+        known: Option<Tenant>,
+        assignment: TenantAssignment,
+        ip: u32,
+    },
     Bind(Placement),
     Forward(Placement),
     Over,
@@ -44,6 +59,16 @@ struct Placement {
 }
 
 impl Gateway {
+    pub(crate) fn new(flaw: Flaw) -> Self {
+        Self {
+            tenants: Tenants::new(),
+            pods: Pods::new(),
+            requests: Vec::new(),
+            not_free: BTreeSet::new(),
+            flaw,
+        }
+    }
+
     pub(crate) fn contact(&mut self, key: u8) {
         // a gateway bounds how many it holds
         if self.requests.len() >= 5 {
@@ -76,6 +101,7 @@ impl Gateway {
         let mut request = self.requests.swap_remove(index);
         request.next = match request.next.clone() {
             Next::LookUp => self.look_up(&request, chance, server),
+            Next::Keep { uid, ip } => self.keep(&mut request, &uid, ip, server),
             Next::Assign { known, assignment, ip } => {
                 self.assign(request.key, known, assignment, ip, chance, server)
             }
@@ -88,25 +114,38 @@ impl Gateway {
         }
     }
 
-    fn look_up(&self, request: &Request, chance: u8, server: &Server) -> Next {
-        let known = self.tenants.get(&request.key).cloned();
-        if known.as_ref().is_some_and(|tenant| tenant.suspended) {
+    /// The worker that the tenant has, as far as is known, unless it refused this request.
+    fn own(&mut self, request: &Request, server: &Server) -> Option<Placement> {
+        let tenant = self.tenants.get(&request.key)?;
+        let assignment = tenant.assignment.as_ref()?;
+        let Standing::Assigned(assigned) = Standing::of(Some(assignment), server.now()) else {
+            return None;
+        };
+        let claim = Claim { tenant: tenant.uid.clone(), epoch: assigned.epoch };
+        let (uid, is_refused) = (assigned.uid.clone(), request.refused.contains(&assigned.uid));
+        // one that the watch has not shown, or not with its address and key, is read: the watch of pods may lag behind the
+        // one of tenants
+        let is_starting = |pod: &Pod| matches!(pod.seen.life, Life::Starting { .. });
+        let is_incomplete = self.pods.get(&uid).is_none_or(is_starting);
+        if let Some(pod) = server.pods.get(&uid).filter(|_| is_incomplete) {
+            self.pods.insert(uid.clone(), pod.clone());
+        }
+        // neither that it is not ready nor that it cannot be reached is a worker's end (ADR 12)
+        let pod = self.pods.get(&uid).filter(|pod| pod.seen.life == Life::Up && !is_refused)?;
+        Some(Placement { claim, ip: pod.ip, uid })
+    }
+
+    fn look_up(&mut self, request: &Request, chance: u8, server: &Server) -> Next {
+        if self.is_suspended(request.key) {
             return Next::Over;
         }
-        let assignment = known.as_ref().and_then(|tenant| tenant.assignment.clone());
-        if let (Some(tenant), Some(assignment)) = (&known, &assignment)
-            && let Standing::Assigned(assigned) = Standing::of(Some(assignment), server.now())
-            && !request.refused.contains(&assigned.uid)
-            && let Some(pod) = self.pods.get(&assigned.uid)
-            && pod.seen.ready_since.is_some()
-        {
-            let claim = Claim { tenant: tenant.uid.clone(), epoch: assigned.epoch };
-            let placement = Placement { claim, uid: assigned.uid, ip: pod.ip };
+        if let Some(placement) = self.own(request, server) {
             // a gateway that has bound it before forwards at once
             let is_bound = chance.is_multiple_of(2);
             return if is_bound { Next::Forward(placement) } else { Next::Bind(placement) };
         }
-        let last = assignment.as_ref().map_or(0, |assignment| assignment.epoch);
+        let known = self.tenants.get(&request.key).cloned();
+        let assignment = known.as_ref().and_then(|tenant| tenant.assignment.clone());
         let named: BTreeSet<&str> = self
             .tenants
             .values()
@@ -120,6 +159,7 @@ impl Gateway {
                     && pod.seen.ready_since.is_some()
                     && !pod.seen.marked_bound
                     && !named.contains(pod.seen.uid.as_str())
+                    && !self.not_free.contains(&pod.seen.uid)
                     && !request.refused.contains(&pod.seen.uid)
             })
             .collect();
@@ -135,19 +175,62 @@ impl Gateway {
             let wait = TenantAssignment {
                 worker: String::new(),
                 uid: String::new(),
-                epoch: last.max(1),
+                epoch: last_epoch(known.as_ref()).max(1),
                 requested_at: Some(server.now()),
             };
             return Next::Assign { known, assignment: wait, ip: 0 };
         }
         let pod = free[usize::from(chance) % free.len()];
+        Next::Keep { uid: pod.seen.uid.clone(), ip: pod.ip }
+    }
+
+    /// Has the picked worker kept for the tenant, if the tenant is still without one.
+    fn keep(
+        &mut self,
+        request: &mut Request,
+        uid: &Incarnation,
+        ip: u32,
+        server: &mut Server,
+    ) -> Next {
+        if self.is_suspended(request.key) {
+            return Next::Over;
+        }
+        match self.own(request, server) {
+            Some(placement) if self.flaw != Flaw::TakesWhatWasPicked => {
+                server.note("another gateway was faster");
+                return Next::Bind(placement);
+            }
+            _ => {}
+        }
+        match server.keep(ip, uid, request.key) {
+            Keeping::Kept => {}
+            Keeping::ForAnother => {
+                server.note("a worker was kept for another");
+                return Next::LookUp;
+            }
+            Keeping::NotFree if self.flaw == Flaw::ShunsWhatIsTaken => {
+                request.refused.insert(uid.clone());
+                return Next::LookUp;
+            }
+            // it may be this very tenant's, by another gateway
+            Keeping::NotFree => {
+                self.not_free.insert(uid.clone());
+                return Next::LookUp;
+            }
+            Keeping::Unanswered => return Next::LookUp,
+        }
+        let known = self.tenants.get(&request.key).cloned();
         let assignment = TenantAssignment {
-            worker: pod.seen.name.clone(),
-            uid: pod.seen.uid.to_string(),
-            epoch: last + 1,
+            worker: uid.to_string(),
+            uid: uid.to_string(),
+            epoch: last_epoch(known.as_ref()) + 1,
             requested_at: Some(server.now()),
         };
-        Next::Assign { known, assignment, ip: pod.ip }
+        Next::Assign { known, assignment, ip }
+    }
+
+    fn is_suspended(&self, key: u8) -> bool {
+        self.tenants.get(&key).is_some_and(|tenant| tenant.suspended)
     }
 
     fn assign(
@@ -172,7 +255,12 @@ impl Gateway {
             // read back: after an unknown result, and after a conflict
             Ok(_) | Err(Conflict) => self.read_back(key, &assignment, server),
         };
-        let Some(tenant) = won else { return Next::LookUp };
+        let Some(tenant) = won else {
+            if let Ok(uid) = Incarnation::parse(assignment.uid) {
+                server.release(&uid, key);
+            }
+            return Next::LookUp;
+        };
         self.tenants.insert(key, tenant.clone());
         match Incarnation::parse(assignment.uid) {
             Ok(uid) => {
@@ -195,6 +283,10 @@ impl Gateway {
         self.tenants.insert(key, tenant.clone());
         (tenant.assignment.as_ref() == Some(assignment)).then(|| tenant.clone())
     }
+}
+
+fn last_epoch(tenant: Option<&Tenant>) -> u64 {
+    tenant.and_then(|tenant| tenant.assignment.as_ref()).map_or(0, |assignment| assignment.epoch)
 }
 
 fn bind(request: &mut Request, placement: Placement, server: &mut Server) -> Next {

@@ -1,8 +1,8 @@
 //! The claim protocol as a whole: gateways, operators, workers and a cluster in random interleavings.
 //!
 //! The operators' plan, the workers' latch and the reading of assignments are the real ones; the rest is a model as
-//! small as it can be. Anything may be cut, lost, stale or done twice. Deliberately broken operators show that the
-//! model finds what it is for.
+//! small as it can be. Anything may be cut, lost, stale or done twice. Deliberately broken operators and gateways show
+//! that the model finds what it is for.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a model in a test")]
 
 mod gateway;
@@ -54,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (n(), n()).prop_map(|(g, t)| Step::Contact(g, t)),
         5 => (n(), n()).prop_map(|(g, t)| Step::Call(g, t)),
-        24 => (n(), n(), n()).prop_map(|(g, r, c)| Step::Request(g, r, c)),
+        40 => (n(), n(), n()).prop_map(|(g, r, c)| Step::Request(g, r, c)),
         1 => n().prop_map(Step::GatewayDies),
         8 => n().prop_map(Step::TenantsSeen),
         12 => n().prop_map(Step::PodsSeen),
@@ -89,7 +89,7 @@ impl World {
     fn new(flaw: Flaw) -> Self {
         let mut world = Self {
             server: Server::default(),
-            gateways: Default::default(),
+            gateways: [Gateway::new(flaw), Gateway::new(flaw)],
             operators: [Operator::new(flaw), Operator::new(flaw)],
         };
         for _ in 0..4 {
@@ -316,7 +316,7 @@ fn finding(flaw: Flaw) -> String {
 #[test]
 fn everything_that_may_happen_does() {
     let seen = std::cell::RefCell::new(std::collections::BTreeMap::<_, u32>::new());
-    let outcome = runner(300).run(&steps(), |steps| {
+    let outcome = runner(400).run(&steps(), |steps| {
         let mut world = World::new(Flaw::None);
         world.run(&steps)?;
         for (event, times) in world.server.events {
@@ -341,11 +341,24 @@ fn an_operator_that_deletes_instead_of_retiring_through_the_latch_is_found_out()
 #[test]
 fn an_operator_that_takes_what_a_cache_does_not_show_for_gone_is_found_out() {
     let finding = finding(Flaw::TrustsAbsence);
-    assert!(finding.contains("was drained"), "{finding}");
+    let harm = ["was drained", "while it was served"];
+    assert!(harm.iter().any(|harm| finding.contains(harm)), "{finding}");
 }
 
 #[test]
 fn an_operator_that_forgets_the_epoch_when_it_clears_is_found_out() {
     let finding = finding(Flaw::ForgetsTheEpoch);
     assert!(finding.contains("one claim has several workers"), "{finding}");
+}
+
+#[test]
+fn a_gateway_that_replaces_the_worker_that_its_tenant_was_given_meanwhile_is_found_out() {
+    let finding = finding(Flaw::TakesWhatWasPicked);
+    assert!(finding.contains("which served it"), "{finding}");
+}
+
+#[test]
+fn a_gateway_that_shuns_a_taken_worker_which_is_its_tenants_own_is_found_out() {
+    let finding = finding(Flaw::ShunsWhatIsTaken);
+    assert!(finding.contains("which served it"), "{finding}");
 }

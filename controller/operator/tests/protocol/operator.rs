@@ -16,7 +16,7 @@ use patchbay_operator::{
 };
 use std::collections::BTreeMap;
 
-/// What is wrong with an operator on purpose.
+/// What is wrong with an operator, or a gateway, on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flaw {
     None,
@@ -26,6 +26,10 @@ pub(crate) enum Flaw {
     TrustsAbsence,
     /// It clears an assignment whole.
     ForgetsTheEpoch,
+    /// A gateway takes the worker that it picked although its tenant has one by then.
+    TakesWhatWasPicked,
+    /// A gateway never again takes a worker that said that it is taken, for the tenant that may have it.
+    ShunsWhatIsTaken,
 }
 
 #[derive(Debug)]
@@ -160,8 +164,13 @@ impl Operator {
             Action::Retire(pod, why) => {
                 server.note(format!("retired: {why:?}"));
                 let latch = answering(server, &pod.uid).cloned();
+                let is_kept = server.is_kept(&pod.uid);
                 let known = self.known.entry(pod.uid.clone()).or_default();
                 match latch {
+                    // it says that for the moment it is kept: the next pass asks again
+                    Some(Latch::Anonymous) if is_kept => {
+                        server.note("a retirement met a kept worker");
+                    }
                     Some(Latch::Bound(_)) => {
                         server.note("a retirement was refused");
                         known.said = None;

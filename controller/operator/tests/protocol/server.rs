@@ -28,13 +28,12 @@ pub(crate) struct Pod {
 }
 
 /// What a run must be able to meet to be worth anything.
-pub(crate) const EVENTS: [&str; 18] = [
+pub(crate) const EVENTS: [&str; 20] = [
     "a request was served",
     "a request was misdirected",
     "a request met a leaving worker",
     "another pod answered at the address",
     "a bind met another tenant's worker",
-    "a bind met another epoch's worker",
     "an assignment conflicted",
     "a clearing conflicted",
     "a clearing with last words",
@@ -47,7 +46,24 @@ pub(crate) const EVENTS: [&str; 18] = [
     "retired: Taken",
     "a delete conflicted",
     "a list",
+    "another gateway was faster",
+    "a worker was kept for another",
+    "a retirement met a kept worker",
 ];
+
+/// For so long a worker is kept for a tenant that does not come, seconds.
+const KEPT: i64 = 20;
+
+/// Whether a worker keeps itself for a tenant.
+#[derive(Debug)]
+pub(crate) enum Keeping {
+    Kept,
+    /// For the moment it is another's.
+    ForAnother,
+    /// It leaves, or is a tenant's.
+    NotFree,
+    Unanswered,
+}
 
 /// A write that was refused: the object is not what the writer thought.
 #[derive(Debug)]
@@ -66,6 +82,8 @@ pub(crate) struct Server {
     pub(crate) pods: Pods,
     /// The process in each pod.
     pub(crate) latches: BTreeMap<Incarnation, Latch>,
+    /// For whom workers are kept, and until when.
+    kept: BTreeMap<Incarnation, (u8, i64)>,
     /// Workers that were asked to leave when they are idle.
     pub(crate) asked: BTreeSet<Incarnation>,
     /// Whose every UID that there ever was is.
@@ -91,6 +109,7 @@ impl Default for Server {
             tenants: Tenants::new(),
             pods: Pods::new(),
             latches: BTreeMap::new(),
+            kept: BTreeMap::new(),
             asked: BTreeSet::new(),
             key_of: BTreeMap::new(),
             once_suspended: BTreeSet::new(),
@@ -137,10 +156,19 @@ impl Server {
         assignment: TenantAssignment,
     ) -> Result<Tenant, Conflict> {
         let next = self.next();
-        let tenant = self.tenants.get_mut(&key).ok_or(Conflict)?;
+        let tenant = self.tenants.get(&key).ok_or(Conflict)?;
         if tenant.version != version || tenant.suspended {
             return Err(Conflict);
         }
+        let named = tenant.assignment.as_ref().and_then(|a| Incarnation::parse(&*a.uid).ok());
+        let serves_it = |worker: &Incarnation| {
+            let claim = self.latches.get(worker).and_then(Latch::claim);
+            claim.is_some_and(|claim| claim.tenant == tenant.uid) && self.serves_a_user(worker)
+        };
+        if let Some(worker) = named.filter(serves_it) {
+            self.violate(format!("{key} was moved from {worker}, which served it"));
+        }
+        let tenant = self.tenants.get_mut(&key).ok_or(Conflict)?;
         tenant.version = next;
         tenant.assignment = Some(assignment);
         Ok(tenant.clone())
@@ -268,6 +296,33 @@ impl Server {
         }
         let answers = !pod.seen.has_ended();
         answers.then(|| self.latches.get_mut(pinned)).flatten()
+    }
+
+    /// Asks a worker to keep itself for a tenant.
+    pub(crate) fn keep(&mut self, ip: u32, pinned: &Incarnation, key: u8) -> Keeping {
+        let holder = self.kept.get(pinned).filter(|(_, until)| *until > self.now);
+        let is_anothers = holder.is_some_and(|(holder, _)| *holder != key);
+        match self.dial(ip, pinned) {
+            Some(Latch::Anonymous) if is_anothers => Keeping::ForAnother,
+            Some(Latch::Anonymous) => {
+                self.kept.insert(pinned.clone(), (key, self.now + KEPT));
+                Keeping::Kept
+            }
+            Some(Latch::Bound(_) | Latch::Leaving(_)) => Keeping::NotFree,
+            None => Keeping::Unanswered,
+        }
+    }
+
+    /// The tenant does not take it.
+    pub(crate) fn release(&mut self, uid: &Incarnation, key: u8) {
+        if self.kept.get(uid).is_some_and(|(holder, _)| *holder == key) {
+            self.kept.remove(uid);
+        }
+    }
+
+    /// Whether a worker is kept for anybody.
+    pub(crate) fn is_kept(&self, uid: &Incarnation) -> bool {
+        self.kept.get(uid).is_some_and(|(_, until)| *until > self.now)
     }
 
     /// Whether this worker is bound, and its tenant still counts on it.
