@@ -170,7 +170,12 @@ impl OperatorProcess {
 
     /// Waits until it ends by itself; whether without an error.
     pub async fn ended(&mut self) -> anyhow::Result<bool> {
-        Ok(timeout(LIMIT, self.child.wait()).await.context("it did not end")??.success())
+        let status = timeout(LIMIT, self.child.wait()).await.context("it did not end")??;
+        // its last words may still be on their way
+        let mut log = self.log.clone();
+        let all = async { while log.changed().await.is_ok() {} };
+        timeout(LIMIT, all).await.context("its log does not end")?;
+        Ok(status.success())
     }
 }
 
