@@ -9,7 +9,7 @@ mod lock;
 use crate::{
     bind::{self, BindError},
     config::Limits,
-    forward::link::{DialError, Link, LinkContext, SendError},
+    forward::link::{DialError, Link, LinkContext},
 };
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -72,7 +72,13 @@ pub enum ActivateError {
 /// Picks that a claim may lose to other users' before it gives up: each costs the control plane a write.
 const MOST_LOST_PICKS: usize = 3;
 
-/// Pauses between tries while the control plane is unavailable.
+/// Binds of one worker that may come to nothing while it can be reached.
+const MOST_BINDS: usize = 3;
+
+/// Before a worker that gave no answer is dialled again; doubled each time.
+const FIRST_DIAL: Duration = Duration::from_millis(100);
+
+/// Pauses between tries while the control plane, or a worker that was offered, is not to be reached.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
@@ -131,6 +137,17 @@ enum Attempt {
     Gone,
 }
 
+/// What became of a worker that gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It can be reached again.
+    Reached,
+    /// The control plane says that this life of it is over.
+    Gone,
+    /// Neither.
+    Silent,
+}
+
 impl Activator {
     /// An activator over a control plane and a source of grants.
     pub fn new(
@@ -184,9 +201,7 @@ impl Activator {
             Ok(bound)
         };
         let outcome = timeout(self.limits().hold, flight).await;
-        let outcome = outcome.map_err(|_| {
-            obstacle.take().map_or(ActivateError::HoldElapsed, ActivateError::ControlPlane)
-        });
+        let outcome = outcome.map_err(|_| obstacle.take().unwrap_or(ActivateError::HoldElapsed));
         if !matches!(outcome, Ok(Ok(_))) {
             self.forget_if_unused(request.name, &slot);
         }
@@ -220,12 +235,12 @@ impl Activator {
         }
     }
 
-    /// Tries until the caller's patience ends. `obstacle` tells what was in the way last, if that was the
-    /// control plane: a request waits while it is away.
+    /// Tries until the caller's patience ends. `obstacle` tells what was in the way last, if that was the control plane or
+    /// a worker that could not be asked: a request waits while they are away.
     async fn lock_and_bind(
         &self,
         request: &Request<'_>,
-        obstacle: &mut Option<Unavailable>,
+        obstacle: &mut Option<ActivateError>,
     ) -> Result<Arc<Bound>, ActivateError> {
         let grant = self.grants.prepare(request.class, request.user);
         let mut grant = GrantOnce::Pending(grant);
@@ -245,12 +260,11 @@ impl Activator {
                 {
                     placement.clone()
                 }
-                _ => match self.lock(request, &mut learned, &mut grant).await? {
+                _ => match self.lock(request, &learned, &mut grant).await? {
                     Lock::Placed(placement) => placement,
                     Lock::LookAgain => continue,
-                    Lock::Unavailable(error) => {
-                        tracing::warn!(tenant = %request.name, %error, "a claim waits");
-                        *obstacle = Some(error);
+                    Lock::NotNow(why) => {
+                        *obstacle = Some(why);
                         sleep(jittered(pause)).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
                         continue;
@@ -272,65 +286,80 @@ impl Activator {
         }
     }
 
-    /// Binds the placement's worker.
+    /// Binds the placement's worker. A bind may be sent again: the worker knows its tenant.
     async fn bind(
         &self,
         request: &Request<'_>,
         placement: &Placement,
         grant: &Grant,
     ) -> Result<Attempt, ActivateError> {
-        let incarnation = &placement.offer.incarnation;
-        let link = self.link(&placement.offer).map_err(|error| {
+        let Placement { claim, offer } = placement;
+        let link = self.link(offer).map_err(|error| {
             tracing::error!(%error, "no TLS configuration for a worker");
             ActivateError::BindFailed
         })?;
-        match bind::bind(&link, &placement.claim, grant).await {
-            Ok(outcome) => {
-                tracing::debug!(
-                    tenant = %request.name, worker = %placement.offer.worker, ?outcome, "bound"
-                );
-                Ok(Attempt::Bound(Arc::new(Bound {
-                    placement: placement.clone(),
-                    link,
-                    acknowledged: request.user.digest,
-                })))
-            }
-            Err(BindError::Refused(reason)) if reason.is_final() => {
-                tracing::warn!(
-                    tenant = %request.name, worker = %placement.offer.worker, %reason,
-                    "a worker refused its assigned tenant; taking another"
-                );
-                Ok(Attempt::Lost)
-            }
-            Err(BindError::Leaving) => {
-                self.orchestrator.report_gone(incarnation);
-                Ok(Attempt::Gone)
-            }
-            Err(error) => {
-                tracing::warn!(
-                    tenant = %request.name, worker = %placement.offer.worker,
-                    error = &error as &dyn std::error::Error, "a worker could not be bound"
-                );
-                if matches!(error, BindError::Send(SendError::Dial(_))) {
-                    self.orchestrator.report_unreachable(incarnation);
+        for _ in 0..MOST_BINDS {
+            let error = match bind::bind(&link, claim, grant).await {
+                Ok(outcome) => {
+                    let (tenant, worker) = (request.name, &offer.worker);
+                    tracing::debug!(%tenant, %worker, ?outcome, "bound");
+                    let acknowledged = request.user.digest;
+                    let placement = placement.clone();
+                    return Ok(Attempt::Bound(Arc::new(Bound { placement, link, acknowledged })));
                 }
-                // Only the control plane may give up a worker that may be bound, by another gateway if not by
-                // this one (DESIGN, life of a worker, step 9). It usually learns of a death soon: wait for
-                // its word.
-                timeout(self.limits().settle, self.orchestrator.gone(incarnation))
-                    .await
-                    .map(|()| Attempt::Gone)
-                    .map_err(|_| ActivateError::Unreachable)
+                Err(BindError::Refused(reason)) if reason.is_final() => {
+                    tracing::warn!(
+                        tenant = %request.name, worker = %offer.worker, %reason,
+                        "a worker refused its assigned tenant; taking another"
+                    );
+                    return Ok(Attempt::Lost);
+                }
+                Err(BindError::Leaving) => {
+                    self.orchestrator.report_gone(&offer.incarnation);
+                    return Ok(Attempt::Gone);
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(
+                tenant = %request.name, worker = %offer.worker,
+                error = &error as &dyn std::error::Error, "a worker could not be bound"
+            );
+            match self.settle(&link, &offer.incarnation).await {
+                Settled::Reached => {}
+                Settled::Gone => return Ok(Attempt::Gone),
+                Settled::Silent => return Err(ActivateError::Unreachable),
             }
         }
+        Err(ActivateError::BindFailed)
     }
 
-    /// Says that a worker cannot be dialled, and waits, within the settle limit, for the control plane to know that
-    /// this life of it is over.
-    pub async fn settled(&self, bound: &Bound) -> bool {
-        let incarnation = &bound.placement.offer.incarnation;
-        self.orchestrator.report_unreachable(incarnation);
-        timeout(self.limits().settle, self.orchestrator.gone(incarnation)).await.is_ok()
+    /// What becomes of a bound worker that could not be dialled.
+    pub async fn settled(&self, bound: &Bound) -> Settled {
+        self.settle(&bound.link, &bound.placement.offer.incarnation).await
+    }
+
+    /// Dials a worker that gave no answer until it is reached or known to be gone, within the settle limit. Only the
+    /// control plane may give up a worker that may be bound, by another gateway if not by this one (DESIGN, life of a
+    /// worker, step 9), and it usually learns of a death soon; a worker that is well answers the next time.
+    async fn settle(&self, link: &Link, incarnation: &Incarnation) -> Settled {
+        let reached = async {
+            let mut pause = FIRST_DIAL;
+            loop {
+                sleep(jittered(pause)).await;
+                match link.connect().await {
+                    Ok(()) => return,
+                    Err(_) => self.orchestrator.report_unreachable(incarnation),
+                }
+                pause *= 2;
+            }
+        };
+        let settled = async {
+            tokio::select! {
+                () = self.orchestrator.gone(incarnation) => Settled::Gone,
+                () = reached => Settled::Reached,
+            }
+        };
+        timeout(self.limits().settle, settled).await.unwrap_or(Settled::Silent)
     }
 
     /// The one link to this life of a worker; it is dropped when the worker is known to be gone.

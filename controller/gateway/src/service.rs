@@ -4,7 +4,7 @@
 //! worker refused a request that its MCP server never saw.
 
 use crate::{
-    activate::{Activator, Bound, Request as Activation},
+    activate::{ActivateError, Activator, Bound, Request as Activation, Settled},
     authn::{Admitted, Authenticator, presented},
     config::Limits,
     drain::{Drain, Ending},
@@ -301,8 +301,8 @@ impl Gateway {
                         tenant = %name, worker = %bound.placement.offer.worker,
                         error = %Chain(&error), "a bound worker cannot be dialled"
                     );
-                    if !self.activator.settled(&bound).await {
-                        return Err(crate::activate::ActivateError::Unreachable.into());
+                    if self.activator.settled(&bound).await == Settled::Silent {
+                        return Err(ActivateError::Unreachable.into());
                     }
                 }
                 Err(SendError::Broken(error)) => {

@@ -1,15 +1,11 @@
-//! What an activation makes of a cluster that changes between two of its steps.
+//! What an activation makes of a cluster, and of workers, that change between two of its steps.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
 
 mod worker;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
-use hyper::{server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::StatusCode;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use patchbay_core::{
@@ -20,51 +16,68 @@ use patchbay_core::{
     id::{Epoch, Incarnation, ProviderName, TenantUid},
     identity::{Authenticated, Identity, Mode},
     latch::Claim,
-    link::{BIND_PATH, BindAccepted, BindOutcome, RESERVE_PATH},
+    link::{BIND_PATH, BindAccepted, BindOutcome, BindRefusal, RESERVE_PATH, Refused},
     orchestrator::{
         Assignment, Offer, OfferError, Orchestrator, Placement, TenantState, Unavailable,
     },
     provider::Provisioning,
-    tenant::{TenantKey, TenantName},
+    tenant::{Authority, TenantKey, TenantName},
 };
-use patchbay_gateway::activate::{Activator, Request};
-use std::{convert::Infallible, sync::Arc};
-use worker::Worker;
+use patchbay_gateway::activate::{ActivateError, Activator, Bound, Request};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+};
+use worker::{Answer, Worker};
 
-/// A cluster in which another gateway is faster: while a worker is offered, the tenant gets one.
-struct Faster {
-    /// The one that is offered.
-    offered: Offer,
-    /// The one that the tenant has from then on.
-    others: Placement,
+/// What a gateway knows of a cluster: one tenant, and workers that are offered one after the other, the last one again
+/// and again.
+struct Cluster {
     state: Mutex<TenantState>,
+    offers: Mutex<VecDeque<Offer>>,
+    /// What another gateway assigns while a worker is being offered.
+    meanwhile: Mutex<Option<Placement>>,
 }
 
-impl Faster {
-    fn new(offered: &Worker, others: &Worker) -> Self {
-        let claim = Claim { tenant: TenantUid::parse("tenant").unwrap(), epoch: Epoch(1) };
-        Self {
-            offered: offered.offer.clone(),
-            others: Placement { claim, offer: others.offer.clone() },
-            state: Mutex::new(TenantState::Unknown),
-        }
+impl Cluster {
+    fn new(state: TenantState, offers: &[&Worker]) -> Arc<Self> {
+        let offers = offers.iter().map(|worker| worker.offer.clone()).collect();
+        Arc::new(Self {
+            state: Mutex::new(state),
+            offers: Mutex::new(offers),
+            meanwhile: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> TenantState {
+        self.state.lock().clone()
     }
 }
 
 #[async_trait]
-impl Orchestrator for Faster {
+impl Orchestrator for Cluster {
     fn lookup(&self, _: &TenantName) -> TenantState {
-        self.state.lock().clone()
+        self.state()
     }
 
     async fn offer(
         &self,
         _: &TenantKey,
         _: Provisioning,
-        _: &[Incarnation],
+        exclude: &[Incarnation],
     ) -> Result<Offer, OfferError> {
-        *self.state.lock() = TenantState::Assigned(self.others.clone());
-        Ok(self.offered.clone())
+        if let Some(placement) = self.meanwhile.lock().take() {
+            *self.state.lock() = TenantState::Assigned(placement);
+        }
+        let next = {
+            let mut offers = self.offers.lock();
+            offers.retain(|offer| !exclude.contains(&offer.incarnation));
+            if offers.len() > 1 { offers.pop_front() } else { offers.front().cloned() }
+        };
+        match next {
+            Some(offer) => Ok(offer),
+            None => std::future::pending().await,
+        }
     }
 
     /// As a cluster does: with the next epoch, the tenant is moved.
@@ -75,8 +88,7 @@ impl Orchestrator for Faster {
         offer: &Offer,
         epoch: Epoch,
     ) -> Result<Assignment, Unavailable> {
-        let claim = Claim { epoch, ..self.others.claim.clone() };
-        let placement = Placement { claim, offer: offer.clone() };
+        let placement = placed(offer, epoch.0);
         *self.state.lock() = TenantState::Assigned(placement.clone());
         Ok(Assignment::Won(placement))
     }
@@ -97,44 +109,33 @@ impl GrantSource for Grants {
     }
 }
 
+fn placed(offer: &Offer, epoch: u64) -> Placement {
+    let claim = Claim { tenant: TenantUid::parse("tenant").unwrap(), epoch: Epoch(epoch) };
+    Placement { claim, offer: offer.clone() }
+}
+
 /// Keeps itself for whoever asks, and takes every bind.
-async fn serve(worker: Worker) {
-    loop {
-        let stream = worker.accept().await;
-        let service = service_fn(async |request: http::Request<hyper::body::Incoming>| {
-            let (status, body) = match request.uri().path() {
-                RESERVE_PATH => (StatusCode::NO_CONTENT, Vec::new()),
-                BIND_PATH => {
-                    let accepted = BindAccepted { outcome: BindOutcome::Bound };
-                    (StatusCode::OK, serde_json::to_vec(&accepted).unwrap())
-                }
-                _ => (StatusCode::NOT_FOUND, Vec::new()),
-            };
-            let mut response = Response::new(Full::new(Bytes::from(body)));
-            *response.status_mut() = status;
-            Ok::<_, Infallible>(response)
-        });
-        let connection = http2::Builder::new(TokioExecutor::new());
-        // a link that is dropped ends it
-        let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+fn willing(path: &str) -> Answer {
+    match path {
+        RESERVE_PATH => (StatusCode::NO_CONTENT, Vec::new()),
+        BIND_PATH => {
+            let accepted = BindAccepted { outcome: BindOutcome::Bound };
+            (StatusCode::OK, serde_json::to_vec(&accepted).unwrap())
+        }
+        _ => (StatusCode::NOT_FOUND, Vec::new()),
     }
 }
 
-#[tokio::test]
-async fn a_worker_that_the_tenant_has_by_now_is_not_replaced_by_the_one_that_was_offered() {
-    let (free, others) = (Worker::new("free"), Worker::new("others"));
-    let cluster = Arc::new(Faster::new(&free, &others));
+/// A first contact.
+async fn activate(cluster: &Arc<Cluster>) -> Result<Arc<Bound>, ActivateError> {
     let activator = Activator::new(cluster.clone(), Arc::new(Grants), Arc::new(worker::context()));
-    tokio::spawn(serve(free));
-    tokio::spawn(serve(others));
-
     let class = fixtures::class("tools", "/mcp");
     let user = Authenticated {
         identity: Identity {
             provider: ProviderName::parse("keys").unwrap(),
             issuer: "keys".into(),
             subject: "alice".into(),
-            authority: patchbay_core::tenant::Authority::unrestricted(),
+            authority: Authority::unrestricted(),
             mode: Mode::ApiKey,
             expires_at: None,
         },
@@ -142,16 +143,78 @@ async fn a_worker_that_the_tenant_has_by_now_is_not_replaced_by_the_one_that_was
         digest: Digest::of(b"alice"),
     };
     let tenant = user.identity.tenant(&class.name);
-    let name = tenant.name();
     let request = Request {
         tenant: &tenant,
-        name: &name,
+        name: &tenant.name(),
         class: &class,
         user: &user,
         provisioning: Provisioning::OnFirstContact,
         now: Timestamp::now(),
     };
-    let bound = activator.activate(&request).await.unwrap();
-    assert_eq!(bound.placement, cluster.others);
-    assert_eq!(cluster.lookup(&name), TenantState::Assigned(cluster.others.clone()));
+    activator.activate(&request).await
+}
+
+#[tokio::test]
+async fn a_worker_that_the_tenant_has_by_now_is_not_replaced_by_the_one_that_was_offered() {
+    let (free, others) = (Worker::new("free"), Worker::new("others"));
+    let cluster = Cluster::new(TenantState::Unknown, &[&free]);
+    let given = placed(&others.offer, 1);
+    *cluster.meanwhile.lock() = Some(given.clone());
+    tokio::spawn(free.serve(0, willing));
+    tokio::spawn(others.serve(0, willing));
+    assert_eq!(activate(&cluster).await.unwrap().placement, given);
+    assert_eq!(cluster.state(), TenantState::Assigned(given));
+}
+
+#[tokio::test]
+async fn a_worker_that_says_that_it_is_taken_may_be_the_tenants_own_and_is_bound_then() {
+    let (own, free) = (Worker::new("own"), Worker::new("free"));
+    let cluster = Cluster::new(TenantState::Unknown, &[&own, &free]);
+    let given = placed(&own.offer, 1);
+    // another gateway has bound it, and this one hears so while it asks
+    let (heard, state) = (Arc::clone(&cluster), TenantState::Assigned(given.clone()));
+    tokio::spawn(own.serve(0, move |path| {
+        if path != RESERVE_PATH {
+            return willing(path);
+        }
+        *heard.state.lock() = state.clone();
+        let refused = Refused { reason: BindRefusal::OtherTenant };
+        (StatusCode::CONFLICT, serde_json::to_vec(&refused).unwrap())
+    }));
+    tokio::spawn(free.serve(0, willing));
+    assert_eq!(activate(&cluster).await.unwrap().placement, given);
+    assert_eq!(cluster.state(), TenantState::Assigned(given));
+}
+
+#[tokio::test]
+async fn a_free_worker_that_gave_no_answer_is_asked_again() {
+    let only = Worker::new("only");
+    let cluster = Cluster::new(TenantState::Unknown, &[&only]);
+    let given = placed(&only.offer, 1);
+    tokio::spawn(only.serve(1, willing));
+    assert_eq!(activate(&cluster).await.unwrap().placement, given);
+}
+
+#[tokio::test]
+async fn a_tenants_worker_that_gave_no_answer_is_bound_the_next_time() {
+    let own = Worker::new("own");
+    let given = placed(&own.offer, 7);
+    let cluster = Cluster::new(TenantState::Assigned(given.clone()), &[]);
+    tokio::spawn(own.serve(2, willing));
+    assert_eq!(activate(&cluster).await.unwrap().placement, given);
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_store_a_grant_is_not_asked_for_ever() {
+    let own = Worker::new("own");
+    let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
+    let was_asked = Arc::new(AtomicBool::default());
+    let asked = Arc::clone(&was_asked);
+    tokio::spawn(own.serve(0, move |_| {
+        asked.store(true, Ordering::Relaxed);
+        let refused = Refused { reason: BindRefusal::StorageFailed };
+        (StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&refused).unwrap())
+    }));
+    assert!(matches!(activate(&cluster).await, Err(ActivateError::BindFailed)));
+    assert!(was_asked.load(Ordering::Relaxed));
 }

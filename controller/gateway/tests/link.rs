@@ -5,11 +5,15 @@
 mod worker;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use patchbay_gateway::forward::link::{DialError, Link, LinkBody, SendError, link_uri};
+use patchbay_gateway::{
+    config::Limits,
+    forward::link::{DialError, Link, LinkBody, SendError, link_uri},
+};
 use std::{
     convert::Infallible,
     sync::{
@@ -18,7 +22,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{Instant, timeout},
+};
 use worker::Worker;
 
 fn link(worker: &Worker) -> Link {
@@ -84,4 +91,17 @@ async fn no_request_waits_for_ever_where_connections_end_under_it() {
     for caller in callers.collect::<Vec<_>>() {
         caller.await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_request_waits_for_the_dials_of_those_before_it() {
+    // it listens, and never says a word
+    let worker = Worker::new("w-1");
+    let link = link(&worker);
+    let begun = Instant::now();
+    let sent = join_all((0..5).map(|_| link.send(request()))).await;
+    for sent in sent {
+        assert!(matches!(sent, Err(SendError::Dial(DialError::TimedOut(_)))), "{sent:?}");
+    }
+    assert!(begun.elapsed() < Limits::default().dial * 2, "{:?}", begun.elapsed());
 }

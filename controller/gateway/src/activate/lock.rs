@@ -15,16 +15,14 @@ use patchbay_core::{
 };
 use std::sync::Arc;
 
-/// Workers that may not answer before a claim gives up: one may have died just now, more are no chance.
-const MOST_UNREACHABLE: usize = 2;
-
 /// What an activation has learned of workers so far.
 #[derive(Default)]
 pub(super) struct Learned {
-    /// Workers that are of no use to this tenant.
+    /// Workers that are of no use to this tenant. Only a bind's answer, or the control plane's word that a worker is gone,
+    /// puts one here: a worker that was merely asked to keep itself may by now be this very tenant's, by another
+    /// gateway, and then nothing else may take its place.
     pub(super) exclude: Vec<Incarnation>,
     pub(super) lost_picks: usize,
-    unreachable: usize,
 }
 
 /// How one attempt to take a worker ended.
@@ -33,8 +31,8 @@ pub(super) enum Lock {
     Placed(Placement),
     /// What was known has changed: look again.
     LookAgain,
-    /// The control plane gave no answer.
-    Unavailable(Unavailable),
+    /// The control plane, or the offered worker, gave no answer: it may in a moment, or another worker.
+    NotNow(ActivateError),
 }
 
 /// How one attempt to have a worker kept for a tenant ended.
@@ -43,6 +41,8 @@ enum Kept {
     For(Arc<Link>),
     /// Look for another.
     Not,
+    /// It gave no answer.
+    Unanswered,
 }
 
 impl Activator {
@@ -51,7 +51,7 @@ impl Activator {
     pub(super) async fn lock<F>(
         &self,
         request: &Request<'_>,
-        learned: &mut Learned,
+        learned: &Learned,
         grant: &mut GrantOnce<F>,
     ) -> Result<Lock, ActivateError>
     where
@@ -70,7 +70,7 @@ impl Activator {
         let (offer, ()) = futures_util::future::try_join(offer, prepared).await?;
         let offer: Offer = match offer {
             Ok(offer) => offer,
-            Err(unavailable) => return Ok(Lock::Unavailable(unavailable)),
+            Err(unavailable) => return Ok(unavailable_now(request, unavailable)),
         };
         // Looked up after the offer: a grant may take seconds, and another claim of this tenant may have been faster
         // meanwhile, through another gateway too. The worker that it has is never replaced because one was offered.
@@ -80,9 +80,10 @@ impl Activator {
         {
             return Ok(Lock::Placed(placement.clone()));
         }
-        let link = match self.keep(request, &offer, learned).await? {
+        let link = match self.keep(request, &offer).await? {
             Kept::For(link) => link,
             Kept::Not => return Ok(Lock::LookAgain),
+            Kept::Unanswered => return Ok(Lock::NotNow(ActivateError::Unreachable)),
         };
         let epoch = state.next_epoch();
         let assigned = self.orchestrator.assign(tenant, provisioning, &offer, epoch).await;
@@ -102,23 +103,16 @@ impl Activator {
             Ok(Assignment::Won(placement) | Assignment::Lost(placement)) => {
                 Ok(Lock::Placed(placement))
             }
-            Ok(Assignment::Refused(AssignRefusal::OfferGone)) => {
-                learned.exclude.push(offer.incarnation);
+            Ok(Assignment::Refused(AssignRefusal::OfferGone | AssignRefusal::StaleEpoch)) => {
                 Ok(Lock::LookAgain)
             }
-            Ok(Assignment::Refused(AssignRefusal::StaleEpoch)) => Ok(Lock::LookAgain),
             Ok(Assignment::Refused(refusal)) => Err(refused(refusal)),
-            Err(unavailable) => Ok(Lock::Unavailable(unavailable)),
+            Err(unavailable) => Ok(unavailable_now(request, unavailable)),
         }
     }
 
     /// Has an offered worker kept for the tenant. Nothing is written for one that is another's, or does not answer.
-    async fn keep(
-        &self,
-        request: &Request<'_>,
-        offer: &Offer,
-        learned: &mut Learned,
-    ) -> Result<Kept, ActivateError> {
+    async fn keep(&self, request: &Request<'_>, offer: &Offer) -> Result<Kept, ActivateError> {
         let link = self.link(offer).map_err(|error| {
             tracing::error!(%error, "no TLS configuration for a worker");
             ActivateError::BindFailed
@@ -130,7 +124,7 @@ impl Activator {
                 self.orchestrator.report_gone(incarnation);
             }
             Err(ReserveError::Refused(reason)) if reason.is_final() => {
-                learned.exclude.push(incarnation.clone());
+                self.orchestrator.report_taken(incarnation);
             }
             Err(ReserveError::Refused(reason)) => {
                 tracing::debug!(tenant = %request.name, worker = %offer.worker, %reason, "not kept");
@@ -139,17 +133,19 @@ impl Activator {
             Err(error) => {
                 tracing::warn!(
                     tenant = %request.name, worker = %offer.worker,
-                    error = &error as &dyn std::error::Error, "a worker could not be asked; taking another"
+                    error = &error as &dyn std::error::Error, "a worker could not be asked"
                 );
-                learned.exclude.push(incarnation.clone());
-                learned.unreachable += 1;
-                if learned.unreachable == MOST_UNREACHABLE {
-                    return Err(ActivateError::Unreachable);
-                }
+                self.orchestrator.report_unreachable(incarnation);
+                return Ok(Kept::Unanswered);
             }
         }
         Ok(Kept::Not)
     }
+}
+
+fn unavailable_now(request: &Request<'_>, error: Unavailable) -> Lock {
+    tracing::warn!(tenant = %request.name, %error, "a claim waits");
+    Lock::NotNow(ActivateError::ControlPlane(error))
 }
 
 fn refused(refusal: AssignRefusal) -> ActivateError {

@@ -193,17 +193,29 @@ impl Link {
         answer.await.map_err(classify)
     }
 
+    /// Connects, where no connection is kept.
+    pub async fn connect(&self) -> Result<(), DialError> {
+        self.sender().await.map(drop)
+    }
+
     async fn sender(&self) -> Result<SendRequest<LinkBody>, DialError> {
         if let Some(sender) = self.live_sender() {
             return Ok(sender);
         }
-        let _one_at_a_time = self.dialling.lock().await;
-        if let Some(sender) = self.live_sender() {
-            return Ok(sender);
-        }
-        let dialled = timeout(self.dial_limit, self.dial())
-            .await
-            .map_err(|_| DialError::TimedOut(self.dial_limit))??;
+        // to wait for another request's dial is part of the limit: none may be the last of a long queue
+        let dialling = async {
+            let _one_at_a_time = self.dialling.lock().await;
+            match self.live_sender() {
+                Some(sender) => Ok(sender),
+                None => self.dial_and_keep().await,
+            }
+        };
+        let dialled = timeout(self.dial_limit, dialling).await;
+        dialled.map_err(|_| DialError::TimedOut(self.dial_limit))?
+    }
+
+    async fn dial_and_keep(&self) -> Result<SendRequest<LinkBody>, DialError> {
+        let dialled = self.dial().await?;
         let number = self.store(dialled.sender.clone());
         tokio::spawn(close_when_idle(Arc::downgrade(&self.live), number, self.idle_limit));
         tokio::spawn(forget_when_ended(Arc::downgrade(&self.live), number, dialled.ended));

@@ -1,5 +1,10 @@
 //! A worker of which only the listener and the key are real, and a gateway's side of the link to it.
 
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use patchbay_core::{
     id::{Incarnation, WorkerId},
     orchestrator::{Endpoint, Offer},
@@ -17,9 +22,13 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer},
 };
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+/// What a worker answers.
+#[allow(dead_code, reason = "each suite uses its part of this")]
+pub(crate) type Answer = (StatusCode, Vec<u8>);
 
 /// The worker.
 pub(crate) struct Worker {
@@ -57,6 +66,33 @@ impl Worker {
     pub(crate) async fn accept(&self) -> TlsStream<UnixStream> {
         let (stream, _) = self.listener.accept().await.unwrap();
         self.tls.accept(stream).await.unwrap()
+    }
+
+    /// Ends the first `dropped` connections without a word, and answers requests on the others by their paths.
+    #[allow(dead_code, reason = "each suite uses its part of this")]
+    pub(crate) async fn serve(
+        self,
+        dropped: usize,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) {
+        let answer = Arc::new(answer);
+        for _ in 0..dropped {
+            drop(self.listener.accept().await.unwrap());
+        }
+        loop {
+            let stream = self.accept().await;
+            let answer = Arc::clone(&answer);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (status, body) = answer(request.uri().path());
+                let mut response = Response::new(Full::new(Bytes::from(body)));
+                *response.status_mut() = status;
+                std::future::ready(Ok::<_, Infallible>(response))
+            });
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service);
+            // a link that is dropped ends it
+            tokio::spawn(connection);
+        }
     }
 }
 

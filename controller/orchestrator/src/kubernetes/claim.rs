@@ -129,12 +129,12 @@ pub(super) fn assign(
     })
 }
 
-/// Notes that a tenant waits, so that the operator makes a worker for it. What was noted within half of the time
-/// for which it counts needs no word more.
+/// Notes that a tenant waits, so that the operator makes a worker for it. What was noted needs no word more until most of
+/// the time for which it counts is over: a new note is one of the queue's end, and whoever waited first is served first.
 pub(super) fn wait(view: &View, name: &TenantName, hold: Duration, now: Timestamp) -> WaitPlan {
     let tenant = view.tenant(name);
     let noted = tenant.and_then(SeenTenant::waits_since);
-    let after = |since: Timestamp| since.saturating_add(hold / 2).unwrap_or(Timestamp::MAX);
+    let after = |since: Timestamp| since.saturating_add(hold * 9 / 10).unwrap_or(Timestamp::MAX);
     if let Some(until) = noted.map(after).filter(|until| *until > now) {
         return WaitPlan::Noted { until };
     }

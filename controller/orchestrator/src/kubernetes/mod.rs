@@ -84,10 +84,13 @@ struct Shared {
     shutdown: CancellationToken,
 }
 
+/// For so long the watch is trusted to show a worker that the API server has.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a claim that wants an offer does next.
 enum Next {
     Take(Offer),
-    /// Whether there is such a pod at all.
+    /// Whether there is such a worker at all.
     LookForWorker(Incarnation),
     Note(Write),
     /// Until something changes, or this moment.
@@ -226,14 +229,14 @@ impl Shared {
         }
     }
 
-    /// Whether the API server has this pod. Where it has it, the watch is about to show it.
+    /// Whether the API server has this pod, with an address and a recorded key. Where it has, the watch is about to show it.
     async fn has_pod(&self, tenant: &TenantName, uid: &Incarnation) -> Result<bool, Unavailable> {
         let name = self.view.read().tenant(tenant).and_then(|tenant| tenant.assignment.clone());
         let Some(name) = name.map(|assignment| assignment.worker) else { return Ok(false) };
         match timeout(self.config.request, self.pods.get_opt(&name)).await {
             Ok(Ok(pod)) => {
                 let seen = pod.as_ref().and_then(SeenWorker::of);
-                Ok(seen.is_some_and(|seen| seen.uid == *uid))
+                Ok(seen.is_some_and(|seen| seen.uid == *uid && seen.offer().is_some()))
             }
             Ok(Err(error)) => Err(Unavailable(error.to_string())),
             Err(_) => Err(Unavailable("a pod was not read in time".to_owned())),
@@ -324,6 +327,7 @@ impl Orchestrator for KubernetesOrchestrator {
         let name = tenant.name();
         let mut version = shared.version.subscribe();
         let mut absent = None;
+        let mut found = None;
         shared.settle_doubt(&name).await.map_err(OfferError::ControlPlane)?;
         loop {
             version.mark_unchanged();
@@ -348,13 +352,18 @@ impl Orchestrator for KubernetesOrchestrator {
                     }
                     continue;
                 }
-                Next::LookForWorker(uid) => {
-                    if !shared.has_pod(&name, &uid).await.map_err(OfferError::ControlPlane)? {
+                Next::LookForWorker(uid) => match found {
+                    Some(again) if again > Instant::now() => Some(again),
+                    _ if shared.has_pod(&name, &uid).await.map_err(OfferError::ControlPlane)? => {
+                        let again = Instant::now() + LOOK_AGAIN;
+                        found = Some(again);
+                        Some(again)
+                    }
+                    _ => {
                         absent = Some(uid);
                         continue;
                     }
-                    None
-                }
+                },
                 Next::Wait(until) => until,
             };
             tokio::select! {
@@ -421,6 +430,10 @@ impl Orchestrator for KubernetesOrchestrator {
 
     fn report_reserved(&self, incarnation: &Incarnation) {
         self.shared.change(|view| view.worker_reserved(incarnation, Instant::now()));
+    }
+
+    fn report_taken(&self, incarnation: &Incarnation) {
+        self.shared.change(|view| view.worker_taken(incarnation, Instant::now()));
     }
 
     fn report_unreachable(&self, incarnation: &Incarnation) {

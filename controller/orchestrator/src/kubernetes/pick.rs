@@ -16,7 +16,8 @@ use tokio::time::Instant;
 /// For so long a worker that has just become free is its turn's tenant's.
 pub(super) const RESERVED: Duration = Duration::from_secs(2);
 
-/// After this long, a worker that was kept for a tenant of another gateway is asked again, if nobody has it.
+/// After this long, a worker that was kept for a tenant of another gateway, or was not reached, is asked again, if nobody has
+/// it.
 pub(super) const TURNED_AWAY: Duration = Duration::from_secs(1);
 
 /// A free worker.
@@ -30,8 +31,8 @@ pub(super) struct Free<'a> {
     pub(super) offered: u32,
     /// Whether a claim of this gateway is taking it.
     pub(super) is_in_hand: bool,
-    /// Until then it is not asked again: it was kept for a tenant of another gateway.
-    pub(super) reserved_until: Option<Instant>,
+    /// Until then it is not asked again: it was kept for a tenant of another gateway, or was not reached.
+    pub(super) not_before: Option<Instant>,
 }
 
 /// What a claim does.
@@ -64,7 +65,7 @@ pub(super) fn pick<'a>(free: &[Free<'a>], queue: &[TenantName], asking: Asking<'
     let opens = |index: usize, worker: &Free<'_>| {
         let is_anybodys = index >= queue.len() || turn == Some(index);
         let since = if is_anybodys { worker.since } else { worker.since + RESERVED };
-        worker.reserved_until.map_or(since, |until| since.max(until))
+        worker.not_before.map_or(since, |until| since.max(until))
     };
     let own = turn.and_then(|turn| Some((turn, free.get(turn)?)));
     let own = own.filter(|(index, own)| is_of_use(own) && opens(*index, own) <= asking.now);
@@ -102,7 +103,7 @@ mod tests {
     }
 
     fn free(uids: &[Incarnation], since: Instant) -> Vec<Free<'_>> {
-        let free = |uid| Free { uid, since, offered: 0, is_in_hand: false, reserved_until: None };
+        let free = |uid| Free { uid, since, offered: 0, is_in_hand: false, not_before: None };
         uids.iter().map(free).collect()
     }
 
@@ -151,7 +152,7 @@ mod tests {
         let (now, uids) = (Instant::now(), uids(2));
         let mut free = free(&uids, now);
         let later = now + TURNED_AWAY;
-        free[0].reserved_until = Some(later);
+        free[0].not_before = Some(later);
         let me = tenant(0);
         let at = |free: &[Free<'_>], queue: &[TenantName], now| match pick(
             free,

@@ -114,6 +114,11 @@ impl SeenWorker {
         })
     }
 
+    /// Whether it may still come to be one that is dialled: it has not ended, and lacks its address or its key.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.health != Health::Down && self.offer().is_none()
+    }
+
     /// Whether the cluster vouches for it, so that a new tenant may have it.
     pub(super) fn is_ready(&self) -> bool {
         self.health == Health::Ready

@@ -5,7 +5,7 @@ mod views;
 
 use super::{
     claim::{Before, Claimant, Plan, Settled, WaitPlan, Write, assign, refusal, settle, wait},
-    pick::{Asking, RESERVED},
+    pick::{Asking, RESERVED, TURNED_AWAY},
     seen::{SeenTenant, SeenWorker},
     view::{Named, View},
 };

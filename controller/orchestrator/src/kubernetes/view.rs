@@ -4,6 +4,8 @@
 //! watch has caught up with them. Nothing here is the truth: that is the API server's, and whose a worker is, its
 //! latch decides. This module must not know how objects are fetched or written.
 
+mod worker;
+
 use super::{
     pick::{Asking, Free, Pick, TURNED_AWAY, pick},
     seen::{SeenTenant, SeenWorker, Version},
@@ -20,6 +22,7 @@ use std::{
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use worker::{Said, Worker};
 
 /// What is known.
 #[derive(Debug, Default)]
@@ -39,49 +42,13 @@ pub(super) struct View {
     watched: Version,
 }
 
-#[derive(Debug)]
-struct Worker {
-    seen: SeenWorker,
-    /// It said itself that it takes no new work.
-    has_left: bool,
-    /// When this gateway could not reach it last.
-    unreached: Option<Instant>,
-    /// This gateway could not reach it, and the cluster did not vouch for it either.
-    is_lost: bool,
-    /// Its place among the free ones, while it is one.
-    free: Option<u64>,
-    offered: u32,
-    is_in_hand: bool,
-    /// Until then it is kept for a tenant of another gateway, as it said itself.
-    reserved_until: Option<Instant>,
-    /// Ends with this stretch of its life in which it takes work.
-    over: CancellationToken,
-}
-
-impl Worker {
-    fn offer(&self) -> Option<Offer> {
-        self.seen.offer().filter(|_| !self.has_left && !self.is_lost)
-    }
-
-    /// Neither that a gateway cannot reach it nor that it is not ready is a worker's end: both are. A worker for
-    /// which the cluster vouches again is there again.
-    fn judge(&mut self, now: Instant) {
-        let is_unreached =
-            self.unreached.is_some_and(|at| now.saturating_duration_since(at) < UNREACHED);
-        self.is_lost = !self.seen.is_ready() && (self.is_lost || is_unreached);
-    }
-}
-
-/// How long it counts that a worker could not be reached: a node tells of its end within this time, and a request
-/// waits for that.
-const UNREACHED: Duration = Duration::from_secs(10);
-
 /// What is known of a tenant's worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Named {
     /// The tenant names none, or one that takes no work.
     Nobody,
-    /// It names one that was never seen: the watch of pods may lag behind the one of tenants.
+    /// It names one that was never seen, or not with its address and key: the watch of pods may lag behind the one of
+    /// tenants.
     Unseen(Incarnation),
     /// It has this one.
     Worker(Offer),
@@ -112,18 +79,7 @@ impl View {
                 self.place(&uid, now) || before != after || was_ready != is_ready
             }
             None => {
-                let worker = Worker {
-                    seen,
-                    has_left: false,
-                    unreached: None,
-                    is_lost: false,
-                    free: None,
-                    offered: 0,
-                    is_in_hand: false,
-                    reserved_until: None,
-                    over: CancellationToken::new(),
-                };
-                self.workers.insert(uid.clone(), worker);
+                self.workers.insert(uid.clone(), Worker::new(seen));
                 self.place(&uid, now);
                 true
             }
@@ -145,10 +101,11 @@ impl View {
 
     /// A worker said itself that it is leaving.
     pub(super) fn worker_left(&mut self, uid: &Incarnation, now: Instant) -> bool {
-        let Some(worker) = self.workers.get_mut(uid).filter(|worker| !worker.has_left) else {
+        let Some(worker) = self.workers.get_mut(uid).filter(|worker| worker.said != Said::Leaves)
+        else {
             return false;
         };
-        worker.has_left = true;
+        worker.said = Said::Leaves;
         worker.over.cancel();
         self.place(uid, now);
         true
@@ -157,10 +114,20 @@ impl View {
     /// A worker said itself that it is kept for another tenant.
     pub(super) fn worker_reserved(&mut self, uid: &Incarnation, now: Instant) -> bool {
         if let Some(worker) = self.workers.get_mut(uid) {
-            worker.reserved_until = Some(now + TURNED_AWAY);
+            worker.not_before = Some(now + TURNED_AWAY);
         }
         // nobody can take it sooner for that
         false
+    }
+
+    /// A worker said itself that it is a tenant's. Whose, the watch of tenants is about to show.
+    pub(super) fn worker_taken(&mut self, uid: &Incarnation, now: Instant) -> bool {
+        let Some(worker) = self.workers.get_mut(uid).filter(|worker| worker.said == Said::Nothing)
+        else {
+            return false;
+        };
+        worker.said = Said::Taken;
+        self.place(uid, now)
     }
 
     /// A worker cannot be reached. That is its end once the cluster does not vouch for it either, which may be so
@@ -171,6 +138,7 @@ impl View {
             return false;
         };
         worker.unreached = Some(now);
+        worker.not_before = Some(now + TURNED_AWAY);
         worker.judge(now);
         if worker.is_lost {
             worker.over.cancel();
@@ -233,6 +201,7 @@ impl View {
         let is_free = worker.offer().is_some()
             && worker.seen.is_ready()
             && !worker.seen.is_marked_bound
+            && worker.said == Said::Nothing
             && !self.named.contains_key(uid);
         let class = worker.seen.class.clone();
         match (worker.free, is_free) {
@@ -395,6 +364,7 @@ impl View {
         match self.workers.get(&uid) {
             None => Named::Unseen(uid),
             Some(worker) if worker.seen.class != tenant.class => Named::Nobody,
+            Some(worker) if worker.is_incomplete() => Named::Unseen(uid),
             Some(worker) => worker.offer().map_or(Named::Nobody, Named::Worker),
         }
     }
@@ -441,7 +411,7 @@ impl View {
                     since: *since,
                     offered: worker.offered,
                     is_in_hand: worker.is_in_hand,
-                    reserved_until: worker.reserved_until,
+                    not_before: worker.not_before,
                 })
             })
             .collect();

@@ -72,6 +72,30 @@ fn what_a_tenant_names_is_used_only_if_it_is_a_worker_of_its_class_with_a_key() 
     assert!(matches!(of(&world.view), Named::Worker(_)));
     world.view.worker_deleted(&uid(2));
     assert_eq!(world.lookup("b"), TenantState::Asleep { last: Epoch(1) });
+    // nor is one none whose key or address was not seen yet, unless it has ended
+    let incomplete: [fn(&mut Value); 2] = [
+        |pod| pod["metadata"]["annotations"] = json!({}),
+        |pod| pod["status"]["podIP"] = json!(null),
+    ];
+    for change in incomplete {
+        let mut world = World::new();
+        world.tenant("b", assigned(2, 1));
+        world.view.worker_seen(worker(2, 1, change), world.now);
+        assert_eq!(of(&world.view), Named::Unseen(uid(2)));
+        let ended = |pod: &mut Value| {
+            change(pod);
+            pod["status"]["phase"] = json!("Failed");
+        };
+        let mut over = World::new();
+        over.tenant("b", assigned(2, 1));
+        over.view.worker_seen(worker(2, 2, ended), over.now);
+        assert_eq!(of(&over.view), Named::Nobody);
+        assert!(
+            world.view.worker_seen(worker(2, 3, |_| ()), world.now),
+            "whoever waits looks again"
+        );
+        assert!(matches!(of(&world.view), Named::Worker(_)));
+    }
 }
 
 #[test]
@@ -143,9 +167,9 @@ fn a_wait_keeps_the_epoch_and_is_renewed_only_when_it_is_about_to_be_forgotten()
     let WaitPlan::Write(first) = wait(&world.view, &name, HOLD, at(5)) else { panic!() };
     assert_eq!(first, Write { before: None, after: waiting(1, 5) });
     world.tenant("a", waiting(1, 5));
-    assert_eq!(wait(&world.view, &name, HOLD, at(34)), WaitPlan::Noted { until: at(35) });
-    let WaitPlan::Write(again) = wait(&world.view, &name, HOLD, at(35)) else { panic!() };
-    assert_eq!(again.after, waiting(1, 35));
+    assert_eq!(wait(&world.view, &name, HOLD, at(58)), WaitPlan::Noted { until: at(59) });
+    let WaitPlan::Write(again) = wait(&world.view, &name, HOLD, at(59)) else { panic!() };
+    assert_eq!(again.after, waiting(1, 59));
     // what it had is given up, under the same epoch
     world.tenant("b", assigned(7, 3));
     let WaitPlan::Write(b) = wait(&world.view, &key("b").name(), HOLD, at(5)) else { panic!() };

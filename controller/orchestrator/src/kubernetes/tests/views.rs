@@ -205,3 +205,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_worker_that_says_that_it_is_taken_is_given_to_nobody_and_stays_its_tenants() {
+    let mut world = World::new();
+    world.worker(1);
+    assert!(world.view.worker_taken(&uid(1), world.now));
+    assert_eq!(world.pick("a", &[], Duration::ZERO), None);
+    // whatever else is seen of it
+    world.view.worker_seen(worker(1, 9, |_| ()), world.now);
+    assert_eq!(world.pick("a", &[], Duration::from_hours(1)), None);
+    world.tenant("b", assigned(1, 1));
+    assert!(matches!(world.lookup("b"), TenantState::Assigned(_)));
+}
+
+#[test]
+fn a_worker_that_was_not_reached_is_asked_again_a_moment_later() {
+    let mut world = World::new();
+    world.worker(1);
+    world.view.worker_unreachable(&uid(1), world.now);
+    assert_eq!(world.pick("a", &[], Duration::ZERO), None);
+    assert!(world.pick("a", &[], TURNED_AWAY).is_some());
+}
