@@ -176,10 +176,8 @@ pub trait Orchestrator: Send + Sync + 'static {
     fn report_reserved(&self, _incarnation: &Incarnation) {}
 
     /// A gateway learned from the worker itself that it is a tenant's, whose record may not be known yet: it is offered
-    /// to nobody. By default it counts as gone, which it is for whoever thought that it was free.
-    fn report_taken(&self, incarnation: &Incarnation) {
-        self.report_gone(incarnation);
-    }
+    /// to nobody. By default nothing is to be learned: whoever gives workers away knows whose they are.
+    fn report_taken(&self, _incarnation: &Incarnation) {}
 
     /// A gateway cannot reach this worker: it is offered to nobody for a moment. That alone is no worker's end; it is where the control plane does not
     /// vouch for it either, now or soon. By default it always does.

@@ -1,6 +1,6 @@
 //! Takes a worker for a tenant: from an offer to a record that says whose it is. It must not know what is bound.
 
-use super::{ActivateError, Activator, Request};
+use super::{ActivateError, Activator, Request, jittered};
 use crate::{
     forward::link::Link,
     reserve::{self, ReserveError},
@@ -13,7 +13,11 @@ use patchbay_core::{
         AssignRefusal, Assignment, Offer, OfferError, Placement, TenantState, Unavailable,
     },
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
+
+/// After a worker said that it is not for this tenant.
+const TURNED_AWAY: Duration = Duration::from_millis(10);
 
 /// What an activation has learned of workers so far.
 #[derive(Default)]
@@ -82,7 +86,11 @@ impl Activator {
         }
         let link = match self.keep(request, &offer).await? {
             Kept::For(link) => link,
-            Kept::Not => return Ok(Lock::LookAgain),
+            Kept::Not => {
+                // whatever the control plane offers next, a worker that says no is not asked without a pause
+                sleep(jittered(TURNED_AWAY)).await;
+                return Ok(Lock::LookAgain);
+            }
             Kept::Unanswered => return Ok(Lock::NotNow(ActivateError::Unreachable)),
         };
         let epoch = state.next_epoch();
