@@ -118,9 +118,8 @@ async fn every_alert_leads_to_a_section_of_its_own_and_every_section_has_an_aler
     Ok(())
 }
 
-#[tokio::test]
-async fn what_counts_as_failed_is_what_the_gateway_answers_when_patchbay_is_to_blame()
--> anyhow::Result<()> {
+/// What the gateway answers when Patchbay is to blame.
+fn ours() -> BTreeSet<&'static str> {
     let ours = [
         Refusal::Authn(AuthnError::ProviderUnavailable(String::new())),
         Refusal::QueueFull(QueueFull::Bytes),
@@ -135,13 +134,38 @@ async fn what_counts_as_failed_is_what_the_gateway_answers_when_patchbay_is_to_b
         Refusal::Activate(ActivateError::Refused(AssignRefusal::NotAccepted)),
         Refusal::Activate(ActivateError::Outrun),
     ];
-    let expected: BTreeSet<_> = ours.iter().map(Refusal::reason).collect();
+    ours.iter().map(Refusal::reason).collect()
+}
+
+#[tokio::test]
+async fn what_counts_as_failed_is_what_the_gateway_answers_when_patchbay_is_to_blame()
+-> anyhow::Result<()> {
+    let expected = ours();
     let alerts = alerts().await?;
     let failing = alerts.iter().find(|it| it["alert"] == "PatchbayRequestsFail").context("none")?;
     let expression = failing["expr"].as_str().context("no expression")?;
     let words = expression.split("outcome=~\"").nth(1).and_then(|it| it.split('"').next());
     let words: BTreeSet<_> = words.context("no outcomes")?.split('|').collect();
     ensure!(words == expected, "{words:?} are not {expected:?}");
+    Ok(())
+}
+
+#[test]
+fn every_outcome_that_counts_as_failed_has_one_row_of_advice() -> anyhow::Result<()> {
+    let text = fs::read_to_string(repository().join("docs/operations.md"))?;
+    let section = text.split("### PatchbayRequestsFail\n").nth(1).context("no section")?;
+    let rows = section.split("### ").next().unwrap_or_default().lines();
+    let mut advised = BTreeSet::new();
+    for cell in rows.filter_map(|line| line.strip_prefix("| `")?.split(" | ").next()) {
+        for outcome in cell.split(", ").map(|word| word.trim_matches('`')) {
+            ensure!(advised.insert(outcome), "two rows for {outcome}");
+        }
+    }
+    // somebody else's doing, and nobody knows what to do about it without a word
+    let mut expected = ours();
+    let mismatch = ActivateError::Refused(AssignRefusal::NameMismatch);
+    expected.insert(Refusal::Activate(mismatch).reason());
+    ensure!(advised == expected, "{advised:?} are not {expected:?}");
     Ok(())
 }
 
