@@ -4,6 +4,7 @@ mod admission;
 mod chart;
 mod classes;
 mod defaults;
+mod fields;
 mod install;
 mod monitoring;
 mod programs;
