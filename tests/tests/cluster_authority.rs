@@ -10,19 +10,20 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use patchbay_core::link::ENROL_PATH;
 use patchbay_gateway::forward::pinned::GatewayCertificate;
 use patchbay_operator::authority::{Certificate, KeepError, Keeper, Names, Terms};
 use patchbay_tests::{
     cluster::{from, until},
-    pods::{Operator, PodWorker, Stage},
+    evidence::Evidence as _,
+    pods::{self, Operator, OperatorProcess, PodWorker, Stage, watched},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 /// The next root is there after ten seconds, and signs after eleven.
 const TERMS: Terms = Terms {
@@ -186,5 +187,51 @@ async fn what_was_emptied_is_made_anew_and_what_is_spoilt_is_left_alone() -> any
     authority.write("roots", json!({ "authority.json": null })).await?;
     let anew = authority.keeper.pass(begun).await?;
     ensure!(anew.operator.issuer != first.operator.issuer);
+    stage.place.end().await
+}
+
+#[tokio::test]
+async fn roots_that_somebody_else_keeps_in_a_file_are_published_and_follow_each_other()
+-> anyhow::Result<()> {
+    let stage = Stage::simulated("followed").await?;
+    let place = &stage.place;
+    let maps = || Api::<ConfigMap>::namespaced(place.client.clone(), &place.name);
+    let name = &stage.settings().control_plane_ca;
+    // as with cert-manager: nothing is published yet, and a mounted file has the root
+    maps().delete(name, &DeleteParams::default()).await?;
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("ca.crt");
+    let exchange = |content: &str| {
+        let next = directory.path().join("next");
+        fs::write(&next, content).and_then(|()| fs::rename(&next, &file))
+    };
+    let published = async |what: &str, roots: &[&str]| {
+        let found = watched::one(maps(), name, what, |map| {
+            let text = map.and_then(|map| map.data.as_ref()?.get("ca.crt"));
+            text.is_some_and(|text| {
+                text.matches("BEGIN CERTIFICATE").count() == roots.len()
+                    && roots.iter().all(|root| text.contains(root.trim()))
+            })
+        });
+        found.await.map(drop)
+    };
+    let (first, second) = (stage.authority.pem(), pods::Authority::new()?.pem());
+    exchange(&first)?;
+    let path = file.to_str().context("a plain path")?;
+    let operator = OperatorProcess::start_with(&stage, &stage.authority, &["--link-ca", path])?;
+    operator.leads().await?;
+    published("the root of the file", &[&first]).await.with_logs(|| operator.text())?;
+
+    // what is of no use is told of, and changes nothing
+    exchange("no certificate")?;
+    let told = |line: &Value| line.to_string().contains("--link-ca holds no certificate");
+    operator.logged("that it takes none", told).await?;
+    published("the root that there was", &[&first]).await?;
+
+    // whoever was given a certificate by the old root may show it for a while
+    exchange(&second)?;
+    let both = published("the new root and the old one", &[&second, &first]).await;
+    both.with_logs(|| operator.text())?;
+    operator.terminate().await?;
     stage.place.end().await
 }
