@@ -1,12 +1,16 @@
-//! What each account may do, asked of the API server that decides it: everything that is listed, and nothing
-//! else.
+//! What each account may do, asked of the API server that decides it: everything that `docs/reference/rbac.md` lists,
+//! and nothing else.
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::{Api, api::PostParams};
-use patchbay_tests::{chart::Release, cluster::from};
+use patchbay_tests::{
+    chart::{self, RELEASE, Release},
+    cluster::from,
+    repository::repository,
+};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 const VERBS: [&str; 8] =
     ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
@@ -47,10 +51,90 @@ const RESOURCES: [(&str, &str); 32] = [
     ("patchbay.dev", "tenants/status"),
 ];
 
+/// The chart's accounts that have rights, and their sections in the document.
+const ACCOUNTS: [(&str, &str); 3] =
+    [("gateway", "Gateway"), ("operator", "Operator"), ("verify-test", "`helm test`")];
+
+/// One thing that an account may do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    /// `resource.group`, or a path.
+    what: String,
+    /// Only of this object, if any.
+    name: Option<String>,
+    verb: String,
+}
+
+/// The rows of the tables in a section of the document, cell by cell.
+fn rows(section: &str) -> anyhow::Result<Vec<Vec<String>>> {
+    let text = fs::read_to_string(repository().join("docs/reference/rbac.md"))?;
+    let heading = format!("\n## {section}\n");
+    let (_, section) = text.split_once(&heading).with_context(|| format!("no {heading}"))?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let lines = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let cells = lines.map(|line| line.split(" | ").map(|cell| cell.replace('`', "")).collect());
+    // the first row says what is in the others
+    Ok(cells.skip(1).collect())
+}
+
+/// What the cells of a row allow.
+fn rights_of(what: &str, verbs: &str, namespace: &str) -> Vec<Right> {
+    let (what, group) = match what.strip_suffix(')').and_then(|it| it.split_once(" (")) {
+        Some((what, group)) => (what, group),
+        None => (what, ""),
+    };
+    let (what, names) = match what.split_once(" named ") {
+        Some((what, names)) => {
+            let these = names.replace("<release>", RELEASE).replace("<namespace>", namespace);
+            (what, these.split(", ").map(|name| Some(name.to_owned())).collect())
+        }
+        None => (what, vec![None]),
+    };
+    let mut rights = Vec::new();
+    for what in what.split(", ").map(|resource| in_group(resource, group)) {
+        for name in &names {
+            let verbs = verbs.split(' ').map(str::to_owned);
+            rights.extend(verbs.map(|verb| Right { what: what.clone(), name: name.clone(), verb }));
+        }
+    }
+    rights
+}
+
+fn in_group(resource: &str, group: &str) -> String {
+    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+}
+
+/// What the document says that an account may do in the installation's namespace.
+fn own(component: &str, namespace: &str) -> anyhow::Result<BTreeSet<Right>> {
+    let account = ACCOUNTS.iter().find(|(account, _)| *account == component);
+    let mut rights = BTreeSet::new();
+    for row in rows(account.context("no such account")?.1)? {
+        let [what, verbs, _] = row.as_slice() else { anyhow::bail!("{row:?}") };
+        rights.extend(rights_of(what, verbs, namespace));
+    }
+    Ok(rights)
+}
+
+/// What it says that the account may do in the whole cluster, paths among it.
+fn everywhere(component: &str) -> anyhow::Result<BTreeSet<Right>> {
+    let mut rights = BTreeSet::new();
+    for row in rows("The whole cluster")? {
+        let [who, what, verbs, _] = row.as_slice() else { anyhow::bail!("{row:?}") };
+        ensure!(ACCOUNTS.iter().any(|(account, _)| account == who), "who is {who}?");
+        if who == component {
+            rights.extend(rights_of(what, verbs, ""));
+        }
+    }
+    Ok(rights)
+}
+
 async fn may(release: &Release, component: &str, attributes: Value) -> anyhow::Result<bool> {
     let mut spec = json!({ "user": release.user(component) });
-    spec["groups"] = json!(["system:serviceaccounts", "system:authenticated"]);
     let is_path = attributes.get("path").is_some();
+    if !is_path {
+        // what every account may do comes on top. A cluster may keep paths from them, so those are its own right
+        spec["groups"] = json!(["system:serviceaccounts", "system:authenticated"]);
+    }
     spec[if is_path { "nonResourceAttributes" } else { "resourceAttributes" }] = attributes;
     let reviews = Api::<SubjectAccessReview>::all(release.place.client.clone());
     let review = from(json!({ "spec": spec }))?;
@@ -58,95 +142,83 @@ async fn may(release: &Release, component: &str, attributes: Value) -> anyhow::R
     Ok(review.status.context("no answer")?.allowed)
 }
 
-/// What an account may do with the namespace's objects, as `group/resource: verbs`.
+/// What an account may do with a namespace's objects, whichever they are, and with those of these names.
 async fn rights(
     release: &Release,
     component: &str,
     namespace: &str,
-) -> anyhow::Result<BTreeSet<String>> {
+    names: &[&str],
+) -> anyhow::Result<BTreeSet<Right>> {
     let mut all = BTreeSet::new();
     for (group, resource) in RESOURCES {
-        let (name, part) = resource.split_once('/').unwrap_or((resource, ""));
-        let mut verbs = Vec::new();
+        let (of, part) = resource.split_once('/').unwrap_or((resource, ""));
         for verb in VERBS {
-            let asked = json!({
-                "namespace": namespace, "group": group, "resource": name, "subresource": part, "verb": verb,
-            });
-            if may(release, component, asked).await? {
-                verbs.push(verb);
+            let ask = |name: Option<&str>| {
+                let asked = json!({
+                    "namespace": namespace, "group": group, "resource": of, "subresource": part,
+                    "verb": verb, "name": name,
+                });
+                may(release, component, asked)
+            };
+            let right = |name: Option<&str>| Right {
+                what: in_group(resource, group),
+                name: name.map(str::to_owned),
+                verb: verb.to_owned(),
+            };
+            if ask(None).await? {
+                all.insert(right(None));
+                continue;
             }
-        }
-        if !verbs.is_empty() {
-            all.insert(format!("{group}/{resource}: {}", verbs.join(" ")));
+            for name in names {
+                if ask(Some(name)).await? {
+                    all.insert(right(Some(name)));
+                }
+            }
         }
     }
     Ok(all)
 }
 
-fn set(lines: &[&str]) -> BTreeSet<String> {
-    lines.iter().map(|line| (*line).to_owned()).collect()
+/// Gives the account of `helm test` what it has while a test runs.
+async fn as_in_a_test(release: &Release) -> anyhow::Result<()> {
+    let place = &release.place;
+    let rendered = ["template", RELEASE, "--show-only", "templates/tests/rbac.yaml"];
+    let text = chart::run(&place.cluster, &rendered, &place.name, &json!({})).await?;
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), text)?;
+    let file = file.path().to_str().context("a plain path")?;
+    place.kubectl(&["apply", "--filename", file]).await.map(drop)
 }
 
 #[tokio::test]
-async fn each_account_has_the_rights_that_it_needs_and_no_other() -> anyhow::Result<()> {
+async fn each_account_has_the_rights_that_the_document_lists_and_no_other() -> anyhow::Result<()> {
     let release = Release::install("rights", json!({})).await?;
-    let own = release.place.name.clone();
-    let gateway = set(&[
-        "/pods: get list watch",
-        "patchbay.dev/identityproviders: get list watch",
-        "patchbay.dev/tenants: get list watch create patch",
-        "patchbay.dev/workerclasses: get list watch",
-    ]);
-    let operator = set(&[
-        "/configmaps: get list watch create patch delete",
-        "/nodes: get list watch",
-        "/pods: get list watch create patch delete",
-        "/serviceaccounts: get list watch create patch delete",
-        "authentication.k8s.io/tokenreviews: create",
-        "coordination.k8s.io/leases: get create update",
-        "events.k8s.io/events: create patch",
-        "networking.k8s.io/networkpolicies: get list watch create patch delete",
-        "patchbay.dev/tenants/status: patch",
-        "patchbay.dev/tenants: get list watch patch delete",
-        "patchbay.dev/workerclasses/status: patch",
-        "patchbay.dev/workerclasses: get list watch",
-        "policy/poddisruptionbudgets: get list watch create patch delete",
-    ]);
-    let found = rights(&release, "gateway", &own).await?;
-    ensure!(found == gateway, "{found:#?}");
-    let found = rights(&release, "operator", &own).await?;
-    ensure!(found == operator, "{found:#?}");
-
-    // elsewhere: what is the cluster's, and nothing of another namespace
-    let found = rights(&release, "gateway", "kube-system").await?;
-    ensure!(found.is_empty(), "{found:#?}");
-    let found = rights(&release, "operator", "kube-system").await?;
-    let clusters = set(&["/nodes: get list watch", "authentication.k8s.io/tokenreviews: create"]);
-    ensure!(found == clusters, "{found:#?}");
-    release.end().await
-}
-
-#[tokio::test]
-async fn the_operator_may_use_its_own_two_secrets_and_the_gateway_read_the_issuers_keys()
--> anyhow::Result<()> {
-    let release = Release::install("secrets", json!({})).await?;
-    let secret = async |component, name, verb| {
-        let asked = json!({
-            "namespace": release.place.name, "resource": "secrets", "name": name, "verb": verb,
-        });
-        may(&release, component, asked).await
-    };
-    for name in ["patchbay-control-plane-ca", "patchbay-gateway-link"] {
-        for verb in VERBS {
-            let is_allowed = ["get", "patch"].contains(&verb);
-            ensure!(secret("operator", name, verb).await? == is_allowed, "{verb} {name}");
-            ensure!(!secret("gateway", name, verb).await?, "{verb} {name}");
+    as_in_a_test(&release).await?;
+    let namespace = release.place.name.clone();
+    // every name that the document has, of whatever; and one that nobody has
+    let mut documented = BTreeSet::new();
+    for (component, _) in ACCOUNTS {
+        documented.extend(own(component, &namespace)?.into_iter().filter_map(|right| right.name));
+    }
+    ensure!(documented.len() == 3, "{documented:?}");
+    let names: Vec<_> = documented.iter().map(String::as_str).chain(["another"]).collect();
+    for (component, _) in ACCOUNTS {
+        let (paths, clusters): (BTreeSet<_>, BTreeSet<_>) =
+            everywhere(component)?.into_iter().partition(|right| right.what.starts_with('/'));
+        let mut expected = own(component, &namespace)?;
+        ensure!(expected.len() >= 3, "{component}: {expected:#?}");
+        expected.extend(clusters.iter().cloned());
+        let found = rights(&release, component, &namespace, &names).await?;
+        ensure!(found == expected, "{component}: {found:#?} are not {expected:#?}");
+        // elsewhere: what is the cluster's, and nothing of another namespace
+        let found = rights(&release, component, "kube-system", &[]).await?;
+        ensure!(found == clusters, "{component}, elsewhere: {found:#?} are not {clusters:#?}");
+        for path in paths {
+            let asked = json!({ "path": path.what, "verb": path.verb });
+            ensure!(may(&release, component, asked).await?, "{component}: {path:?}");
         }
     }
-    for verb in VERBS {
-        ensure!(!secret("operator", "another", verb).await?, "{verb}");
-    }
-    let keys = json!({ "path": "/openid/v1/jwks", "verb": "get" });
-    ensure!(may(&release, "gateway", keys).await?);
+    let found = rights(&release, "contact-test", &namespace, &names).await?;
+    ensure!(found.is_empty(), "a user of the cluster: {found:#?}");
     release.end().await
 }
