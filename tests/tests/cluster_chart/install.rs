@@ -1,6 +1,9 @@
 //! `docs/install.md`, followed on a cluster of its own with nothing in it.
 
-use crate::chart::render;
+use crate::{
+    chart::render,
+    guide::{NAMESPACE, Reader, guides},
+};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::ListParams};
@@ -11,71 +14,9 @@ use patchbay_tests::{
     cluster::Cluster,
     mcp::McpClient,
     pods::images,
-    repository::repository,
 };
 use serde_json::{Value, json};
-use std::{fs, path::Path};
-use tokio::process::Command;
-
-/// The namespace in the documentation.
-const NAMESPACE: &str = "patchbay";
-
-/// What the document asks for: commands, and values.
-struct Guide {
-    commands: Vec<String>,
-    values: Vec<Value>,
-}
-
-fn guide() -> anyhow::Result<Guide> {
-    let text = fs::read_to_string(repository().join("docs/install.md"))?;
-    let mut guide = Guide { commands: Vec::new(), values: Vec::new() };
-    for block in text.split("\n\n").filter(|block| block.starts_with("    ")) {
-        let lines: Vec<_> =
-            block.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
-        let is_command = |line: &&str| line.starts_with("helm ") || line.starts_with("kubectl ");
-        if lines.iter().all(is_command) {
-            guide.commands.extend(lines.into_iter().map(str::to_owned));
-        } else {
-            guide.values.push(serde_saphyr::from_str(&lines.join("\n"))?);
-        }
-    }
-    Ok(guide)
-}
-
-impl Guide {
-    /// The command that begins so.
-    fn command(&self, beginning: &str) -> anyhow::Result<&str> {
-        let mut found = self.commands.iter().filter(|command| command.starts_with(beginning));
-        let command = found.next().with_context(|| format!("the document has no `{beginning}`"))?;
-        ensure!(found.next().is_none(), "more than one `{beginning}`");
-        Ok(command)
-    }
-
-    /// All values together, as they come together in the reader's file, up to a step.
-    fn file(&self, steps: usize) -> Value {
-        let mut all = json!({});
-        for values in self.values.iter().take(steps) {
-            if let (Some(all), Some(more)) = (all.as_object_mut(), values.as_object()) {
-                all.extend(more.clone());
-            }
-        }
-        all
-    }
-}
-
-/// Runs a command of the document, in a directory that has the reader's file and the chart.
-async fn follow(cluster: &Cluster, directory: &Path, command: &str) -> anyhow::Result<String> {
-    let mut words = command.split_whitespace();
-    let mut program: Command = match words.next() {
-        Some("helm") => cluster.helm(),
-        _ => cluster.kubectl(),
-    };
-    let words = words.map(|word| word.trim_matches('\''));
-    let output = program.args(words).current_dir(directory).output().await?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command}: {complaint}");
-    Ok(String::from_utf8(output.stdout)?)
-}
+use std::{collections::BTreeSet, fs};
 
 /// A directory for a cluster, which is taken down however the test ends.
 struct Home(tempfile::TempDir);
@@ -90,11 +31,21 @@ impl Drop for Home {
 
 #[tokio::test]
 async fn every_value_in_the_document_is_one_that_the_chart_takes() -> anyhow::Result<()> {
-    let guide = guide()?;
+    let [guide, apart] = guides()?;
     ensure!(guide.values.len() == 4, "{}", guide.values.len());
     let rendered = render(guide.file(4)).await?;
     ensure!(rendered.names("WorkerClass") == ["notes", "quilt"]);
     ensure!(rendered.names("IdentityProvider") == ["cluster-users", "quilt", "staff"]);
+    ensure!(apart.values.len() == 1, "{}", apart.values.len());
+    // what is left is a namespace's
+    let rendered = render(apart.file(1)).await?;
+    let kinds: BTreeSet<_> =
+        rendered.objects().iter().filter_map(|object| object["kind"].as_str()).collect();
+    let of_the_cluster = |kind: &&str| {
+        let prefixes = ["Cluster", "ValidatingAdmission", "CustomResource", "Role"];
+        prefixes.iter().any(|prefix| kind.starts_with(prefix))
+    };
+    ensure!(!kinds.iter().any(of_the_cluster), "{kinds:?}");
     Ok(())
 }
 
@@ -138,15 +89,12 @@ async fn call(cluster: &Cluster, command: &str) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn from_nothing_to_a_first_tool_call_and_back() -> anyhow::Result<()> {
-    let guide = guide()?;
+    let [guide, _] = guides()?;
     let home = Home(tempfile::tempdir()?);
-    let reader = tempfile::tempdir()?;
-    std::os::unix::fs::symlink(path().parent().context("charts")?, reader.path().join("charts"))?;
-    let write = |values: &Value| fs::write(reader.path().join("values.yaml"), values.to_string());
     let cluster = Cluster::up(home.0.path()).await?;
     let client = cluster.client().await?;
-    let follow =
-        async |beginning: &str| follow(&cluster, reader.path(), guide.command(beginning)?).await;
+    let reader = Reader::new(&cluster, NAMESPACE)?;
+    let follow = async |beginning: &str| reader.run(guide.follow(beginning)?).await;
 
     follow("kubectl get nodes").await?;
     let discovery: Value = serde_json::from_str(&follow("kubectl get --raw").await?)?;
@@ -165,7 +113,7 @@ async fn from_nothing_to_a_first_tool_call_and_back() -> anyhow::Result<()> {
 
     let mut first = guide.file(2);
     first["cluster"]["ranges"] = ranges;
-    write(&first)?;
+    reader.write(&first)?;
     let said = follow("helm install").await?;
     ensure!(said.contains("There is no class yet"), "{said}");
     let label = "kubectl label namespace";
@@ -176,8 +124,10 @@ async fn from_nothing_to_a_first_tool_call_and_back() -> anyhow::Result<()> {
     ensure!(labels["pod-security.kubernetes.io/enforce"] == "restricted");
 
     follow("kubectl --namespace patchbay rollout status").await?;
+    let explained = follow("kubectl explain workerclass.spec").await?;
+    ensure!(explained.contains("idleTimeout"), "{explained}");
 
-    write(&with_classes)?;
+    reader.write(&with_classes)?;
     let said = follow("helm upgrade").await?;
     ensure!(!said.contains(label), "{said}");
     ensure!(said.contains(&format!("kubectl --namespace {NAMESPACE} get workerclasses")), "{said}");
@@ -189,9 +139,10 @@ async fn from_nothing_to_a_first_tool_call_and_back() -> anyhow::Result<()> {
 
     let said = follow("helm test").await?;
     ensure!(said.contains("tools/list   ok"), "{said}");
-    call(&cluster, guide.command("kubectl --namespace patchbay port-forward")?).await?;
+    call(&cluster, guide.follow("kubectl --namespace patchbay port-forward")?).await?;
     let tenants = follow("kubectl --namespace patchbay get tenants").await?;
     ensure!(tenants.contains("system:serviceaccount:patchbay:default"), "{tenants}");
+    guide.ensure_followed()?;
 
     let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE];
     let uninstall = cluster.helm().args(uninstall).output().await?;
