@@ -1,5 +1,6 @@
 //! The chart on a real API server: installed, or asked what it would say.
 
+use crate::chart::NAMESPACE;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -8,7 +9,7 @@ use kube::{
 };
 use patchbay_tests::{
     chart::{self, RELEASE, Release},
-    cluster::until,
+    cluster::{Cluster, default_directory, until},
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -101,4 +102,23 @@ async fn an_upgrade_leaves_the_control_planes_keys_alone_and_so_does_a_rollback(
         ensure!(secrets.get(name).await?.data.is_some(), "{name}");
     }
     release.end().await
+}
+
+#[tokio::test]
+async fn whoever_installs_it_is_told_what_workers_reach_and_do_not() -> anyhow::Result<()> {
+    let cluster = Cluster::up(&default_directory()?).await?;
+    let told = async |values: Value| {
+        let values = json!({ "cluster": values, "crds": { "install": false } });
+        let dry = ["install", RELEASE, "--dry-run=client"];
+        let said = chart::run(&cluster, &dry, NAMESPACE, &values).await?;
+        anyhow::Ok(said.split("NOTES:").nth(1).context("no notes")?.to_owned())
+    };
+    let (all, none) = ("has all of 10.0.0.0/8: workers reach nothing there", "is empty");
+    let notes = told(json!({})).await?;
+    ensure!(notes.contains(all) && !notes.contains(none), "{notes}");
+    let notes = told(json!({ "ranges": [] })).await?;
+    ensure!(!notes.contains(all) && notes.contains(none), "{notes}");
+    let notes = told(json!({ "ranges": ["10.0.0.0/16"] })).await?;
+    ensure!(!notes.contains(all) && !notes.contains(none), "{notes}");
+    Ok(())
 }

@@ -72,11 +72,21 @@ async fn every_pod_pulls_with_the_same_secrets_and_workers_do_too() -> anyhow::R
 
 #[tokio::test]
 async fn the_operator_is_told_what_workers_never_reach_and_where_names_are() -> anyhow::Result<()> {
+    let told = async |values| {
+        let arguments = render(values).await?.arguments("patchbay-operator")?;
+        let is_it =
+            |flag: &&String| flag.starts_with("--cluster-range=") || flag.starts_with("--dns=");
+        anyhow::Ok(arguments.iter().filter(is_it).cloned().collect::<Vec<_>>())
+    };
     let cluster = json!({ "ranges": ["10.0.0.0/16", "fd00::/48"], "dns": ["10.0.0.10/32"] });
-    let operator = render(json!({ "cluster": cluster })).await?.arguments("patchbay-operator")?;
-    for flag in ["--cluster-range=10.0.0.0/16", "--cluster-range=fd00::/48", "--dns=10.0.0.10/32"] {
-        ensure!(operator.contains(&flag.to_owned()), "{operator:?}");
-    }
+    let flags = told(json!({ "cluster": cluster })).await?;
+    let expected =
+        ["--cluster-range=10.0.0.0/16", "--cluster-range=fd00::/48", "--dns=10.0.0.10/32"];
+    ensure!(flags == expected, "{flags:?}");
+    // nobody said where the cluster is: it is somewhere in what is private
+    let ranges = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+    let flags = told(json!({})).await?;
+    ensure!(flags == ranges.map(|range| format!("--cluster-range={range}")), "{flags:?}");
     Ok(())
 }
 
