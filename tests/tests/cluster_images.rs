@@ -61,6 +61,21 @@ async fn the_controller_is_one_file_that_looks_names_up_and_runs_as_nobody() -> 
 }
 
 #[tokio::test]
+async fn the_worker_is_one_file_with_nothing_of_the_control_plane_in_it() -> anyhow::Result<()> {
+    let made = roots::image_root("worker").await?;
+    let files: Vec<_> = fs::read_dir(made.join("rootfs"))?
+        .map(|file| Ok(file?.file_name()))
+        .collect::<anyhow::Result<_>>()?;
+    ensure!(files == ["patchbay-worker"], "{files:?}");
+    let crates = listed(&made, "cargo")?;
+    ensure!(crates.contains("rustls") && crates.contains("patchbay-core"), "{crates:?}");
+    for absent in ["kube", "patchbay-gateway", "patchbay-tests", "proptest"] {
+        ensure!(!crates.contains(absent), "{absent}: {crates:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_the_quilt_image_holds_is_what_the_lock_and_debian_say() -> anyhow::Result<()> {
     let made = roots::image_root("quilt").await?;
     let lock = fs::read_to_string(
