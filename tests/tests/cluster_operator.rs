@@ -4,6 +4,8 @@
 #[path = "cluster_operator/world.rs"]
 mod world;
 
+#[path = "cluster_operator/conditions.rs"]
+mod conditions;
 #[path = "cluster_operator/failures.rs"]
 mod failures;
 #[path = "cluster_operator/lives.rs"]
@@ -12,3 +14,5 @@ mod lives;
 mod pool;
 #[path = "cluster_operator/trust.rs"]
 mod trust;
+#[path = "cluster_operator/unseen.rs"]
+mod unseen;

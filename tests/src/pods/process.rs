@@ -5,7 +5,7 @@ use crate::{binaries, evidence::Evidence as _};
 use anyhow::{Context, bail, ensure};
 use patchbay_core::pin::Role;
 use serde_json::Value;
-use std::{fmt::Write as _, process::Stdio, time::Duration};
+use std::{fmt::Write as _, path::Path, process::Stdio, time::Duration};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -83,13 +83,25 @@ impl OperatorProcess {
         authority: &Authority,
         arguments: &[&str],
     ) -> anyhow::Result<Self> {
+        let mut command = command(stage)?;
+        command.args(arguments);
+        Self::certified(command, authority)
+    }
+
+    /// Starts it with another kubeconfig.
+    pub fn start_by_way_of(stage: &Stage, kubeconfig: &Path) -> anyhow::Result<Self> {
+        let mut command = command(stage)?;
+        command.env("KUBECONFIG", kubeconfig);
+        Self::certified(command, &stage.authority)
+    }
+
+    fn certified(mut command: Command, authority: &Authority) -> anyhow::Result<Self> {
         let files = tempfile::Builder::new().prefix("pb").tempdir()?;
         let (certificate, key) = authority.files(Role::Operator)?;
         let [cert_file, key_file] = ["tls.crt", "tls.key"].map(|name| files.path().join(name));
         std::fs::write(&cert_file, certificate)?;
         std::fs::write(&key_file, key)?;
-        let mut command = command(stage)?;
-        command.arg("--link-cert").arg(cert_file).arg("--link-key").arg(key_file).args(arguments);
+        command.arg("--link-cert").arg(cert_file).arg("--link-key").arg(key_file);
         Self::spawn(command, Some(files))
     }
 

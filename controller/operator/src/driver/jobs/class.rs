@@ -21,7 +21,8 @@ use patchbay_crds::{
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Writes the status, and tells of a change of why the class is ready or not.
+/// Writes the status, and tells of a change of why the class is ready or not. Nothing is written if the class has changed
+/// since: conditions are one list, and in it may be another program's by now.
 pub(in crate::driver) async fn status(
     context: &Context,
     class: &WorkerClass,
@@ -29,7 +30,8 @@ pub(in crate::driver) async fn status(
 ) -> Outcome {
     let name = class.metadata.name.as_deref().unwrap_or_default();
     let uid = class.metadata.uid.as_deref().unwrap_or_default();
-    let change = json!({ "metadata": { "uid": uid }, "status": next });
+    let version = class.metadata.resource_version.as_deref().unwrap_or_default();
+    let change = json!({ "metadata": { "uid": uid, "resourceVersion": version }, "status": next });
     let (params, change) = (patch(), Patch::<Value>::Merge(change));
     let request = context.apis.classes.patch_status(name, &params, &change);
     match context.writes.send(WriteKind::ClassStatus, request).await {
