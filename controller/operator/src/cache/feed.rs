@@ -192,8 +192,12 @@ impl Feed {
             }
         })
         .await;
+        cache.kinds.lock().nodes.refused();
+        cache.wake_all();
+        std::future::pending::<()>().await;
     }
 
+    /// Returns only where it may not watch and can do without.
     async fn watch<K>(
         mut self,
         api: Api<K>,
@@ -223,9 +227,9 @@ impl Feed {
                     Err(error) if self.is_optional && is_forbidden(&error) => {
                         tracing::info!(
                             what,
-                            "may not be watched: workers on cordoned nodes are not known as such"
+                            "may not be watched: nothing is known of cordoned nodes and of swap"
                         );
-                        return std::future::pending().await;
+                        return;
                     }
                     Err(error) => {
                         self.failures.inc();

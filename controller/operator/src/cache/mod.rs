@@ -17,7 +17,7 @@ use self::{
     records::{ClassRecord, PodRecord, TenantRecord},
     store::{Record, Store},
 };
-use crate::worker_class::Freshness;
+use crate::worker_class::{Freshness, advice::Swap};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
@@ -71,8 +71,8 @@ pub struct Snapshot {
     pub pods: Vec<Arc<PodRecord>>,
     /// Nodes that take no new pods.
     pub cordoned: BTreeSet<String>,
-    /// Nodes that may put memory on a disk.
-    pub swapping: BTreeSet<String>,
+    /// Which nodes may put memory on a disk.
+    pub swap: Swap,
     /// As of when tenants and pods are complete.
     pub fresh: Freshness,
 }
@@ -87,8 +87,8 @@ impl Cache {
             is_unread: kinds.classes.unread().contains_key(class),
             tenants: kinds.tenants.of_class(class).cloned().collect(),
             pods: kinds.pods.of_class(class).cloned().collect(),
-            cordoned: kinds.nodes.cordoned().clone(),
-            swapping: kinds.nodes.swapping().clone(),
+            cordoned: kinds.nodes.cordoned(),
+            swap: kinds.nodes.swap(),
             fresh: Freshness {
                 tenants: kinds.tenants.complete_as_of(),
                 pods: kinds.pods.complete_as_of(),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     cache::records::{PodRecord, TenantRecord},
-    worker_class::Freshness,
+    worker_class::{Freshness, advice::Swap},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
@@ -54,7 +54,7 @@ fn snapshot(pods: &[&str], tenants: Vec<Arc<TenantRecord>>) -> Snapshot {
         tenants,
         pods: pods.iter().map(|name| pod(name)).collect(),
         cordoned: BTreeSet::new(),
-        swapping: BTreeSet::new(),
+        swap: Swap::NotListed,
         fresh: Freshness { tenants: at(0), pods: at(0) },
     }
 }
