@@ -2,7 +2,7 @@
 //!
 //! What is to be done is [`crate::authority`]'s; here are the clock, the retries, and what people see of it.
 
-use super::metrics::Metrics;
+use super::{context::pause, metrics::Metrics};
 use crate::{
     authority::{KeepError, Keeper, Kept, Publisher},
     link::{CurrentCertificate, LinkCertificate, UnusableCertificate},
@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// A failure is tried again after this long. Workers and gateways go on meanwhile.
+/// A failure is tried again after about this long. Workers and gateways go on meanwhile.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// What is published is looked at again after this long: somebody may have changed it.
 const LOOK: Duration = Duration::from_mins(1);
@@ -92,7 +92,7 @@ fn take(
 async fn wait_after(error: &AuthorityError, metrics: &Metrics) {
     metrics.failed("authority");
     tracing::warn!(error = %Chain(error), "the control plane's authority cannot be kept");
-    sleep(TRY_AGAIN).await;
+    sleep(pause(TRY_AGAIN)).await;
 }
 
 /// For how long to wait; never for nothing, or a clock that stands still would make this loop spin.

@@ -10,7 +10,7 @@ mod words;
 
 use super::{
     apply::Prepared,
-    context::{Context, jitter},
+    context::{Context, jitter, pause},
     jobs::{Key, Outcome},
     memory::Memory,
 };
@@ -42,6 +42,8 @@ const GATHER: Duration = Duration::from_millis(20);
 const EASE: u32 = 4;
 /// A write that failed is tried again after about this long.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// A class that could not be used is tried again after about this long, unless it changes before.
+const UNUSABLE_FOR: Duration = Duration::from_secs(10);
 /// Jobs that have begun when the leadership is given up may take this long to end.
 const LAST_JOBS: Duration = Duration::from_secs(5);
 
@@ -235,7 +237,7 @@ impl Task {
                     why.message,
                     "cannot be used"
                 );
-                let until = after(now, TRY_AGAIN * 5);
+                let until = after(now, pause(UNUSABLE_FOR));
                 self.unusable = Some(Standing { why, generation, until });
                 self.due(Some(until));
             }

@@ -3,7 +3,10 @@
 //! What to do is [`lease::evaluate`]'s; here are the reads and writes. The work has ended before the Lease is given up,
 //! and before another may take it. A lost Lease is an error: the process ends, and begins again as a new candidate.
 
-use super::metrics::{Metrics, WriteKind};
+use super::{
+    context::pause,
+    metrics::{Metrics, WriteKind},
+};
 use crate::{
     lease::{self, Candidate, Decision, STOP_AFTER},
     params::{FIELD_MANAGER, post},
@@ -21,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub const LEASE: &str = "patchbay-operator";
 /// A read or write of the Lease that takes longer is none.
 const LIMIT: Duration = Duration::from_secs(3);
-/// After a failure it is tried again so soon: a leader must be able to fail a few times.
+/// After a failure it is tried again about so soon: a leader must be able to fail a few times.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// A candidate looks at least so often: a Lease that was given up is taken soon.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -75,7 +78,7 @@ impl Leader {
     ) -> Result<(), LeaderError> {
         tracing::info!(me = self.me, lease = LEASE, "a candidate for the leadership");
         while self.renewed.is_none() {
-            let wait = self.turn().await.unwrap_or(TRY_AGAIN).min(LOOK_EVERY);
+            let wait = self.turn().await.unwrap_or_else(|| pause(TRY_AGAIN)).min(LOOK_EVERY);
             if self.renewed.is_none() && stop.run_until_cancelled(sleep(wait)).await.is_none() {
                 return Ok(());
             }
@@ -109,7 +112,7 @@ impl Leader {
             return Err(LeaderError::Lost);
         }
         let left = left.saturating_sub(begun.elapsed());
-        sleep(wait.unwrap_or(TRY_AGAIN.min(left))).await;
+        sleep(wait.unwrap_or_else(|| pause(TRY_AGAIN).min(left))).await;
         Ok(())
     }
 

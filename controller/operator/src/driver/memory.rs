@@ -7,7 +7,7 @@
 use crate::{
     cache::{Snapshot, store::Record as _},
     observe::{Known, Latched, ObservedPod, Said},
-    total::after,
+    total::{after, shortened},
     worker_class::{Assigned, Standing, TenantView, backoff::Backoff},
 };
 use jiff::Timestamp;
@@ -181,9 +181,8 @@ impl Memory {
         let remembered = self.known.entry(pod).or_default();
         let (first, most) = REST;
         let whole = first.saturating_mul(1 << remembered.failures.min(8)).min(most);
-        let cut = (whole / 2).saturating_mul(u32::from(jitter.min(1000))) / 1000;
         remembered.failures = remembered.failures.saturating_add(1);
-        remembered.known.not_before = Some(after(now, whole.saturating_sub(cut)));
+        remembered.known.not_before = Some(after(now, shortened(whole, jitter)));
     }
 }
 

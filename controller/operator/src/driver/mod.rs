@@ -23,7 +23,7 @@ pub use self::{
 
 use self::{
     class::Task,
-    context::{Apis, Context},
+    context::{Apis, Context, pause},
     leader::Leader,
     writes::Writes,
 };
@@ -45,7 +45,7 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-/// The account and the budget of all workers are tried again after this long.
+/// The account and the budget of all workers are tried again after about this long.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// An operator of one namespace.
@@ -144,7 +144,7 @@ async fn begin(context: &Context) {
     while let Err(error) = apply::installation(context).await {
         context.metrics.failed("apply");
         tracing::warn!(error = error.text(), "what all workers need cannot be applied");
-        sleep(TRY_AGAIN).await;
+        sleep(pause(TRY_AGAIN)).await;
     }
 }
 

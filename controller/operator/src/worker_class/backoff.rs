@@ -1,6 +1,6 @@
 //! How long to wait before another pod is made of a class whose pods fail. Forgetting it costs one early attempt.
 
-use crate::total::after;
+use crate::total::{after, shortened};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -42,10 +42,9 @@ impl Backoff {
     pub fn failed(self, now: Timestamp, jitter: u16) -> Self {
         let doublings = self.failures.min(16);
         let whole = FIRST.saturating_mul(1 << doublings).min(MOST);
-        let cut = (whole / 2).saturating_mul(u32::from(jitter.min(1000))) / 1000;
         Self {
             failures: self.failures.saturating_add(1),
-            not_before: Some(after(now, whole.saturating_sub(cut))),
+            not_before: Some(after(now, shortened(whole, jitter))),
             ..self
         }
     }

@@ -4,7 +4,7 @@ use super::{TRY_AGAIN, Task, words::Ends};
 use crate::{
     cache::{Snapshot, records::PodRecord, store::Record as _},
     driver::{
-        context::jitter,
+        context::{jitter, pause},
         jobs::{Key, Outcome, class, pods, tenants, workers},
         memory::Seen,
     },
@@ -149,7 +149,7 @@ impl Task {
         self.busy.remove(&key);
         let now = Timestamp::now();
         match (key, outcome) {
-            (_, Outcome::Failed) => self.due(Some(after(now, TRY_AGAIN))),
+            (_, Outcome::Failed) => self.due(Some(after(now, pause(TRY_AGAIN)))),
             (_, Outcome::Created { pods, refused, is_incomplete }) => {
                 self.creating = 0;
                 for pod in pods {
@@ -160,7 +160,7 @@ impl Task {
                     self.memory.not_created(revision, why, now, jitter());
                 }
                 if is_incomplete {
-                    self.memory.rest_after_create(after(now, TRY_AGAIN));
+                    self.memory.rest_after_create(after(now, pause(TRY_AGAIN)));
                 }
             }
             (Key::Pod(pod), outcome) => match outcome {
