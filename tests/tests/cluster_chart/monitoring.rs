@@ -6,16 +6,18 @@ use patchbay_core::{
     grant::GrantError,
     orchestrator::{AssignRefusal, OfferError, Unavailable},
 };
+use patchbay_crds::worker_class::WorkerClassStatus;
 use patchbay_gateway::{
     activate::ActivateError, authn::AuthnError, metrics::Metrics, respond::Refusal,
     waiting::QueueFull,
 };
+use patchbay_operator::driver;
 use patchbay_tests::{chart::path, repository::repository};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs};
 
-/// What the operator tells.
+/// What the operator tells, and somebody has to ask for.
 const OPERATOR: [&str; 6] = [
     "patchbay_operator_leads",
     "patchbay_operator_workers",
@@ -32,13 +34,19 @@ const GATEWAY: [&str; 2] =
 fn known() -> anyhow::Result<BTreeSet<String>> {
     let mut registry = Registry::default();
     Metrics::register(&mut registry);
+    // what it tells by class, it tells once there is one
+    let operator = driver::Metrics::register(&mut registry);
+    operator.counted("tools", 1, &WorkerClassStatus::default());
     let mut text = String::new();
     encode(&mut text, &registry)?;
-    let mut names: BTreeSet<String> =
-        OPERATOR.into_iter().chain(GATEWAY).map(str::to_owned).collect();
+    let mut names: BTreeSet<String> = GATEWAY.into_iter().map(str::to_owned).collect();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').context("a name and a type")?;
-        let suffix = if kind == "histogram" { "_bucket" } else { "" };
+        let suffix = match kind {
+            "histogram" => "_bucket",
+            "counter" => "_total",
+            _ => "",
+        };
         names.insert(format!("{name}{suffix}"));
     }
     Ok(names)
@@ -90,6 +98,7 @@ async fn alerts_and_dashboard_ask_for_what_is_told_and_for_one_installation_alon
         asked.extend(names);
     }
     for name in OPERATOR {
+        ensure!(known.contains(name), "the operator does not tell {name}");
         ensure!(asked.contains(name), "nobody asks for {name}");
     }
     Ok(())

@@ -165,7 +165,8 @@ impl Metrics {
         self.authority_ends.set(at.as_second());
     }
 
-    pub(super) fn counted(&self, class: &str, wanted: u32, status: &WorkerClassStatus) {
+    /// Tells what a class asks for, and what its status says.
+    pub fn counted(&self, class: &str, wanted: u32, status: &WorkerClassStatus) {
         let label = Class { class: class.into() };
         self.wanted.get_or_create(&label).set(wanted.into());
         let is_ready =
