@@ -31,8 +31,9 @@ pub fn disruption_budget(settings: &Settings) -> PodDisruptionBudget {
         spec: Some(PodDisruptionBudgetSpec {
             min_available: Some(IntOrString::Int(i32::MAX)),
             selector: Some(matching(bound)),
-            // one that is not ready serves nobody, and must not hold up a node's drain
-            unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
+            // Not Ready is no worker's end: it may well serve its user (ADR 12). As there are never as many available as
+            // must be, it is not evicted either. One that has ended holds up nothing: no budget protects it.
+            unhealthy_pod_eviction_policy: Some("IfHealthyBudget".into()),
             ..PodDisruptionBudgetSpec::default()
         }),
         status: None,
