@@ -10,6 +10,8 @@ mod conditions;
 mod failures;
 #[path = "cluster_operator/lives.rs"]
 mod lives;
+#[path = "cluster_operator/nodes.rs"]
+mod nodes;
 #[path = "cluster_operator/pool.rs"]
 mod pool;
 #[path = "cluster_operator/trust.rs"]

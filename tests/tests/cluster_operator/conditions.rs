@@ -1,13 +1,20 @@
-//! What statuses say: what others wrote there stays.
+//! What statuses say: what others wrote there stays, and what is wrong is named.
 
 use super::{
     unseen::Way,
-    world::{World, is},
+    world::{World, is, tenant},
 };
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use patchbay_crds::{API_VERSION, condition::ConditionStatus};
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+};
+use patchbay_crds::{
+    API_VERSION,
+    condition::ConditionStatus,
+    tenant::{Phase, TenantAssignment},
+};
 use patchbay_tests::{
     evidence::Evidence as _,
     pods::{OperatorProcess, Stage, watched},
@@ -50,5 +57,43 @@ async fn what_another_program_says_of_a_class_outlives_a_status_that_was_decided
     });
     ensure!(is_kept, "it is lost: {conditions:?}");
     ensure!(conditions.iter().any(|it| it.type_ == "Ready"), "{conditions:?}");
+    world.end().await
+}
+
+#[tokio::test]
+async fn a_tenant_under_anothers_name_is_never_used_and_is_told_its_own() -> anyhow::Result<()> {
+    let world = World::make("op-misnamed").await?;
+    world.stage.declare("tools", json!({ "warm": 0 })).await?;
+    let (mut alices, bobs) = (tenant("tools", "alice", false)?, tenant("tools", "bob", false)?);
+    let (own, anothers) = (alices.name_any(), bobs.name_any());
+    alices.metadata.name = Some(anothers.clone());
+    alices.spec.assignment = Some(TenantAssignment {
+        worker: String::new(),
+        uid: String::new(),
+        epoch: 1,
+        requested_at: Some(Timestamp::now()),
+    });
+    world.tenants().create(&PostParams::default(), &alices).await?;
+    let told = world.tenant(&anothers, "it is told", |it| {
+        let status = it.status.as_ref();
+        status.is_some_and(|status| {
+            status.conditions.iter().any(|condition| {
+                is(condition, "NameMismatch", ConditionStatus::True, "NotDerived")
+                    && condition.message.contains(&format!("`{own}`"))
+            })
+        })
+    });
+    let status = told.await?.status.context("no status")?;
+    ensure!(status.phase == Some(Phase::Failed), "{status:?}");
+    ensure!(status.reason.as_deref() == Some("NameMismatch"), "{status:?}");
+
+    // it counts for nothing, and nobody comes for its user
+    world.provision("tools", "carol", true).await?;
+    let counted = watched::one(world.classes(), "tools", "the other one is counted", |class| {
+        let status = class.and_then(|class| class.status.as_ref());
+        status.is_some_and(|status| (status.tenants, status.waiting) == (1, 0))
+    });
+    counted.await.with_logs(|| world.operator.text())?;
+    ensure!(!world.operator.has_logged(|line| line["message"] == "workers are created"));
     world.end().await
 }

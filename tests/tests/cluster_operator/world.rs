@@ -170,7 +170,8 @@ impl World {
     }
 }
 
-fn tenant(class: &str, user: &str, by_contact: bool) -> anyhow::Result<Tenant> {
+/// The tenant of a user, as it is made.
+pub(crate) fn tenant(class: &str, user: &str, by_contact: bool) -> anyhow::Result<Tenant> {
     let mut tenant = Tenant::for_key(&TenantKey {
         issuer: "https://issuer.example".into(),
         subject: user.into(),
