@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
 use patchbay_tests::{
     binaries,
-    cluster::{Cluster, Component, until},
+    cluster::{Cluster, Component, never, until},
     processes,
 };
 use serde_json::{Value, json};
@@ -259,7 +259,7 @@ async fn what_is_killed_on_its_way_up_is_taken_down_whole() -> anyhow::Result<()
     for moment in ["id", "init", "addresses", "containerd", "apiserver", "kubelet"] {
         let mut tool = place.tool("up")?.process_group(0).spawn()?;
         until(moment, async || {
-            ensure!(tool.try_wait()?.is_none(), "it was up before {moment} was seen");
+            never(tool.try_wait()?.is_some(), format_args!("it was up before {moment} was seen"))?;
             let state = place.state();
             Ok(!state[moment].is_null() || !state["components"][moment].is_null())
         })

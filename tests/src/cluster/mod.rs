@@ -27,7 +27,7 @@ mod strict;
 pub use self::{
     component::Component,
     image::Image,
-    ready::{until, until_within},
+    ready::{Final, never, until, until_within},
     strict::{Strict, from, is_ready, shell_pod},
 };
 

@@ -1,13 +1,13 @@
 //! Waiting for what other processes come to be, which they tell only when asked. Every wait has an end.
 
 use super::addons::{DNS, SYSTEM};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Node, ServiceAccount},
 };
 use kube::{Api, Client};
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take on a machine with other things to do.
@@ -15,7 +15,17 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// A wait is an answer's time plus at most this.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Waits until `is_so`. A failure is an answer like any other until the time is over.
+/// A failure that no later answer makes good: a wait in which it comes ends with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct Final(pub anyhow::Error);
+
+/// Fails for good if something is so that must not be, not even once while something else is waited for.
+pub fn never(is_so: bool, seen: impl Display) -> Result<(), Final> {
+    if is_so { Err(Final(anyhow!("this must never be: {seen}"))) } else { Ok(()) }
+}
+
+/// Waits until `is_so`. A failure is an answer like any other until the time is over, unless it is [`Final`].
 pub async fn until(
     what: &str,
     is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
@@ -32,8 +42,12 @@ pub async fn until_within(
     let end = Instant::now() + limit;
     loop {
         let answer = is_so().await;
-        if matches!(answer, Ok(true)) {
-            return Ok(());
+        match &answer {
+            Ok(true) => return Ok(()),
+            Err(error) if error.is::<Final>() => {
+                return answer.map(drop).with_context(|| format!("before this was so: {what}"));
+            }
+            _ => {}
         }
         if Instant::now() >= end {
             return match answer {
@@ -69,4 +83,36 @@ pub(super) async fn is_node_ready(client: &Client, name: &str) -> anyhow::Result
 pub(super) async fn is_dns_ready(client: &Client) -> anyhow::Result<bool> {
     let deployment = Api::<Deployment>::namespaced(client.clone(), SYSTEM).get(DNS).await?;
     Ok(deployment.status.and_then(|status| status.available_replicas).unwrap_or(0) > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::ensure;
+
+    #[tokio::test]
+    async fn a_wait_forgives_a_failure() {
+        let mut asked = 0;
+        let waited = until("it comes", async || {
+            asked += 1;
+            ensure!(asked > 1, "not yet");
+            Ok(true)
+        });
+        waited.await.unwrap();
+        assert_eq!(asked, 2);
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_what_must_never_be_although_all_would_be_well_later() {
+        let mut asked = 0;
+        let waited = until("it comes", async || {
+            asked += 1;
+            never(asked == 1, "hers").context("asked by him")?;
+            Ok(true)
+        });
+        let error = format!("{:#}", waited.await.unwrap_err());
+        assert_eq!(asked, 1);
+        assert!(error.starts_with("before this was so: it comes: asked by him: "), "{error}");
+        assert!(error.ends_with("hers"), "{error}");
+    }
 }

@@ -13,7 +13,7 @@ use patchbay_core::{
 use patchbay_crds::{Tenant, marks};
 use patchbay_tests::{
     chart::Release,
-    cluster::{from, until},
+    cluster::{Final, from, until},
 };
 use serde_json::{Value, json};
 
@@ -224,7 +224,7 @@ async fn the_gateway_makes_tenants_and_assigns_workers_and_changes_nothing_else(
     release.grant("gateway", "tenants/status", "patch").await?;
     until("the right to it holds", async || {
         let refused = gateway.patch_status(&name, &params, &status).await.err();
-        let error = refused.context("a status was written")?.to_string();
+        let error = refused.context("a status was written").map_err(Final)?.to_string();
         Ok(error.contains("does not write a tenant's status"))
     })
     .await?;

@@ -5,7 +5,12 @@ use anyhow::{Context, ensure};
 use http::StatusCode;
 use kube::api::{DeleteParams, PostParams};
 use patchbay_crds::Tenant;
-use patchbay_tests::{cluster::until, controller::api_key, evidence::Evidence as _};
+use patchbay_tests::{
+    cluster::{Final, never, until},
+    controller::api_key,
+    evidence::Evidence as _,
+    mcp::McpClient,
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -26,8 +31,8 @@ async fn a_tenant_that_is_assigned_anothers_worker_by_hand_is_refused_there_and_
     let spare = world.warm().await?;
     until("bob has left her worker", async || {
         // whatever the control plane says meanwhile, nobody sees what is hers
-        let seen = bob.call("recall", json!({ "key": "mine" })).await?.to_string();
-        ensure!(!seen.contains("alice"), "{seen}");
+        let seen = bob.call("recall", json!({ "key": "mine" })).await.map_err(Final)?.to_string();
+        never(seen.contains("alice"), &seen)?;
         Ok(world.assignment("bob").await?.uid == spare.uid)
     })
     .await
@@ -85,25 +90,47 @@ async fn a_tenant_that_is_made_anew_never_meets_the_worker_of_the_old_one() -> a
     anew.spec.assignment = Some(old.clone());
     world.tenants.create(&PostParams::default(), &anew).await?;
     let fresh = world.warm().await?;
-    until("she has a new worker", async || {
-        for client in &through {
-            // until a gateway has heard of it, the old one answers
-            client.call("recall", json!({ "key": "old" })).await?;
+    // until a gateway has heard of it, the old worker answers, and from then on never again
+    let mut calls = through.iter().map(Forgetful::of).collect::<Vec<_>>();
+    until("both replicas know, and she has a new worker", async || {
+        let mut all_know = true;
+        for calls in &mut calls {
+            all_know &= calls.has_forgotten().await?;
         }
-        Ok(world.assignment("alice").await?.uid == fresh.uid)
+        Ok(all_know && world.assignment("alice").await?.uid == fresh.uid)
     })
     .await
     .with_logs(|| format!("{}\n{}", one.logs(), two.logs()))?;
     ensure!(world.tenant("alice").await?.context("alice")?.metadata.uid != old_tenant);
-    until("both replicas know", async || {
-        let mut said = Vec::new();
-        for client in &through {
-            said.push(client.call("recall", json!({ "key": "old" })).await?.to_string());
+    for _ in 0..20 {
+        for calls in &mut calls {
+            calls.has_forgotten().await?;
         }
-        Ok(said.iter().all(|said| !said.contains("secret")))
-    })
-    .await?;
+    }
+    ensure!(world.assignment("alice").await?.uid == fresh.uid, "she was moved again");
     world.end().await
+}
+
+/// The calls of a user through one gateway, who once kept a secret under `old`, and is somebody new by now.
+struct Forgetful<'a> {
+    client: &'a McpClient,
+    has_forgotten: bool,
+}
+
+impl<'a> Forgetful<'a> {
+    fn of(client: &'a McpClient) -> Self {
+        Self { client, has_forgotten: false }
+    }
+
+    /// Whether the worker that answers knows nothing of the secret. Where one did not, none may know it afterwards.
+    async fn has_forgotten(&mut self) -> Result<bool, Final> {
+        let said = self.client.call("recall", json!({ "key": "old" })).await;
+        let said = said.map_err(Final)?.to_string();
+        let knows = said.contains("secret");
+        never(knows && self.has_forgotten, &said)?;
+        self.has_forgotten = !knows;
+        Ok(self.has_forgotten)
+    }
 }
 
 #[tokio::test]
@@ -122,16 +149,15 @@ async fn a_deleted_tenants_next_contact_makes_another_tenant() -> anyhow::Result
     let patch = kube::api::Patch::Merge(bound);
     world.stage.place.pods().patch(&worker, &kube::api::PatchParams::default(), &patch).await?;
     world.warm().await?;
+    let mut calls = Forgetful::of(&alice);
     until("there is a new tenant", async || {
-        alice.call("echo", json!({ "text": "x" })).await?;
-        Ok(world.tenant("alice").await?.is_some())
+        Ok(calls.has_forgotten().await? && world.tenant("alice").await?.is_some())
     })
     .await
     .with_logs(|| gateway.logs())?;
     let new = world.tenant("alice").await?.context("alice")?;
     ensure!(new.metadata.uid != old.metadata.uid);
-    let said = alice.call("recall", json!({ "key": "old" })).await?.to_string();
-    ensure!(!said.contains("secret"), "{said}");
+    calls.has_forgotten().await?;
     world.end().await
 }
 
