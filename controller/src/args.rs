@@ -7,6 +7,7 @@ use crate::{
 };
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 /// One isolated MCP worker per user.
@@ -107,6 +108,10 @@ pub(crate) struct TenantArgs {
     /// The WorkerClass.
     #[arg(long)]
     pub(crate) class: String,
+    /// What the user's tokens say in the claims that the provider lists as authorityClaims, and nothing else,
+    /// such as '{"role":"reader"}' [default: none of these claims, as with an API key].
+    #[arg(long, value_name = "JSON", value_parser = crate::tenant::claims)]
+    pub(crate) authority_claims: Option<Map<String, Value>>,
 }
 
 impl Args {

@@ -7,19 +7,65 @@ use patchbay_core::{
     tenant::{Authority, TenantKey},
 };
 use patchbay_crds::Tenant;
+use serde_json::{Map, Value};
 
 /// Prints the manifest as YAML.
 pub(crate) fn run(args: TenantArgs) -> anyhow::Result<()> {
-    let TenantArgs { issuer, subject, class } = args;
+    let manifest = serde_saphyr::to_string(&Tenant::for_key(&key(args)?))?;
+    print!("{manifest}");
+    Ok(())
+}
+
+/// Claims as a token has them: a JSON object.
+pub(crate) fn claims(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object of claims: {error}"))
+}
+
+fn key(args: TenantArgs) -> anyhow::Result<TenantKey> {
+    let TenantArgs { issuer, subject, class, authority_claims } = args;
     ensure!(!issuer.is_empty(), "--issuer must not be empty");
     ensure!(!subject.is_empty(), "--subject must not be empty");
-    let key = TenantKey {
+    Ok(TenantKey {
         issuer,
         subject,
         class: ClassName::parse(class)?,
-        authority: Authority::unrestricted(),
-    };
-    let manifest = serde_saphyr::to_string(&Tenant::for_key(&key))?;
-    print!("{manifest}");
-    Ok(())
+        authority: Authority::from_claims(&authority_claims.unwrap_or_default()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name_with(given: Option<&str>) -> String {
+        let args = TenantArgs {
+            issuer: "https://issuer.example".into(),
+            subject: "alice".into(),
+            class: "quilt".into(),
+            authority_claims: given.map(|text| claims(text).unwrap()),
+        };
+        key(args).unwrap().name().to_string()
+    }
+
+    #[test]
+    fn a_users_tenant_is_the_one_that_a_token_with_these_claims_has() {
+        let of_token = |claims: Value| {
+            let authority = Authority::from_claims(claims.as_object().unwrap());
+            let class = ClassName::parse("quilt").unwrap();
+            let (issuer, subject) = ("https://issuer.example".into(), "alice".into());
+            TenantKey { issuer, subject, class, authority }.name().to_string()
+        };
+        let reader = serde_json::json!({ "role": "reader", "buckets": ["b", "a"] });
+        assert_eq!(name_with(Some(r#"{"buckets":["b","a"],"role":"reader"}"#)), of_token(reader));
+        assert_eq!(name_with(None), of_token(serde_json::json!({})));
+        assert_eq!(name_with(Some("{}")), name_with(None));
+        assert_ne!(name_with(Some(r#"{"role":"reader"}"#)), name_with(None));
+    }
+
+    #[test]
+    fn claims_that_are_no_object_are_refused() {
+        for bad in ["", "reader", "[]", r#""role""#, r#"{"role":"reader"} and more"#] {
+            assert!(claims(bad).unwrap_err().starts_with("not a JSON object of claims"), "{bad}");
+        }
+    }
 }

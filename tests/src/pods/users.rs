@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 /// The class.
 pub const CLASS: &str = "tools";
-const ISSUER: &str = "urn:test:users";
+/// Who vouches for them.
+pub const ISSUER: &str = "urn:test:users";
 
 /// The keys of a provider, for these users and what they present.
 pub fn keys<'a>(users: impl IntoIterator<Item = (&'a str, String)>) -> Vec<Value> {

@@ -1,13 +1,19 @@
 //! First contacts through two replicas.
 
-use crate::world::{World, has_its_own, provider, shared};
+use crate::world::{CLASS, ISSUER, World, has_its_own, name, provider, shared};
 use anyhow::{Context, ensure};
 use futures_util::future::{join_all, try_join_all};
 use http::StatusCode;
-use kube::api::PostParams;
-use patchbay_tests::{cluster::until, controller::api_key, evidence::Evidence as _};
+use kube::api::{DeleteParams, PostParams};
+use patchbay_tests::{
+    binaries,
+    cluster::{Final, never, until},
+    controller::api_key,
+    evidence::Evidence as _,
+};
 use serde_json::json;
 use std::collections::BTreeSet;
+use tokio::process::Command;
 
 #[tokio::test]
 async fn two_users_come_through_two_replicas_and_see_their_own_data_through_both()
@@ -168,8 +174,11 @@ async fn only_who_is_provisioned_is_served_where_an_operator_decides() -> anyhow
     ensure!(refused.reason().as_deref() == Some("not_provisioned"), "{}", refused.text());
     ensure!(world.tenant("bob").await?.is_none(), "a tenant was made");
 
-    let alice = patchbay_crds::Tenant::for_key(&crate::world::key("alice")?);
-    world.tenants.create(&PostParams::default(), &alice).await?;
+    let printed = tenant_manifest("alice").await?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), printed)?;
+    let file = file.path().to_str().context("a path of text")?;
+    world.stage.place.kubectl(&["apply", "-f", file]).await?;
     let client = gateway.client(&api_key("alice"));
     until("alice is known", async || {
         let answer = client.modern_call("echo", json!({ "text": "x" })).await?;
@@ -180,7 +189,34 @@ async fn only_who_is_provisioned_is_served_where_an_operator_decides() -> anyhow
     ensure!(assignment.epoch == 1, "{assignment:?}");
     let writes = world.writes("alice")?;
     ensure!(writes == [("patch".to_owned(), 200)], "{writes:?}");
+
+    // and is served no more when the operator has changed their mind
+    world.warm().await?;
+    world.tenants.delete(name("alice")?.as_str(), &DeleteParams::default()).await?;
+    until("the gateway knows", async || {
+        let answer = client.modern_call("echo", json!({ "text": "x" })).await.map_err(Final)?;
+        let is_refused = answer.reason().as_deref() == Some("not_provisioned");
+        never(!is_refused && answer.status != StatusCode::OK, answer.text())?;
+        Ok(is_refused)
+    })
+    .await?;
+    let refused = client.modern_call("echo", json!({ "text": "x" })).await?;
+    ensure!(refused.status == StatusCode::FORBIDDEN, "{}", refused.text());
+    ensure!(refused.reason().as_deref() == Some("not_provisioned"), "{}", refused.text());
+    ensure!(world.tenant("alice").await?.is_none(), "a tenant was made");
+    let writes = world.writes("alice")?;
+    ensure!(writes == [("patch".to_owned(), 200)], "{writes:?}");
     world.end().await
+}
+
+/// What `patchbay tenant` prints of a user.
+async fn tenant_manifest(user: &str) -> anyhow::Result<Vec<u8>> {
+    let program = Command::new(binaries::path("patchbay")?)
+        .args(["tenant", "--issuer", ISSUER, "--subject", user, "--class", CLASS])
+        .output()
+        .await?;
+    ensure!(program.status.success(), "{}", String::from_utf8_lossy(&program.stderr));
+    Ok(program.stdout)
 }
 
 #[tokio::test]

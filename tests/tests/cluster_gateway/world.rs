@@ -6,7 +6,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use patchbay_crds::{IdentityProvider, Tenant, tenant::TenantAssignment};
-pub(crate) use patchbay_tests::pods::users::{CLASS, has_its_own, key, name, provider};
+pub(crate) use patchbay_tests::pods::users::{CLASS, ISSUER, has_its_own, key, name, provider};
 use patchbay_tests::pods::{GatewayConfig, OperatorProcess, PodWorker, Stage, audit, stage::Class};
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
