@@ -1,4 +1,4 @@
-//! What the API server's audit log says of writes to tenants. It must not know why they were written.
+//! What the API server's audit log says of writes to tenants and their workers. It must not know why they were written.
 
 use crate::cluster::Cluster;
 use jiff::Timestamp;
@@ -21,6 +21,113 @@ pub struct Write {
     pub verb: String,
     /// The answer's.
     pub status: u64,
+}
+
+/// What it took until a tenant had a worker, and was told so.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Writes by gateways.
+    pub by_gateways: usize,
+    /// Writes by the operator: the mark on the worker, and what the tenant is told, up to the word that it is ready.
+    pub by_operator: usize,
+    /// Writes that the API server had no time for (5xx). They are done again, and are among neither of the others.
+    pub failed: usize,
+    /// How often a gateway noted that the tenant waits: first, and again where that is long ago.
+    pub waits: usize,
+    /// When the assignment was answered.
+    pub assigned: Option<Timestamp>,
+    /// Whether the worker was marked.
+    pub is_marked: bool,
+    /// Whether the tenant was told that it is ready.
+    pub is_told: bool,
+    /// When the last of the operator's writes was answered.
+    pub last_word: Option<Timestamp>,
+}
+
+impl Claim {
+    /// All writes that were answered.
+    pub const fn in_all(&self) -> usize {
+        self.by_gateways + self.by_operator
+    }
+
+    /// The most that it may be: the assignment, the mark on the worker, and the word to the tenant. Whoever waits has
+    /// that noted and is told so before.
+    pub const fn budget(&self) -> usize {
+        3 + 2 * self.waits
+    }
+
+    /// Whether nothing more follows.
+    pub const fn is_over(&self) -> bool {
+        self.is_marked && self.is_told
+    }
+}
+
+/// What the claims of these tenants of a namespace took, where each had one. A worker's mark is its tenant's.
+pub fn claims(
+    entries: &[Value],
+    namespace: &str,
+    gateways: &str,
+    tenants: &[String],
+) -> BTreeMap<String, Claim> {
+    let mut claims: BTreeMap<String, Claim> =
+        tenants.iter().map(|name| (name.clone(), Claim::default())).collect();
+    // others see what was written, and write what follows from it, before it is answered
+    let is_here = |entry: &&Value| entry["objectRef"]["namespace"] == namespace;
+    let mut entries: Vec<&Value> = entries.iter().filter(is_here).collect();
+    entries.sort_by_key(|entry| received(entry));
+    let mut by_worker = BTreeMap::new();
+    for entry in entries {
+        let status = entry["responseStatus"]["code"].as_u64().unwrap_or_default();
+        let after = &entry["responseObject"];
+        if let Some(write) = write(entry, gateways) {
+            let Some(claim) = claims.get_mut(&write.tenant) else { continue };
+            match status {
+                500.. => claim.failed += 1,
+                _ => claim.by_gateways += 1,
+            }
+            match after["spec"]["assignment"]["worker"].as_str().filter(|_| status < 300) {
+                Some("") => claim.waits += 1,
+                Some(worker) => {
+                    claim.assigned = time(entry);
+                    by_worker.insert(worker, write.tenant);
+                }
+                None => {}
+            }
+        } else if let Some(tenant) = follow_up(entry, gateways, &by_worker) {
+            let Some(claim) = claims.get_mut(tenant) else { continue };
+            let is_word = entry["objectRef"]["resource"] == "tenants";
+            match status {
+                // what becomes of it later
+                _ if is_word && claim.is_told => {}
+                500.. => claim.failed += 1,
+                _ => {
+                    claim.by_operator += 1;
+                    claim.last_word = claim.last_word.max(time(entry));
+                    claim.is_marked |= !is_word;
+                    claim.is_told |= is_word && after["status"]["phase"] == "Ready";
+                }
+            }
+        }
+    }
+    claims
+}
+
+/// The tenant that somebody else than a gateway writes to, or to whose worker, which has it by now.
+fn follow_up<'a>(
+    entry: &'a Value,
+    gateways: &str,
+    by_worker: &'a BTreeMap<&str, String>,
+) -> Option<&'a str> {
+    let about = &entry["objectRef"];
+    let is_others = entry["user"]["username"] != gateways
+        && ["patch", "update"].contains(&entry["verb"].as_str()?);
+    let name = about["name"].as_str().filter(|_| is_others)?;
+    match (about["resource"].as_str()?, about["subresource"].as_str()) {
+        ("tenants", _) => Some(name),
+        // a pod's status is its node's
+        ("pods", None) => by_worker.get(name).map(String::as_str),
+        _ => None,
+    }
 }
 
 /// All writes of this user to tenants, by the tenant's name, in the order in which they were answered.
@@ -54,6 +161,11 @@ pub fn since(cluster: &Cluster, mark: u64) -> anyhow::Result<Vec<Value>> {
 /// When an entry's request was answered.
 pub fn time(entry: &Value) -> Option<Timestamp> {
     entry["stageTimestamp"].as_str()?.parse().ok()
+}
+
+/// When an entry's request came.
+fn received(entry: &Value) -> Option<Timestamp> {
+    entry["requestReceivedTimestamp"].as_str()?.parse().ok()
 }
 
 /// The write that an entry tells of, if it is one of this user's.
@@ -103,5 +215,87 @@ mod tests {
         assert_eq!(write(&pod, "gateway"), None);
         let patched = entry("patch", &json!({ "resource": "tenants", "name": "t" }));
         assert_eq!(write(&patched, "operator"), None);
+    }
+
+    /// A write that came at this second, and was answered half a second later.
+    fn at(second: u32, user: &str, about: &Value, after: &Value) -> Value {
+        let mut about = about.clone();
+        about["namespace"] = "here".into();
+        json!({
+            "stage": "ResponseComplete", "verb": "patch", "user": { "username": user },
+            "objectRef": about, "responseStatus": { "code": 200 }, "responseObject": after,
+            "requestReceivedTimestamp": format!("2026-11-26T12:00:{second:02}.000000Z"),
+            "stageTimestamp": format!("2026-11-26T12:00:{second:02}.500000Z"),
+        })
+    }
+
+    fn tenant() -> Value {
+        json!({ "resource": "tenants", "name": "t" })
+    }
+
+    fn status() -> Value {
+        json!({ "resource": "tenants", "subresource": "status", "name": "t" })
+    }
+
+    fn pod(name: &str) -> Value {
+        json!({ "resource": "pods", "name": name })
+    }
+
+    fn assigned(worker: &str) -> Value {
+        json!({ "spec": { "assignment": { "worker": worker } } })
+    }
+
+    fn phase(phase: &str) -> Value {
+        json!({ "status": { "phase": phase } })
+    }
+
+    fn claim(log: &[Value]) -> Claim {
+        claims(log, "here", "gateway", &["t".to_owned()]).remove("t").unwrap()
+    }
+
+    #[test]
+    fn a_claim_is_its_assignment_and_what_follows_until_the_tenant_is_told() {
+        let mut kubelets = pod("w");
+        kubelets["subresource"] = "status".into();
+        let mut elsewhere = at(5, "operator", &status(), &phase("Waiting"));
+        elsewhere["objectRef"]["namespace"] = "elsewhere".into();
+        let log = [
+            // its key
+            at(1, "operator", &pod("w"), &Value::Null),
+            // answered before the assignment that it follows from, which is no rarity
+            at(3, "operator", &pod("w"), &Value::Null),
+            at(2, "gateway", &tenant(), &assigned("w")),
+            at(3, "kubelet", &kubelets, &Value::Null),
+            at(4, "operator", &pod("another"), &Value::Null),
+            at(5, "operator", &status(), &phase("Ready")),
+            elsewhere,
+            // it goes to sleep
+            at(6, "operator", &tenant(), &assigned("")),
+            at(7, "operator", &status(), &phase("Asleep")),
+        ];
+        let claim = claim(&log);
+        assert_eq!((claim.by_gateways, claim.by_operator, claim.in_all()), (1, 2, 3));
+        assert_eq!((claim.is_over(), claim.budget()), (true, 3));
+        assert_eq!(claim.assigned, "2026-11-26T12:00:02.5Z".parse().ok());
+        assert_eq!(claim.last_word, "2026-11-26T12:00:05.5Z".parse().ok());
+    }
+
+    #[test]
+    fn the_claim_of_a_tenant_that_waited_is_told_twice_and_its_mark_may_come_last() {
+        let mut busy = at(4, "gateway", &tenant(), &Value::Null);
+        busy["responseStatus"]["code"] = 503.into();
+        let log = [
+            at(1, "gateway", &tenant(), &assigned("")),
+            at(2, "operator", &status(), &phase("Waiting")),
+            at(3, "operator", &pod("w"), &Value::Null),
+            busy,
+            at(5, "gateway", &tenant(), &assigned("w")),
+            at(6, "operator", &status(), &phase("Ready")),
+            at(7, "operator", &pod("w"), &Value::Null),
+        ];
+        assert!(!claim(&log[..log.len() - 1]).is_over());
+        let claim = claim(&log);
+        assert_eq!((claim.by_gateways, claim.by_operator, claim.failed), (2, 3, 1));
+        assert_eq!((claim.is_over(), claim.budget()), (true, 5));
     }
 }

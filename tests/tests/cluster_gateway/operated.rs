@@ -5,7 +5,9 @@ use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use http::StatusCode;
 use kube::api::DeleteParams;
-use patchbay_tests::{cluster::until, controller::api_key, evidence::Evidence as _};
+use patchbay_tests::{
+    cluster::until, controller::api_key, evidence::Evidence as _, pods::audit::Claim,
+};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -35,7 +37,7 @@ async fn who_finds_no_worker_is_brought_one_and_who_slept_is_woken() -> anyhow::
 }
 
 #[tokio::test]
-async fn a_crowd_through_two_replicas_has_a_worker_each_for_at_most_three_writes()
+async fn a_crowd_through_two_replicas_has_a_worker_each_for_three_writes_and_two_more_where_it_waits()
 -> anyhow::Result<()> {
     let _cluster = shared().await;
     let users: Vec<String> = (0..10).map(|n| format!("user{n}")).collect();
@@ -51,15 +53,23 @@ async fn a_crowd_through_two_replicas_has_a_worker_each_for_at_most_three_writes
     served.with_logs(|| format!("{}\n{}\n{}", one.logs(), two.logs(), world.operators_log()))?;
     println!("10 users, 3 warm workers: all served after {:?}", begun.elapsed());
     let mut workers = BTreeSet::new();
-    let mut counts = Vec::new();
     for user in &names {
         workers.insert(world.assignment(user).await?.uid);
-        let writes = world.writes(user)?;
-        ensure!(writes.len() <= 3, "{user}: {writes:?}");
-        counts.push(writes.len());
     }
-    println!("writes per claim: {counts:?}");
     ensure!(workers.len() == users.len());
+    let mut claims = Vec::new();
+    until("the operator has followed up", async || {
+        claims = world.claims(&names)?;
+        Ok(claims.iter().all(Claim::is_over))
+    })
+    .await
+    .with_logs(|| world.operators_log())?;
+    let counts: Vec<_> =
+        claims.iter().map(|claim| (claim.waits, claim.by_gateways, claim.by_operator)).collect();
+    println!("waits, and writes by gateways and by the operator, per claim: {counts:?}");
+    for claim in &claims {
+        ensure!(claim.by_gateways <= 3 && claim.in_all() <= claim.budget(), "{claim:?}");
+    }
     world.end().await
 }
 

@@ -111,6 +111,15 @@ impl World {
         Ok(all.remove(name(user)?.as_str()).unwrap_or_default())
     }
 
+    /// What users' claims took, by gateways and by the operator.
+    pub(crate) fn claims(&self, users: &[&str]) -> anyhow::Result<Vec<audit::Claim>> {
+        let log = audit::since(&self.stage.place.cluster, 0)?;
+        let tenants = users.iter().map(|user| Ok(name(user)?.to_string()));
+        let tenants: Vec<String> = tenants.collect::<anyhow::Result<_>>()?;
+        let claims = audit::claims(&log, &self.stage.place.name, &self.config.user(), &tenants);
+        Ok(claims.into_values().collect())
+    }
+
     /// What the operator said, for failures.
     pub(crate) fn operators_log(&self) -> String {
         self.operator.as_ref().map_or_else(String::new, OperatorProcess::text)
