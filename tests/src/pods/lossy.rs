@@ -1,4 +1,5 @@
-//! A way to the API server that can lose answers: requests arrive, and what is said to them does not.
+//! A way to the API server that can lose answers, or be slow with them: requests arrive, and what is said to them does
+//! not, or only later.
 
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -52,6 +53,11 @@ impl Lossy {
     /// From now on requests arrive and answers do not.
     pub fn hold_answers(&self) {
         self.are_answers_held.send_replace(true);
+    }
+
+    /// Answers arrive again, and those that were held before them.
+    pub fn release(&self) {
+        self.are_answers_held.send_replace(false);
     }
 
     /// Ends every connection, with the answers that were held. New ones are whole.

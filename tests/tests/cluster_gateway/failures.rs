@@ -1,11 +1,13 @@
-//! What goes wrong: lost answers, killed gateways, an API server that is away, and a gateway that is asked to end.
+//! What goes wrong: lost and late answers, killed gateways, an API server that is away, and a gateway that is asked to
+//! end.
 
 use crate::world::{World, alone, shared};
 use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use patchbay_tests::{
-    cluster::{Component, is_ready, until},
+    cluster::{Component, Final, is_ready, until},
     controller::api_key,
     evidence::Evidence as _,
     http::Http,
@@ -80,6 +82,29 @@ async fn what_a_killed_gateway_wrote_is_found_and_bound_by_another() -> anyhow::
     world.end().await
 }
 
+/// Bound users go on, through all gateways, for as long as it takes a new one to be told that the control plane is in
+/// the way. How many calls the bound ones made.
+async fn go_on_until_refused(bound: &[McpClient], new: &McpClient) -> anyhow::Result<usize> {
+    let mut refused = std::pin::pin!(new.modern_call("echo", json!({ "text": "x" })));
+    let mut calls = 0;
+    let told = loop {
+        for client in bound {
+            let kept = client.call("recall", json!({ "key": "k" })).await?;
+            ensure!(kept.to_string().contains("kept"), "{kept}");
+            calls += 1;
+        }
+        tokio::select! {
+            biased;
+            told = &mut refused => break told?,
+            () = tokio::task::yield_now() => {}
+        }
+    };
+    ensure!(told.status == StatusCode::SERVICE_UNAVAILABLE, "{}", told.text());
+    ensure!(told.reason().as_deref() == Some("control_plane_unavailable"), "{}", told.text());
+    ensure!(told.headers.contains_key("retry-after"));
+    Ok(calls)
+}
+
 #[tokio::test]
 async fn while_the_api_server_is_away_bound_users_go_on_and_new_ones_wait() -> anyhow::Result<()> {
     let _cluster = alone().await;
@@ -95,33 +120,11 @@ async fn while_the_api_server_is_away_bound_users_go_on_and_new_ones_wait() -> a
     let cluster = &world.stage.place.cluster;
     cluster.kill(Component::Apiserver)?;
 
-    let go_on = async {
-        let mut calls = 0;
-        // as long as it takes a new user to be told
-        let refused = impatient.client(&api_key("carol"));
-        let refused = refused.modern_call("echo", json!({ "text": "x" }));
-        let mut refused = std::pin::pin!(refused);
-        loop {
-            for client in &alice {
-                let kept = client.call("recall", json!({ "key": "k" })).await?;
-                ensure!(kept.to_string().contains("kept"), "{kept}");
-                calls += 1;
-            }
-            tokio::select! {
-                biased;
-                told = &mut refused => return Ok((calls, told?)),
-                () = tokio::task::yield_now() => {}
-            }
-        }
-    };
     let bob = patient.client(&api_key("bob"));
     let waits = bob.call("echo", json!({ "text": "waits" }));
     let away = async {
-        let (calls, told) = go_on.await?;
-        ensure!(told.status == StatusCode::SERVICE_UNAVAILABLE, "{}", told.text());
-        let reason = told.reason();
-        ensure!(reason.as_deref() == Some("control_plane_unavailable"), "{}", told.text());
-        ensure!(told.headers.contains_key("retry-after"));
+        let carol = impatient.client(&api_key("carol"));
+        let calls = go_on_until_refused(&alice, &carol).await?;
         println!("{calls} calls while the API server was away");
         cluster.start(Component::Apiserver).await?;
         cluster.ready().await
@@ -134,6 +137,71 @@ async fn while_the_api_server_is_away_bound_users_go_on_and_new_ones_wait() -> a
     ensure!(writes.len() <= 3, "{writes:?}");
     for gateway in [&patient, &impatient] {
         ensure!(gateway.is_ready().await?, "an outage of the API server is no gateway's end");
+    }
+    world.end().await
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_slow_bound_users_go_on_and_new_ones_are_given_one_worker_each()
+-> anyhow::Result<()> {
+    let _cluster = shared().await;
+    let world = World::make("slow", json!({}), &["alice", "bob", "carol", "dora"]).await?;
+    let way = lossy(&world).await?;
+    // one more than users
+    let workers = try_join_all((0..5).map(|_| world.warm())).await?;
+    let slow = world.config.by_way_of(way.address);
+    let patient = slow.start().await?;
+    // longer than a write and the read after it may take, so that the user is told what was in the way
+    let impatient = slow.args(&["--hold", "15s"]).start().await?;
+    let bound = [patient.client(&api_key("alice")), impatient.client(&api_key("dora"))];
+    // so each gateway has a connection on which a request can arrive although no answer does
+    for client in &bound {
+        client.call("remember", json!({ "key": "k", "value": "kept" })).await?;
+    }
+    way.hold_answers();
+    let (bob, carol) = (patient.client(&api_key("bob")), impatient.client(&api_key("carol")));
+    let waits = bob.call("remember", json!({ "key": "me", "value": "bob" }));
+    let held = async {
+        let calls = go_on_until_refused(&bound, &carol).await?;
+        println!("{calls} calls while the API server was slow");
+        // both writes arrived, and who wrote them does not know
+        for user in ["bob", "carol"] {
+            until_written(&world, user).await?;
+        }
+        way.release();
+        anyhow::Ok(())
+    };
+    let logs = || format!("{}\n{}", patient.logs(), impatient.logs());
+    let (waited, held) = tokio::join!(waits, held);
+    held.with_logs(logs)?;
+    waited.with_logs(logs)?;
+    carol.call("remember", json!({ "key": "me", "value": "carol" })).await.with_logs(logs)?;
+
+    for gateway in [&patient, &impatient] {
+        for user in ["bob", "carol"] {
+            let client = gateway.client(&api_key(user));
+            let me = client.call("recall", json!({ "key": "me" })).await.with_logs(logs)?;
+            ensure!(me.to_string().contains(user), "{user}: {me}");
+        }
+        let unknown = r#"patchbay_orchestrator_writes_total{purpose="assign",outcome="unknown"}"#;
+        ensure!(gateway.metric(unknown).await? == Some(1.0), "no answer was late\n{}", logs());
+        ensure!(gateway.is_ready().await?, "a slow API server is no gateway's end");
+    }
+    let mut serving = Vec::new();
+    for worker in workers {
+        if let Some(tenant) = world.stage.status(&worker).await?.tenant {
+            serving.push((tenant.to_string(), worker.uid));
+        }
+    }
+    ensure!(serving.len() == 4, "{serving:?}");
+    for user in ["bob", "carol"] {
+        let tenant = world.tenant(user).await?.with_context(|| user.to_owned())?;
+        let assignment = world.assignment(user).await?;
+        let its = (tenant.metadata.uid.context("no UID")?, assignment.uid.clone());
+        ensure!(serving.contains(&its), "{user}: {its:?} {serving:?}");
+        ensure!(assignment.epoch == 1, "{user}: {assignment:?}");
+        let writes = world.writes(user)?;
+        ensure!(writes == [("create".to_owned(), 201)], "{user}: {writes:?}");
     }
     world.end().await
 }
@@ -196,8 +264,8 @@ async fn a_gateway_that_ends_finishes_calls_ends_streams_and_its_clients_go_on_e
     let call = alice.call("sleep", json!({ "ms": 3000 }));
     let end = async {
         until("the call runs", async || {
-            let counters = other.client(&api_key("alice")).call("counters", json!({})).await?;
-            Ok(counters["started"] == 1)
+            let counters = other.client(&api_key("alice")).call("counters", json!({})).await;
+            Ok(counters.map_err(Final)?["started"] == 1)
         })
         .await?;
         ending.terminate()?;
