@@ -251,7 +251,6 @@ fn few_writes(stage: &Stage, config: &GatewayConfig, served: &[Served]) -> anyho
     println!(
         "besides, writes that failed: {failed}; words of a worker that was not ready: {not_ready}"
     );
-    ensure!(not_ready <= USERS / 20, "{not_ready} claimed workers were not ready");
     ensure!(!from_pool.is_empty() && !waited.is_empty(), "there was no crowd");
     Ok(())
 }
