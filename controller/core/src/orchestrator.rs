@@ -179,8 +179,8 @@ pub trait Orchestrator: Send + Sync + 'static {
     /// to nobody. By default nothing is to be learned: whoever gives workers away knows whose they are.
     fn report_taken(&self, _incarnation: &Incarnation) {}
 
-    /// A gateway cannot reach this worker: it is offered to nobody for a moment. That alone is no worker's end; it is where the control plane does not
-    /// vouch for it either, now or soon. By default it always does.
+    /// A gateway cannot reach this worker: it is offered to nobody for a moment. That alone is no worker's end; it is
+    /// where the control plane does not vouch for it either, now or soon. By default it always does.
     fn report_unreachable(&self, _incarnation: &Incarnation) {}
 
     /// Completes as soon as this life of a worker is known to be over, at once for one that is unknown.

@@ -16,8 +16,8 @@ use patchbay_core::{
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
-/// After a worker said that it is not for this tenant.
-const TURNED_AWAY: Duration = Duration::from_millis(10);
+/// Before anything else is asked for, where a worker said that it is not for this tenant.
+const AFTER_A_NO: Duration = Duration::from_millis(10);
 
 /// What an activation has learned of workers so far.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl Activator {
             Kept::For(link) => link,
             Kept::Not => {
                 // whatever the control plane offers next, a worker that says no is not asked without a pause
-                sleep(jittered(TURNED_AWAY)).await;
+                sleep(jittered(AFTER_A_NO)).await;
                 return Ok(Lock::LookAgain);
             }
             Kept::Unanswered => return Ok(Lock::NotNow(ActivateError::Unreachable)),
