@@ -1,19 +1,22 @@
 //! The chart, installed by Helm on a real cluster. It must not know what is tried there.
 
 use crate::{
-    cluster::{Cluster, Strict},
+    cluster::{Cluster, Strict, until},
     pods::{stage::ensure_kinds, watched},
     repository::repository,
 };
 use anyhow::{Context, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
-use tokio::process::Command;
+use tokio::{net::TcpStream, process::Command};
 
 /// What tests call their release.
 pub const RELEASE: &str = "patchbay";
+
+/// The gateways' Service, whose name a gateway answers to.
+pub const SERVICE: &str = "patchbay-gateway";
 
 /// Where the chart is.
 pub fn path() -> PathBuf {
@@ -84,7 +87,7 @@ impl Release {
         Ok(release)
     }
 
-    /// Waits until every replica of its programs is ready.
+    /// Waits until every replica of its programs is ready, and the node leads to the gateways.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let deployments =
             || Api::<Deployment>::namespaced(self.place.client.clone(), &self.place.name);
@@ -99,7 +102,21 @@ impl Release {
                 return Err(error.context(self.told().await?));
             }
         }
-        Ok(())
+        self.service().await.map(drop)
+    }
+
+    /// Where the gateways' Service is, `ADDRESS:PORT`, as soon as a connection to it is taken: a node leads there
+    /// a while after the first gateway was ready, and until then knows no such address.
+    pub async fn service(&self) -> anyhow::Result<String> {
+        let services = Api::<Service>::namespaced(self.place.client.clone(), &self.place.name);
+        let spec = services.get(SERVICE).await?.spec.context("no specification")?;
+        let port = spec.ports.and_then(|ports| Some(ports.first()?.port)).context("no port")?;
+        let address = format!("{}:{port}", spec.cluster_ip.context("no address")?);
+        until(&format!("{address} leads to a gateway"), async || {
+            Ok(TcpStream::connect(&address).await.map(|_| true)?)
+        })
+        .await?;
+        Ok(address)
     }
 
     /// What is there and what the programs said, for failures.

@@ -6,12 +6,12 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     coordination::v1::Lease,
-    core::v1::{Pod, Service},
+    core::v1::Pod,
 };
 use kube::{Api, ResourceExt as _, api::ListParams};
 use patchbay_crds::{Tenant, WorkerClass, tenant::TenantAssignment};
 use patchbay_tests::{
-    chart::{RELEASE, Release},
+    chart::{RELEASE, Release, SERVICE},
     cluster::{Cluster, Strict, default_directory, is_ready, until},
     controller::{api_key, tenant_name},
     mcp::McpClient,
@@ -28,8 +28,6 @@ use tokio::{
 pub(crate) const CLASS: &str = "tools";
 /// How many workers wait for a user.
 pub(crate) const WARM: i32 = 2;
-/// The Service, whose name a gateway answers to.
-const SERVICE: &str = "patchbay-gateway";
 
 /// Whoever takes parts of the cluster away has it alone.
 static CLUSTER: Mutex<()> = Mutex::const_new(());
@@ -77,10 +75,7 @@ impl Installation {
         let class = values["classes"][CLASS].as_object_mut().context("an object")?;
         class.extend(fields.as_object().context("fields are an object")?.clone());
         let release = Release::install(name, values.clone()).await?;
-        let Strict { client, name, .. } = &release.place;
-        let service = Api::<Service>::namespaced(client.clone(), name).get(SERVICE).await?;
-        let address = service.spec.and_then(|spec| spec.cluster_ip).context("no address")?;
-        let service = format!("http://{address}:8080");
+        let service = format!("http://{}", release.service().await?);
         let installation = Self { release, values, service, _alone: alone };
         installation.until_whole().await?;
         Ok(installation)
