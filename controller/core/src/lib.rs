@@ -16,6 +16,7 @@ pub mod grant;
 pub mod id;
 pub mod identity;
 pub mod idle;
+pub mod jitter;
 pub mod latch;
 pub mod launch;
 pub mod link;

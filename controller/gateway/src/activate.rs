@@ -17,10 +17,11 @@ use lock::{GrantOnce, Learned, Lock};
 use parking_lot::Mutex;
 use patchbay_core::{
     class::WorkerClass,
-    digest::{Digest, random_bytes},
+    digest::Digest,
     grant::{Grant, GrantError, GrantSource},
     id::Incarnation,
     identity::Authenticated,
+    jitter,
     orchestrator::{
         AssignRefusal, Offer, OfferError, Orchestrator, Placement, TenantState, Unavailable,
     },
@@ -265,7 +266,7 @@ impl Activator {
                     Lock::LookAgain => continue,
                     Lock::NotNow(why) => {
                         *obstacle = Some(why);
-                        sleep(jittered(pause)).await;
+                        sleep(jitter::pause(pause)).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
                         continue;
                     }
@@ -345,7 +346,7 @@ impl Activator {
         let reached = async {
             let mut pause = FIRST_DIAL;
             loop {
-                sleep(jittered(pause)).await;
+                sleep(jitter::pause(pause)).await;
                 match link.connect().await {
                     Ok(()) => return,
                     Err(_) => self.orchestrator.report_unreachable(incarnation),
@@ -379,10 +380,4 @@ impl Activator {
         });
         Ok(link)
     }
-}
-
-/// Between half of a pause and all of it, so that what waits for one thing does not come back at one time.
-fn jittered(pause: Duration) -> Duration {
-    let [chance] = random_bytes().unwrap_or([u8::MAX]);
-    pause.mul_f64(f64::midpoint(1.0, f64::from(chance) / f64::from(u8::MAX)))
 }

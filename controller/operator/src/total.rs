@@ -1,4 +1,4 @@
-//! Small total functions on what objects hold: sums of moments that never overflow, waits, and texts that are bounded.
+//! Small total functions on what objects hold: sums of moments that never overflow, and texts that are bounded.
 //! An absurd value in an object must not end the operator.
 
 use jiff::Timestamp;
@@ -12,13 +12,6 @@ pub(crate) fn after(moment: Timestamp, duration: Duration) -> Timestamp {
 /// The moment `duration` before `moment`, or the first one there is.
 pub(crate) fn before(moment: Timestamp, duration: Duration) -> Timestamp {
     moment.checked_sub(duration).unwrap_or(Timestamp::MIN)
-}
-
-/// A wait of `whole` less up to a half of it. `jitter` (thousandths) says how much, so that those who wait for one reason do
-/// not come back at one time.
-pub(crate) fn shortened(whole: Duration, jitter: u16) -> Duration {
-    let cut = (whole / 2).saturating_mul(u32::from(jitter.min(1000))) / 1000;
-    whole.saturating_sub(cut)
 }
 
 /// `text` on one line, cut to `most` characters: what others wrote goes into statuses that are shown.

@@ -3,11 +3,7 @@
 
 use crate::{load::Load, values::values};
 use anyhow::{Context, ensure};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    coordination::v1::Lease,
-    core::v1::Pod,
-};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, ResourceExt as _, api::ListParams};
 use patchbay_crds::{Tenant, WorkerClass, tenant::TenantAssignment};
 use patchbay_tests::{

@@ -1,6 +1,6 @@
 //! Takes a worker for a tenant: from an offer to a record that says whose it is. It must not know what is bound.
 
-use super::{ActivateError, Activator, Request, jittered};
+use super::{ActivateError, Activator, Request};
 use crate::{
     forward::link::Link,
     reserve::{self, ReserveError},
@@ -8,6 +8,7 @@ use crate::{
 use patchbay_core::{
     grant::{Grant, GrantError},
     id::Incarnation,
+    jitter,
     link::BindRefusal,
     orchestrator::{
         AssignRefusal, Assignment, Offer, OfferError, Placement, TenantState, Unavailable,
@@ -88,7 +89,7 @@ impl Activator {
             Kept::For(link) => link,
             Kept::Not => {
                 // whatever the control plane offers next, a worker that says no is not asked without a pause
-                sleep(jittered(AFTER_A_NO)).await;
+                sleep(jitter::pause(AFTER_A_NO)).await;
                 return Ok(Lock::LookAgain);
             }
             Kept::Unanswered => return Ok(Lock::NotNow(ActivateError::Unreachable)),

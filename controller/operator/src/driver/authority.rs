@@ -2,14 +2,14 @@
 //!
 //! What is to be done is [`crate::authority`]'s; here are the clock, the retries, and what people see of it.
 
-use super::{context::pause, metrics::Metrics};
+use super::metrics::Metrics;
 use crate::{
     authority::{KeepError, Keeper, Kept, Publisher},
     link::{CurrentCertificate, LinkCertificate, UnusableCertificate},
     total::after,
 };
 use jiff::Timestamp;
-use patchbay_core::chain::Chain;
+use patchbay_core::{chain::Chain, jitter};
 use secrecy::ExposeSecret as _;
 use std::{future::pending, time::Duration};
 use tokio::{
@@ -92,7 +92,7 @@ fn take(
 async fn wait_after(error: &AuthorityError, metrics: &Metrics) {
     metrics.failed("authority");
     tracing::warn!(error = %Chain(error), "the control plane's authority cannot be kept");
-    sleep(pause(TRY_AGAIN)).await;
+    sleep(jitter::pause(TRY_AGAIN)).await;
 }
 
 /// For how long to wait; never for nothing, or a clock that stands still would make this loop spin.

@@ -10,7 +10,7 @@ mod words;
 
 use super::{
     apply::Prepared,
-    context::{Context, jitter, pause},
+    context::Context,
     jobs::{Key, Outcome},
     memory::Memory,
 };
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use patchbay_core::id::ClassName;
+use patchbay_core::{id::ClassName, jitter};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -184,7 +184,7 @@ impl Task {
             backoff: &self.memory.backoff,
             pace: &context.pace,
             now,
-            jitter: jitter(),
+            jitter: jitter::draw(),
         };
         let mut decided = plan(&view);
         let class_says = self.class_says(&snapshot, &view, &decided);
@@ -237,7 +237,7 @@ impl Task {
                     why.message,
                     "cannot be used"
                 );
-                let until = after(now, pause(UNUSABLE_FOR));
+                let until = after(now, jitter::pause(UNUSABLE_FOR));
                 self.unusable = Some(Standing { why, generation, until });
                 self.due(Some(until));
             }

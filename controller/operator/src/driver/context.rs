@@ -6,7 +6,6 @@ use crate::{
     cache::{Cache, Relister},
     link::Dialer,
     params::FIELD_MANAGER,
-    total::shortened,
     worker_class::Pace,
 };
 use k8s_openapi::api::{
@@ -20,7 +19,7 @@ use kube::{
     runtime::events::{Recorder, Reporter},
 };
 use patchbay_crds::{Tenant, WorkerClass};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// What is shared by everything that one leadership does.
 pub(super) struct Context {
@@ -66,29 +65,4 @@ impl Apis {
 pub(super) fn recorder(client: &Client, identity: &str) -> Recorder {
     let (controller, instance) = (FIELD_MANAGER.into(), Some(identity.into()));
     Recorder::new(client.clone(), Reporter { controller, instance })
-}
-
-/// Thousandths, for waits that must not fall together.
-pub(super) fn jitter() -> u16 {
-    u16::try_from(uuid::Uuid::new_v4().as_u128() % 1000).unwrap_or_default()
-}
-
-/// How long to wait before something that failed is tried again: `about` this long. What fails everywhere at one time, as
-/// after an outage, is not tried again everywhere at one time.
-pub(super) fn pause(about: Duration) -> Duration {
-    shortened(about, jitter())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn pauses_are_near_what_they_are_about_and_not_all_alike() {
-        let about = Duration::from_secs(2);
-        let pauses: BTreeSet<Duration> = (0..50).map(|_| pause(about)).collect();
-        assert!(pauses.iter().all(|pause| (about / 2..=about).contains(pause)), "{pauses:?}");
-        assert!(pauses.len() > 1, "{pauses:?}");
-    }
 }

@@ -3,10 +3,7 @@
 //! What to do is [`lease::evaluate`]'s; here are the reads and writes. The work has ended before the Lease is given up,
 //! and before another may take it. A lost Lease is an error: the process ends, and begins again as a new candidate.
 
-use super::{
-    context::pause,
-    metrics::{Metrics, WriteKind},
-};
+use super::metrics::{Metrics, WriteKind};
 use crate::{
     lease::{self, Candidate, Decision, STOP_AFTER},
     params::{FIELD_MANAGER, post},
@@ -15,7 +12,7 @@ use crate::{
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::{Api, Client, api::ObjectMeta};
-use patchbay_core::chain::Chain;
+use patchbay_core::{chain::Chain, jitter};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +75,8 @@ impl Leader {
     ) -> Result<(), LeaderError> {
         tracing::info!(me = self.me, lease = LEASE, "a candidate for the leadership");
         while self.renewed.is_none() {
-            let wait = self.turn().await.unwrap_or_else(|| pause(TRY_AGAIN)).min(LOOK_EVERY);
+            let wait =
+                self.turn().await.unwrap_or_else(|| jitter::pause(TRY_AGAIN)).min(LOOK_EVERY);
             if self.renewed.is_none() && stop.run_until_cancelled(sleep(wait)).await.is_none() {
                 return Ok(());
             }
@@ -112,7 +110,7 @@ impl Leader {
             return Err(LeaderError::Lost);
         }
         let left = left.saturating_sub(begun.elapsed());
-        sleep(wait.unwrap_or_else(|| pause(TRY_AGAIN).min(left))).await;
+        sleep(wait.unwrap_or_else(|| jitter::pause(TRY_AGAIN).min(left))).await;
         Ok(())
     }
 

@@ -7,11 +7,14 @@
 use crate::{
     cache::{Snapshot, store::Record as _},
     observe::{Known, Latched, ObservedPod, Said},
-    total::{after, shortened},
+    total::after,
     worker_class::{Assigned, Standing, TenantView, backoff::Backoff},
 };
 use jiff::Timestamp;
-use patchbay_core::id::{Epoch, Incarnation, TenantUid};
+use patchbay_core::{
+    id::{Epoch, Incarnation, TenantUid},
+    jitter,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -182,7 +185,7 @@ impl Memory {
         let (first, most) = REST;
         let whole = first.saturating_mul(1 << remembered.failures.min(8)).min(most);
         remembered.failures = remembered.failures.saturating_add(1);
-        remembered.known.not_before = Some(after(now, shortened(whole, jitter)));
+        remembered.known.not_before = Some(after(now, jitter::shortened(whole, jitter)));
     }
 }
 

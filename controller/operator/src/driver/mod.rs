@@ -23,7 +23,7 @@ pub use self::{
 
 use self::{
     class::Task,
-    context::{Apis, Context, pause},
+    context::{Apis, Context},
     leader::Leader,
     writes::Writes,
 };
@@ -34,6 +34,7 @@ use crate::{
     worker_class::Pace,
 };
 use kube::Client;
+use patchbay_core::jitter;
 use std::{
     collections::BTreeSet,
     sync::{
@@ -144,7 +145,7 @@ async fn begin(context: &Context) {
     while let Err(error) = apply::installation(context).await {
         context.metrics.failed("apply");
         tracing::warn!(error = error.text(), "what all workers need cannot be applied");
-        sleep(pause(TRY_AGAIN)).await;
+        sleep(jitter::pause(TRY_AGAIN)).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! How long to wait before another pod is made of a class whose pods fail. Forgetting it costs one early attempt.
 
-use crate::total::{after, shortened};
+use crate::total::after;
 use jiff::Timestamp;
+use patchbay_core::jitter;
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
@@ -44,7 +45,7 @@ impl Backoff {
         let whole = FIRST.saturating_mul(1 << doublings).min(MOST);
         Self {
             failures: self.failures.saturating_add(1),
-            not_before: Some(after(now, shortened(whole, jitter))),
+            not_before: Some(after(now, jitter::shortened(whole, jitter))),
             ..self
         }
     }

@@ -8,7 +8,7 @@ use kube::{
     Api, Resource,
     runtime::watcher::{self, Event, watcher},
 };
-use patchbay_core::digest::random_bytes;
+use patchbay_core::jitter;
 use serde::de::DeserializeOwned;
 use std::{fmt::Debug, pin::pin, time::Duration};
 use tokio::time::sleep;
@@ -57,15 +57,10 @@ pub(super) async fn follow<K>(
             Err(error) => {
                 tracing::warn!(kind, error = &error as &dyn std::error::Error, "a watch broke");
                 metrics.broke(kind);
-                sleep(jittered(pause)).await;
+                // gateways that lost one API server do not come back at one time
+                sleep(jitter::pause(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
-}
-
-/// Between half of a pause and all of it: gateways that lost one API server do not come back at one time.
-fn jittered(pause: Duration) -> Duration {
-    let [chance] = random_bytes().unwrap_or([u8::MAX]);
-    pause.mul_f64(f64::midpoint(1.0, f64::from(chance) / f64::from(u8::MAX)))
 }

@@ -4,7 +4,6 @@ use super::{TRY_AGAIN, Task, words::Ends};
 use crate::{
     cache::{Snapshot, records::PodRecord, store::Record as _},
     driver::{
-        context::{jitter, pause},
         jobs::{Key, Outcome, class, pods, tenants, workers},
         memory::Seen,
     },
@@ -13,7 +12,7 @@ use crate::{
     worker_class::{Action, plan::PodRef},
 };
 use jiff::Timestamp;
-use patchbay_core::id::Incarnation;
+use patchbay_core::{id::Incarnation, jitter};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -149,7 +148,7 @@ impl Task {
         self.busy.remove(&key);
         let now = Timestamp::now();
         match (key, outcome) {
-            (_, Outcome::Failed) => self.due(Some(after(now, pause(TRY_AGAIN)))),
+            (_, Outcome::Failed) => self.due(Some(after(now, jitter::pause(TRY_AGAIN)))),
             (_, Outcome::Created { pods, refused, is_incomplete }) => {
                 self.creating = 0;
                 for pod in pods {
@@ -157,10 +156,10 @@ impl Task {
                 }
                 if let Some(why) = refused {
                     let revision = self.prepared.as_ref().map_or("", |it| it.revision.as_str());
-                    self.memory.not_created(revision, why, now, jitter());
+                    self.memory.not_created(revision, why, now, jitter::draw());
                 }
                 if is_incomplete {
-                    self.memory.rest_after_create(after(now, pause(TRY_AGAIN)));
+                    self.memory.rest_after_create(after(now, jitter::pause(TRY_AGAIN)));
                 }
             }
             (Key::Pod(pod), outcome) => match outcome {
@@ -169,7 +168,7 @@ impl Task {
                 Outcome::AskedToLeave => self.memory.asked_to_leave(pod),
                 Outcome::Heard => self.memory.heard(pod),
                 Outcome::Refused(why) => self.memory.refused(pod, why),
-                Outcome::Unreachable => self.memory.unreachable(pod, now, jitter()),
+                Outcome::Unreachable => self.memory.unreachable(pod, now, jitter::draw()),
                 Outcome::Done | Outcome::Failed | Outcome::Created { .. } => {}
             },
             _ => {}
