@@ -34,9 +34,6 @@ pub struct Claim {
     pub failed: usize,
     /// How often a gateway noted that the tenant waits: first, and again where that is long ago.
     pub waits: usize,
-    /// How often the tenant was told that the worker which it has is not ready. It was for the gateway that claimed it, but
-    /// the operator did not see that yet, or saw it go: readiness comes and goes on a busy node.
-    pub not_ready: usize,
     /// When the assignment was answered.
     pub assigned: Option<Timestamp>,
     /// Whether the worker was marked.
@@ -54,9 +51,9 @@ impl Claim {
     }
 
     /// The most that it may be: the assignment, the mark on the worker, and the word to the tenant. Whoever waits has
-    /// that noted and is told so before, and whoever has a worker that is not ready is told that.
+    /// that noted and is told so before.
     pub const fn budget(&self) -> usize {
-        3 + 2 * self.waits + self.not_ready
+        3 + 2 * self.waits
     }
 
     /// Whether nothing more follows.
@@ -107,21 +104,12 @@ pub fn claims(
                     claim.by_operator += 1;
                     claim.last_word = claim.last_word.max(time(entry));
                     claim.is_marked |= !is_word;
-                    claim.not_ready += usize::from(is_word && is_not_ready(after));
                     claim.is_told |= is_word && after["status"]["phase"] == "Ready";
                 }
             }
         }
     }
     claims
-}
-
-/// Whether a tenant is told that it waits although it has a worker, and not because it had none a moment before.
-fn is_not_ready(tenant: &Value) -> bool {
-    let (spec, status) = (&tenant["spec"], &tenant["status"]);
-    let has_worker = spec["assignment"]["worker"].as_str().is_some_and(|it| !it.is_empty());
-    let is_of_now = status["observedGeneration"] == tenant["metadata"]["generation"];
-    has_worker && is_of_now && status["phase"] == "Waiting"
 }
 
 /// The tenant that somebody else than a gateway writes to, or to whose worker, which has it by now.
@@ -307,29 +295,7 @@ mod tests {
         ];
         assert!(!claim(&log[..log.len() - 1]).is_over());
         let claim = claim(&log);
-        assert_eq!(claim.not_ready, 0);
         assert_eq!((claim.by_gateways, claim.by_operator, claim.failed), (2, 3, 1));
         assert_eq!((claim.is_over(), claim.budget()), (true, 5));
-    }
-
-    #[test]
-    fn a_worker_that_is_not_ready_for_a_moment_costs_one_word_more() {
-        let waiting = |generation: u64| {
-            json!({
-                "metadata": { "generation": 2 }, "spec": assigned("w")["spec"],
-                "status": { "phase": "Waiting", "observedGeneration": generation },
-            })
-        };
-        let log = [
-            at(1, "gateway", &tenant(), &assigned("")),
-            at(2, "gateway", &tenant(), &assigned("w")),
-            at(3, "operator", &pod("w"), &Value::Null),
-            // as it was when that was decided
-            at(4, "operator", &status(), &waiting(1)),
-            at(5, "operator", &status(), &waiting(2)),
-            at(6, "operator", &status(), &phase("Ready")),
-        ];
-        let claim = claim(&log);
-        assert_eq!((claim.not_ready, claim.in_all(), claim.budget()), (1, 6, 6));
     }
 }

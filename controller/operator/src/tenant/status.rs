@@ -131,10 +131,12 @@ fn with_worker(worker: Option<&ObservedPod>) -> (Phase, Word, String) {
         pod.known.said.as_ref().is_some_and(|said| said.latch == Latched::Leaving)
     };
     match worker {
-        Some(pod) if pod.life == Life::Up && !said_leaving(pod) && pod.ready_since.is_some() => {
+        // also one that is not Ready, which it was when it was claimed: that its node is busy or silent takes it from
+        // nobody (ADR 12), and readiness that comes and goes would be a write each time
+        Some(pod) if pod.life == Life::Up && !said_leaving(pod) => {
             (Phase::Ready, "WorkerAssigned".into(), "the user has a worker".into())
         }
-        Some(pod) if matches!(pod.life, Life::Starting { .. } | Life::Up) && !said_leaving(pod) => {
+        Some(pod) if matches!(pod.life, Life::Starting { .. }) && !said_leaving(pod) => {
             (Phase::Waiting, "WorkerNotReady".into(), "the user's worker is not ready".into())
         }
         Some(_) => (Phase::Draining, "WorkerLeaving".into(), "the user's worker is leaving".into()),
@@ -226,6 +228,16 @@ mod tests {
         assert_eq!(step(&mut tenant, &seen), (Phase::Asleep, "Idle".into()));
         assert_eq!(status(&tenant, &look(None, None)), None);
         assert_eq!(tenant.status.unwrap().last_activity, Some(at(50)));
+    }
+
+    #[test]
+    fn a_user_whose_worker_is_not_ready_for_a_moment_is_told_nothing_of_it() {
+        let mut tenant = tenant();
+        tenant.spec.assignment = Some(assignment("w"));
+        let unready = ObservedPod { ready_since: None, ..worker(Life::Up) };
+        let ready = (Phase::Ready, "WorkerAssigned".into());
+        assert_eq!(step(&mut tenant, &look(Some(&unready), None)), ready);
+        assert_eq!(status(&tenant, &look(Some(&worker(Life::Up)), None)), None);
     }
 
     #[test]
