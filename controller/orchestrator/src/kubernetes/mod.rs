@@ -177,12 +177,13 @@ impl Shared {
     async fn read_back(&self, name: &TenantName) -> Result<(), Unavailable> {
         self.metrics.read_back();
         self.doubtful.lock().insert(name.clone());
+        let asked_at = self.view.read().version(name);
         let found = self.tenants.read(name).await?;
         self.doubtful.lock().remove(name);
         let now = Instant::now();
         self.change(|view| match found.as_ref().and_then(SeenTenant::of) {
             Some((name, seen)) => view.tenant_answered(name, seen, now),
-            None => view.tenant_missing(name, now),
+            None => view.tenant_not_found(name, asked_at, now),
         });
         Ok(())
     }

@@ -299,6 +299,22 @@ impl View {
         self.tenants.remove(name).is_some()
     }
 
+    /// The API server had no such tenant when it was asked, which was when this version of it was known. What was seen of
+    /// it since then is later than the answer.
+    pub(super) fn tenant_not_found(
+        &mut self,
+        name: &TenantName,
+        asked_at: Option<Version>,
+        now: Instant,
+    ) -> bool {
+        self.version(name) == asked_at && self.tenant_missing(name, now)
+    }
+
+    /// The version of a tenant that is known.
+    pub(super) fn version(&self, name: &TenantName) -> Option<Version> {
+        self.tenants.get(name).map(|tenant| tenant.version)
+    }
+
     /// A list of all tenants begins.
     pub(super) fn list_tenants(&mut self) {
         self.listed_tenants = Some(HashMap::new());

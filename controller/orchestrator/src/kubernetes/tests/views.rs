@@ -44,6 +44,21 @@ fn a_tenant_that_the_watch_saw_go_is_not_brought_back_by_an_old_answer() {
 }
 
 #[test]
+fn a_tenant_that_was_made_while_it_was_looked_for_is_not_forgotten() {
+    let mut world = World::new();
+    world.worker(1);
+    let name = key("a").name();
+    let asked_at = world.view.version(&name);
+    world.tenant("a", assigned(1, 1));
+    assert!(!world.view.tenant_not_found(&name, asked_at, world.now));
+    assert!(matches!(world.lookup("a"), TenantState::Assigned(_)));
+    // one of which nothing was seen meanwhile is gone
+    let asked_at = world.view.version(&name);
+    assert!(world.view.tenant_not_found(&name, asked_at, world.now));
+    assert_eq!(world.lookup("a"), TenantState::Unknown);
+}
+
+#[test]
 fn a_worker_is_over_when_it_leaves_ends_or_goes() {
     let ends: [fn(&mut World); 3] = [
         |world| assert!(world.view.worker_left(&uid(1), world.now)),
