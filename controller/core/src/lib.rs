@@ -10,6 +10,7 @@ pub mod cidr;
 pub mod class;
 pub mod digest;
 pub mod egress;
+pub mod enhanced;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod grant;

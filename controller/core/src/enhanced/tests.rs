@@ -1,0 +1,217 @@
+//! Against the reference (`vectors.json`: what its JavaScript answered), and for whatever a token may hold.
+
+use super::*;
+use data_encoding::BASE64;
+use proptest::{collection::vec, prelude::*};
+use serde_json::json;
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("vectors.json")).unwrap()
+}
+
+fn expand(payload: &Value) -> EnhancedClaims {
+    match payload {
+        Value::Object(payload) => EnhancedClaims::expand(payload, &Codes::new()),
+        other => panic!("no payload of a token: {other}"),
+    }
+}
+
+fn set(list: &Value) -> BTreeSet<String> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_payload_of_the_reference_means_what_it_means_there() {
+    let vectors = vectors();
+    let mut tried = 0;
+    for vector in vectors["decode"].as_array().unwrap() {
+        let Value::Object(payload) = &vector["payload"] else {
+            // a verified token's payload is always an object; the reference takes other things for one
+            continue;
+        };
+        let (claims, expected) =
+            (EnhancedClaims::expand(payload, &Codes::new()), &vector["expected"]);
+        let name = &vector["name"];
+        assert_eq!(claims.scope, expected["scope"].as_str().unwrap(), "{name}");
+        assert_eq!(claims.level.as_str(), expected["level"].as_str().unwrap(), "{name}");
+        assert_eq!(claims.permissions, set(&expected["permissions"]), "{name}");
+        assert_eq!(claims.roles, set(&expected["roles"]), "{name}");
+        assert_eq!(claims.buckets, set(&expected["buckets"]), "{name}");
+        tried += 1;
+    }
+    assert_eq!(tried, 15);
+}
+
+#[test]
+fn what_the_reference_encodes_is_what_it_decodes() {
+    let vectors = vectors();
+    for vector in vectors["encode"].as_array().unwrap() {
+        let claims = expand(&json!({ "b": vector["encoded"] }));
+        assert_eq!(claims.buckets, set(&vector["decoded"]), "{}", vector["name"]);
+        // the full list, which its tokens have too, is never lossy
+        let both = expand(&json!({ "b": vector["encoded"], "buckets": vector["buckets"] }));
+        assert_eq!(both.buckets, set(&vector["buckets"]), "{}", vector["name"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_allows_nothing() {
+    for b in [
+        json!(null),
+        json!("quilt-a"),
+        json!(7),
+        json!({}),
+        json!({ "_type": "zip", "_data": {} }),
+        json!({ "_type": "groups" }),
+        json!({ "_type": "groups", "_data": ["quilt-a"] }),
+        json!({ "_type": "groups", "_data": { "quilt": "a", "z": { "0": "b" } } }),
+        json!({ "_type": ["groups"], "_data": { "quilt": ["a"] } }),
+        json!({ "_type": "compressed", "_data": "WyJxdWlsdC1zYW5kYm94Il" }),
+        json!({ "_type": "compressed", "_data": BASE64.encode(b"{\"0\":\"quilt-a\"}") }),
+        json!({ "_data": { "quilt": ["a"] } }),
+        json!([7, null, ["quilt-a"], { "name": "quilt-a" }, ""]),
+    ] {
+        let claims = expand(&json!({ "p": ["g"], "b": b }));
+        assert!(claims.buckets.is_empty(), "{b}: {claims:?}");
+        assert!(!claims.allows("s3:GetObject", "quilt-a"), "{b}");
+    }
+    let claims =
+        expand(&json!({ "s": 1, "scope": {}, "l": true, "p": "g", "r": { "0": "Admin" } }));
+    assert_eq!(claims, EnhancedClaims::default());
+}
+
+#[test]
+fn an_absent_level_and_an_unknown_one_are_the_least() {
+    for l in [json!(null), json!(""), json!("Admin"), json!("root"), json!(["admin"])] {
+        assert_eq!(expand(&json!({ "l": l })).level, Level::Read, "{l}");
+    }
+    assert_eq!(expand(&json!({ "l": "", "level": "write" })).level, Level::Write);
+}
+
+#[test]
+fn a_catalogs_own_codes_add_to_the_common_ones_and_change_none() {
+    let codes = [("gt", "s3:GetObjectTagging"), ("g", "s3:*")];
+    let codes: Codes = codes.map(|(code, name)| (code.to_owned(), name.to_owned())).into();
+    let Value::Object(payload) = json!({ "p": ["g", "gt", "zz"] }) else { panic!() };
+    let permissions = EnhancedClaims::expand(&payload, &codes).permissions;
+    assert_eq!(permissions, set(&json!(["s3:GetObject", "s3:GetObjectTagging", "zz"])));
+    // a listed permission is no code
+    let Value::Object(payload) = json!({ "permissions": ["gt"] }) else { panic!() };
+    assert_eq!(EnhancedClaims::expand(&payload, &codes).permissions, set(&json!(["gt"])));
+}
+
+#[test]
+fn a_permission_counts_in_the_users_buckets_only_and_a_star_is_all_of_them() {
+    let claims = expand(&json!({ "p": ["g"], "b": ["a"] }));
+    assert!(claims.allows("s3:GetObject", "a"));
+    assert!(!claims.allows("s3:GetObject", "b") && !claims.allows("s3:PutObject", "a"));
+    let claims = expand(&json!({ "p": ["g"], "b": ["*"] }));
+    assert!(claims.allows("s3:GetObject", "b"));
+    // a star within a name is no pattern
+    assert!(!expand(&json!({ "p": ["g"], "b": ["a*"] })).allows("s3:GetObject", "ab"));
+}
+
+#[test]
+fn a_long_prefix_before_many_names_comes_to_nothing() {
+    let prefix = "p".repeat(MAX_NAME);
+    let many = vec!["x"; 10_000];
+    let claims = expand(&json!({ "b": { "_type": "groups", "_data": { (prefix): many } } }));
+    assert!(claims.buckets.is_empty());
+}
+
+/// A bucket's name as the encoder of the reference takes it apart and puts it together.
+fn bucket() -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9]{0,6}-[a-z0-9-]{1,12}"
+}
+
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        prop_oneof![
+            Just("groups"),
+            Just("patterns"),
+            Just("compressed"),
+            Just("quilt"),
+            Just("admin"),
+            Just("g"),
+        ]
+        .prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+    ];
+    let key = prop_oneof![
+        Just("_type".to_owned()),
+        Just("_data".to_owned()),
+        Just("quilt".to_owned()),
+        ".{0,4}",
+    ];
+    leaf.prop_recursive(4, 48, 6, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Value::Array),
+            vec((key.clone(), inner), 0..6)
+                .prop_map(|all| Value::Object(all.into_iter().collect())),
+        ]
+    })
+}
+
+/// Every text anywhere in a value.
+fn texts(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Array(all) => all.iter().for_each(|each| texts(each, found)),
+        Value::Object(all) => all.values().for_each(|each| texts(each, found)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn buckets_survive_each_form(all in vec(bucket(), 0..40)) {
+        let expected: BTreeSet<String> = all.iter().cloned().collect();
+        let mut groups = Map::new();
+        let mut patterns = Map::new();
+        for name in &all {
+            let (prefix, rest) = name.split_once('-').unwrap();
+            let (kind, kept) = if prefix == "quilt" { ("quilt", rest) } else { ("other", name.as_str()) };
+            for (lists, key, word) in [(&mut groups, prefix, rest), (&mut patterns, kind, kept)] {
+                lists.entry(key).or_insert_with(|| json!([])).as_array_mut().unwrap().push(json!(word));
+            }
+        }
+        let text = json!(all).to_string();
+        for b in [
+            json!(all),
+            json!({ "_type": "groups", "_data": groups }),
+            json!({ "_type": "patterns", "_data": patterns }),
+            json!({ "_type": "compressed", "_data": BASE64.encode(text.as_bytes()) }),
+            json!({ "_type": "compressed", "_data": BASE64_NOPAD.encode(text.as_bytes()) }),
+        ] {
+            prop_assert_eq!(&expand(&json!({ "b": b })).buckets, &expected, "{}", b);
+        }
+    }
+
+    #[test]
+    fn whatever_a_payload_holds_it_allows_no_more_than_it_says(
+        values in vec(json_value(), 8),
+    ) {
+        let names = ["s", "l", "p", "r", "b", "permissions", "roles", "buckets"];
+        let payload: Map<String, Value> =
+            names.iter().map(|name| (*name).to_owned()).zip(values).collect();
+        let claims = EnhancedClaims::expand(&payload, &Codes::new());
+        let mut said = Vec::new();
+        texts(&Value::Object(payload.clone()), &mut said);
+        for permission in &claims.permissions {
+            let is_of_code = CODES.iter().any(|(code, name)| name == permission && said.iter().any(|it| it == code));
+            prop_assert!(said.contains(permission) || is_of_code, "{permission}");
+        }
+        for role in &claims.roles {
+            prop_assert!(said.contains(role), "{role}");
+        }
+        // packed ones are texts of their own
+        let is_packed = payload["b"]["_type"] == "compressed";
+        for bucket in &claims.buckets {
+            prop_assert!((1..=MAX_NAME).contains(&bucket.len()));
+            prop_assert!(is_packed || said.iter().any(|text| bucket.ends_with(text.as_str())), "{bucket}");
+        }
+    }
+}
