@@ -6,13 +6,14 @@ use super::{
 };
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{
-    ResourceExt as _,
+    Api, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
 };
 use patchbay_crds::{
     API_VERSION,
-    condition::ConditionStatus,
+    condition::{Condition, ConditionStatus},
     tenant::{Phase, TenantAssignment},
 };
 use patchbay_tests::{
@@ -57,6 +58,48 @@ async fn what_another_program_says_of_a_class_outlives_a_status_that_was_decided
     });
     ensure!(is_kept, "it is lost: {conditions:?}");
     ensure!(conditions.iter().any(|it| it.type_ == "Ready"), "{conditions:?}");
+    world.end().await
+}
+
+#[tokio::test]
+async fn a_range_that_a_class_lists_and_no_worker_reaches_is_named_with_the_one_that_withholds_it()
+-> anyhow::Result<()> {
+    let world = World::make("op-withheld").await?;
+    let settings = world.stage.settings();
+    let own = settings.cluster_ranges.first().context("the cluster has ranges")?.to_string();
+    let egress = |cidrs: &[&str]| json!({ "warm": 0, "egress": { "cidrs": cidrs } });
+    let told = async |status, reason| {
+        let is_told = |it: &Condition| is(it, "EgressReachable", status, reason);
+        let class = world.condition("tools", is_told).await?;
+        let conditions = class.status.context("no status")?.conditions;
+        let told = conditions.into_iter().find(is_told).context("no condition")?;
+        anyhow::Ok(told.message)
+    };
+    let metadata = "169.254.169.254/32";
+    world.stage.declare("tools", egress(&["192.0.2.0/24", &own, metadata])).await?;
+    let message = told(ConditionStatus::False, "RangesWithheld").await?;
+    for named in [
+        format!("{own} (in {own}), which cluster.ranges says"),
+        format!("{metadata} (in 169.254.0.0/16)"),
+    ] {
+        ensure!(message.contains(&named), "{message}");
+    }
+    ensure!(!message.contains("192.0.2.0/24"), "{message}");
+    // the policy is made of the same decision
+    let policies =
+        Api::<NetworkPolicy>::namespaced(world.stage.place.client.clone(), &world.stage.place.name);
+    let policy = policies.get("patchbay-worker-tools").await?;
+    let text = serde_json::to_string(&policy.spec)?;
+    ensure!(text.contains("192.0.2.0/24") && !text.contains(&own), "{text}");
+    ensure!(!text.contains(metadata), "{text}");
+    let described = world.stage.place.kubectl(&["describe", "workerclass", "tools"]).await?;
+    ensure!(described.contains("RangesWithheld"), "{described}");
+
+    // what is wider and has them is the usual case
+    world.change("tools", egress(&["0.0.0.0/0"])).await?;
+    let message = told(ConditionStatus::True, "RangesListed").await?;
+    ensure!(message.contains("less the cluster's own ranges"), "{message}");
+    ensure!(message.contains(&own), "{message}");
     world.end().await
 }
 

@@ -13,6 +13,7 @@ mod metadata;
 pub mod network_policy;
 mod places;
 mod pod;
+pub mod ranges;
 mod revision;
 pub mod service_account;
 mod volumes;

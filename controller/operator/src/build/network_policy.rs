@@ -8,6 +8,7 @@ use super::{
     labels::{self, COMPONENT, GATEWAY, OPERATOR, PART_OF, PATCHBAY},
     metadata::{ClassRef, matching},
     places::LINK_PORT,
+    ranges::{LetOut, Ranges, decide},
 };
 use crate::settings::Settings;
 use k8s_openapi::{
@@ -17,12 +18,6 @@ use k8s_openapi::{
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use patchbay_core::cidr::Cidr;
-
-/// What clouds and nodes keep at addresses of their own: instance metadata (169.254.169.254), credentials of
-/// tasks and pods (169.254.170.2 and .23), the same by the newer family, and a large cloud's host agent.
-const NEVER: [&str; 5] =
-    ["169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "168.63.129.16/32", "100.100.100.200/32"];
 
 /// Where a node's own cache of names listens, if it has one (`NodeLocal` `DNSCache`).
 const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
@@ -31,7 +26,7 @@ const DNS_PORT: i32 = 53;
 /// The policy of a class.
 pub fn network_policy(class: ClassRef<'_>, settings: &Settings) -> NetworkPolicy {
     let mut egress = vec![dns(settings)];
-    egress.extend(ranges(&class.class.egress.cidrs, &settings.cluster_ranges));
+    egress.extend(outward(decide(&class.class.egress.cidrs, &settings.cluster_ranges)));
     NetworkPolicy {
         metadata: class.metadata(settings, Some(format!("patchbay-worker-{}", class.class.name))),
         spec: Some(NetworkPolicySpec {
@@ -67,31 +62,14 @@ fn dns(settings: &Settings) -> NetworkPolicyEgressRule {
     }
 }
 
-/// What a class lists, less what is forbidden; none where nothing is left, since a rule without peers would
-/// allow everything.
-fn ranges(listed: &[Cidr], own: &[Cidr]) -> Option<NetworkPolicyEgressRule> {
-    let forbidden = forbidden(own);
-    let peers: Vec<_> = listed
-        .iter()
-        .filter(|range| !forbidden.iter().any(|never| never.contains(range)))
-        .map(|range| {
-            let except = forbidden.iter().filter(|never| range.contains(never));
-            let except: Vec<_> = except.map(ToString::to_string).collect();
-            block(range.to_string(), (!except.is_empty()).then_some(except))
-        })
-        .collect();
+/// What of a class's ranges is let out; none where nothing is, since a rule without peers would allow everything.
+fn outward(ranges: Ranges) -> Option<NetworkPolicyEgressRule> {
+    let peer = |LetOut { range, except }: LetOut| {
+        let except: Vec<_> = except.iter().map(ToString::to_string).collect();
+        block(range.to_string(), (!except.is_empty()).then_some(except))
+    };
+    let peers: Vec<_> = ranges.let_out.into_iter().map(peer).collect();
     (!peers.is_empty()).then_some(NetworkPolicyEgressRule { to: Some(peers), ports: None })
-}
-
-/// What no worker may reach, each once, and none within another.
-fn forbidden(own: &[Cidr]) -> Vec<Cidr> {
-    let all = NEVER.iter().filter_map(|range| Cidr::parse(range).ok()).chain(own.iter().copied());
-    let mut all: Vec<_> = all.collect();
-    all.sort_unstable();
-    all.dedup();
-    let is_outermost =
-        |range: &Cidr| !all.iter().any(|other| other != range && other.contains(range));
-    all.iter().copied().filter(is_outermost).collect()
 }
 
 fn block(cidr: String, except: Option<Vec<String>>) -> NetworkPolicyPeer {
@@ -109,23 +87,10 @@ fn port(protocol: &str, port: i32) -> NetworkPolicyPort {
 #[cfg(test)]
 mod tests {
     use super::{super::fixtures, *};
-    use patchbay_core::fixtures::class;
-    use proptest::prelude::*;
-    use std::net::IpAddr;
+    use patchbay_core::{cidr::Cidr, fixtures::class};
 
     fn cidrs(texts: &[&str]) -> Vec<Cidr> {
         texts.iter().map(|text| Cidr::parse(text).unwrap()).collect()
-    }
-
-    /// What a policy lets out by range: what, and what of it not.
-    fn let_out(listed: &[&str], own: &[&str]) -> Vec<(String, Vec<String>)> {
-        let peers =
-            ranges(&cidrs(listed), &cidrs(own)).and_then(|rule| rule.to).unwrap_or_default();
-        peers
-            .into_iter()
-            .filter_map(|peer| peer.ip_block)
-            .map(|block| (block.cidr, block.except.unwrap_or_default()))
-            .collect()
     }
 
     #[test]
@@ -147,56 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forbidden_is_not_reached_by_listing_it() {
-        for listed in
-            ["169.254.169.254/32", "169.254.170.23/32", "10.200.3.0/24", "fd00:ec2::254/128"]
-        {
-            assert_eq!(let_out(&[listed], &["10.200.0.0/16"]), [], "{listed}");
-        }
-        let expected = vec![
-            ("10.0.0.0/8".to_owned(), vec!["10.200.0.0/16".to_owned()]),
-            ("192.168.0.0/16".to_owned(), vec![]),
-        ];
-        // a range of the cluster within another is not taken out twice
-        let own = ["10.200.0.0/16", "10.200.128.0/20"];
-        assert_eq!(let_out(&["10.0.0.0/8", "192.168.0.0/16"], &own), expected);
-    }
-
-    fn cidr() -> impl Strategy<Value = String> {
-        let v4 = (any::<[u8; 4]>(), 0u8..=32).prop_map(|(a, n)| format!("{}/{n}", IpAddr::from(a)));
-        let v6 =
-            (any::<[u8; 16]>(), 0u8..=128).prop_map(|(a, n)| format!("{}/{n}", IpAddr::from(a)));
-        let special = prop::sample::select(NEVER.map(str::to_owned).to_vec());
-        prop_oneof![4 => v4, 1 => v6, 1 => special]
-    }
-
-    proptest! {
-        #[test]
-        fn no_forbidden_range_is_ever_let_out(
-            listed in prop::collection::vec(cidr(), 0..6), own in prop::collection::vec(cidr(), 0..6),
-        ) {
-            let (listed, own): (Vec<_>, Vec<_>) = (
-                listed.iter().map(String::as_str).collect(),
-                own.iter().map(String::as_str).collect(),
-            );
-            let never = NEVER.iter().chain(&own).map(|text| Cidr::parse(text).unwrap());
-            let out = let_out(&listed, &own);
-            for never in never {
-                for (range, except) in &out {
-                    let range = Cidr::parse(range).unwrap();
-                    // ranges are apart or one is in the other; the API server wants exceptions inside
-                    let is_taken_out = except.iter().any(|it| Cidr::parse(it).unwrap().contains(&never));
-                    prop_assert!(!never.contains(&range));
-                    prop_assert!(!range.contains(&never) || is_taken_out);
-                }
-            }
-            for (range, except) in &out {
-                let range = Cidr::parse(range).unwrap();
-                for except in except {
-                    let except = Cidr::parse(except).unwrap();
-                    prop_assert!(range.contains(&except) && except != range);
-                }
-            }
-        }
+    fn a_class_all_of_whose_ranges_are_withheld_reaches_names_alone() {
+        let [mut shut, mut half] = ["shut", "half"].map(|name| class(name, "/mcp"));
+        shut.egress.cidrs = cidrs(&["10.200.3.0/24", "169.254.169.254/32"]);
+        half.egress.cidrs = cidrs(&["10.200.3.0/24", "192.0.2.0/24"]);
+        let egress = |class: &_| {
+            let policy = network_policy(fixtures::of(class), &fixtures::settings());
+            policy.spec.unwrap().egress.unwrap()
+        };
+        assert_eq!(egress(&shut), [dns(&fixtures::settings())]);
+        let to = egress(&half).pop().unwrap().to.unwrap();
+        assert_eq!(to, [block("192.0.2.0/24".into(), None)]);
     }
 }

@@ -64,7 +64,8 @@ impl Task {
         let next = match (&self.unusable, &self.prepared) {
             (Some(standing), _) => unusable(&standing.why, generation, &known, view.now),
             (None, Some(prepared)) => {
-                let advice = advice(&prepared.class, &snapshot.swap);
+                let own = &self.context.settings.cluster_ranges;
+                let advice = advice(&prepared.class, own, &snapshot.swap);
                 let selector = selector(&prepared.class.name);
                 status(view, plan, &advice, &selector, generation, &known)
             }
