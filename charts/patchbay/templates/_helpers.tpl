@@ -190,6 +190,10 @@ https://{{ .Values.ingress.host }}
 {{- $_ := set $classes "quilt" (mergeOverwrite $spec (deepCopy .extraSpec)) -}}
 {{- end -}}
 {{- end -}}
+{{- /* To the API server null is nothing said, so that its default takes the place of what an autoscaler says. */ -}}
+{{- range $spec := $classes -}}
+{{- if and (hasKey $spec "warm") (kindIs "invalid" $spec.warm) }}{{ $_ := unset $spec "warm" }}{{ end -}}
+{{- end -}}
 {{ toYaml $classes }}
 {{- end -}}
 

@@ -125,6 +125,8 @@ fn controllers(layout: &Layout) -> Flags {
         ("service-account-private-key-file", pki(layout, "service-accounts.key")),
         // kubelet's, and not the usual one below /usr
         ("flex-volume-plugin-dir", VOLUME_PLUGINS.to_owned()),
+        // tests wait for what an autoscaler does
+        ("horizontal-pod-autoscaler-sync-period", "2s".to_owned()),
         ("cluster-signing-cert-file", pki(layout, "ca.crt")),
         ("cluster-signing-key-file", pki(layout, "ca.key")),
         ("profiling", "false".to_owned()),

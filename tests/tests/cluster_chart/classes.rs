@@ -109,9 +109,13 @@ async fn a_catalog_and_an_aws_of_ones_own_are_where_the_values_say() -> anyhow::
 
 #[tokio::test]
 async fn a_pool_that_an_autoscaler_sizes_is_left_alone() -> anyhow::Result<()> {
-    let rendered = render(quilt(&json!({ "warm": null }))).await?;
-    let spec = &rendered.object("WorkerClass", "quilt")?["spec"];
-    ensure!(spec.get("warm").is_none(), "{spec}");
+    let mut values = quilt(&json!({ "warm": null }));
+    values["classes"] = json!({ "notes": { "image": "i", "command": ["/notes"], "warm": null } });
+    let rendered = render(values).await?;
+    for class in ["quilt", "notes"] {
+        let spec = &rendered.object("WorkerClass", class)?["spec"];
+        ensure!(spec.get("image").is_some() && spec.get("warm").is_none(), "{spec}");
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The chart: what Helm makes of it, and what a real API server says to that. `make test-cluster`.
 
 mod admission;
+mod autoscaled;
 mod chart;
 mod classes;
 mod defaults;

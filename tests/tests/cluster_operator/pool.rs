@@ -2,14 +2,22 @@
 
 use super::world::{World, is, is_warm, of};
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, ResourceExt as _, api::DeleteParams};
-use patchbay_crds::condition::ConditionStatus;
+use k8s_openapi::api::{
+    autoscaling::{v1::Scale, v2::HorizontalPodAutoscaler},
+    core::v1::{ConfigMap, Pod},
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use patchbay_crds::{API_VERSION, condition::ConditionStatus};
 use patchbay_tests::{
+    cluster::from,
     evidence::Evidence as _,
     pods::{Tenant, watched},
 };
 use serde_json::json;
+use std::collections::BTreeSet;
 
 const REVISION: &str = "patchbay.dev/revision";
 
@@ -54,6 +62,56 @@ async fn kubectl_scale_sets_how_many_are_kept_and_says_how_many_there_are() -> a
     place.kubectl(&["scale", "workerclass", "tools", "--replicas=0"]).await?;
     world.warm("tools", 0).await?;
     world.condition("tools", |it| is(it, "Ready", ConditionStatus::True, "OnDemand")).await?;
+    world.end().await
+}
+
+#[tokio::test]
+async fn an_autoscaler_sets_how_many_are_kept_and_takes_no_users_worker() -> anyhow::Result<()> {
+    let world = World::make("op-hpa").await?;
+    world.stage.declare("tools", json!({ "warm": 1 })).await?;
+    let pod = world.warm("tools", 1).await?[0].clone();
+    let object = world.contact("tools", "alice", Some(&*pod)).await?;
+    let link = world.link(&pod)?;
+    let alice = Tenant::assigned(&link, &object.uid().context("no UID")?, 1)?;
+    alice.bind().await?;
+    world.warm("tools", 1).await?;
+
+    let place = &world.stage.place;
+    let autoscalers = Api::<HorizontalPodAutoscaler>::namespaced(place.client.clone(), &place.name);
+    // within its bounds it would ask for metrics, which this cluster has none of
+    let autoscaler = from(json!({
+        "metadata": { "name": "pool" },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": API_VERSION, "kind": "WorkerClass", "name": "tools" },
+            "minReplicas": 3, "maxReplicas": 4,
+        },
+    }))?;
+    autoscalers.create(&PostParams::default(), &autoscaler).await?;
+    let asks = async |warm: i32| {
+        let asked = watched::one(world.classes(), "tools", "its warm is the autoscaler's", |it| {
+            it.is_some_and(|class| class.spec.warm == warm)
+        });
+        asked.await.with_logs(|| world.operator.text()).map(drop)
+    };
+    asks(3).await?;
+    let free = world.warm("tools", 3).await?;
+    ensure!(free.iter().all(|it| it.uid() != pod.uid()), "a user's worker counts as free");
+    // whom it counts, where it counts: those that nobody has
+    let scale: Scale = world.classes().get_scale("tools").await?;
+    let selector = scale.status.and_then(|status| status.selector).context("no selector")?;
+    let selected = world.pods().list(&ListParams::default().labels(&selector)).await?;
+    let uids = |pods: &[&Pod]| pods.iter().map(|pod| pod.uid()).collect::<BTreeSet<_>>();
+    let (selected, free): (Vec<_>, Vec<_>) =
+        (selected.items.iter().collect(), free.iter().map(|pod| &**pod).collect());
+    ensure!(uids(&selected) == uids(&free), "{selector}");
+
+    let bounds = Patch::Merge(json!({ "spec": { "minReplicas": 1, "maxReplicas": 1 } }));
+    autoscalers.patch("pool", &PatchParams::default(), &bounds).await?;
+    asks(1).await?;
+    world.warm("tools", 1).await?;
+    let kept = world.pods().get(&pod.name_any()).await?;
+    ensure!(kept.uid() == pod.uid() && kept.metadata.deletion_timestamp.is_none());
+    alice.call("echo", json!({ "text": "still here" })).await?;
     world.end().await
 }
 
