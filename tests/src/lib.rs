@@ -12,6 +12,7 @@ pub mod fixture;
 pub mod http;
 pub mod https;
 pub mod inside;
+pub mod installation;
 pub mod mcp;
 pub mod moto;
 pub mod pods;

@@ -12,6 +12,7 @@ use patchbay_tests::{
     binaries,
     chart::{self, RELEASE, Release},
     cluster::{Cluster, Strict, default_directory, from},
+    installation,
     pods::{
         Authority,
         images::{self, import_controller},
@@ -73,11 +74,7 @@ async fn an_installation_serves_a_user_of_the_cluster_and_says_what_the_cluster_
 -> anyhow::Result<()> {
     let cluster = Cluster::up(&default_directory()?).await?;
     let images = images::import(&cluster).await?;
-    let notes = json!({
-        "image": images.fixture, "command": ["/fixture-server"], "path": "/notes",
-        "server": { "readyPath": "/healthz" }, "resources": { "memory": "128Mi" },
-        "tmpfs": { "home": "4Mi", "tmp": "4Mi", "run": "1Mi" },
-    });
+    let notes = installation::class(images, "/notes", json!({}))?;
     let mut values = chart::values(&cluster, &import_controller(&cluster).await?, &images.worker)?;
     values["classes"] = json!({ "notes": notes });
     let issuer = cluster.addresses()?.api_url();

@@ -1,6 +1,9 @@
 //! Users with keys that nobody has had before, and classes of the fixture server, as values of the chart.
 
-use patchbay_tests::pods::{images::Images, users::keys};
+use patchbay_tests::{
+    installation,
+    pods::{images::Images, users::keys},
+};
 use serde_json::{Value, json};
 
 /// A user, and the one key that is theirs.
@@ -24,11 +27,16 @@ pub(crate) fn provider(class: &str, users: &[&User]) -> Value {
 }
 
 /// A class of the fixture server.
-pub(crate) fn class(images: &Images, idle: &str, edition: &str, warm: u32, memory: &str) -> Value {
-    json!({
-        "image": images.fixture, "command": ["/fixture-server"], "path": "/notes",
-        "server": { "readyPath": "/healthz" }, "resources": { "memory": memory },
-        "tmpfs": { "home": "4Mi", "tmp": "4Mi", "run": "1Mi" },
-        "env": { "EDITION": edition }, "idleTimeout": idle, "warm": warm,
-    })
+pub(crate) fn class(
+    images: &Images,
+    idle: &str,
+    edition: &str,
+    warm: u32,
+    memory: &str,
+) -> anyhow::Result<Value> {
+    let further = json!({
+        "resources": { "memory": memory }, "env": { "EDITION": edition },
+        "idleTimeout": idle, "warm": warm,
+    });
+    installation::class(images, "/notes", further)
 }

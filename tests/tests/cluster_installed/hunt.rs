@@ -64,7 +64,7 @@ impl Hunt {
 
     /// Keeps what the installation shows now. The pods of which it has the logs.
     pub(crate) async fn keep(&mut self, at: &Installation) -> anyhow::Result<BTreeSet<String>> {
-        let place = &at.release.place;
+        let place = &at.installed.release.place;
         self.count += 1;
         let directory = self.kept.path().join(self.count.to_string());
         fs::create_dir(&directory)?;
@@ -111,7 +111,7 @@ impl Hunt {
 
     /// Looks everywhere, and fails if anything is found, or if what has to be found is not.
     pub(crate) async fn end(mut self, at: &Installation) -> anyhow::Result<()> {
-        let place = &at.release.place;
+        let place = &at.installed.release.place;
         ensure!(!self.forms.is_empty(), "nothing to look for");
         let [object, line] = ["object", "line"].map(|kind| format!("marker-{kind}-{}", random()));
         let marker: ConfigMap = from(json!({

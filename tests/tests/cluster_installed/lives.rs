@@ -40,7 +40,7 @@ async fn installed(name: &str, class: Value, users: &[&User]) -> anyhow::Result<
 /// The images of the suite's cluster.
 async fn fixture(idle: &str, edition: &str, warm: u32, memory: &str) -> anyhow::Result<Value> {
     let cluster = Cluster::up(&default_directory()?).await?;
-    Ok(class(images::import(&cluster).await?, idle, edition, warm, memory))
+    class(images::import(&cluster).await?, idle, edition, warm, memory)
 }
 
 /// A user's clients, by one gateway and by the other.
@@ -61,7 +61,7 @@ async fn lasting_call(
     let runs = until("the call runs", async || {
         Ok(client.call("counters", json!({})).await?["awaiting"] == 1)
     });
-    at.or_told(runs.await).await?;
+    at.installed.or_told(runs.await).await?;
     Ok((call, at.tenant(user).await?))
 }
 
@@ -81,7 +81,8 @@ async fn who_is_idle_sleeps_and_is_woken_in_another_worker_by_either_gateway() -
     hunt.add("alice's key", &alice.key)?;
     let mut last = None;
     for client in clients(&at, &alice)? {
-        let woken = at.or_told(client.call("recall", json!({ "key": "go" })).await).await?;
+        let woken =
+            at.installed.or_told(client.call("recall", json!({ "key": "go" })).await).await?;
         ensure!(woken == json!({ "memory": null, "file": null }), "{woken}");
         // who is busy does not fall asleep while she is looked at
         let (call, awake) = lasting_call(&at, "alice", &client).await?;
@@ -98,12 +99,12 @@ async fn who_is_idle_sleeps_and_is_woken_in_another_worker_by_either_gateway() -
         ensure!(status.reason.as_deref() == Some("Idle"), "{status:?}");
         ensure!(status.last_activity.is_some(), "{status:?}");
         at.gone(&awake.assignment.worker).await?;
-        let shown = at.release.place.kubectl(&["get", "tenants", "--no-headers"]).await?;
+        let shown = at.installed.release.place.kubectl(&["get", "tenants", "--no-headers"]).await?;
         ensure!(shown.contains("alice") && shown.contains("Asleep"), "{shown}");
         last = Some((awake.assignment.epoch, awake.assignment.uid));
     }
     hunt.end(&at).await?;
-    at.release.end().await
+    at.installed.end().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,16 +125,16 @@ async fn who_is_busy_is_spared_by_a_class_that_changes_and_a_pool_that_is_emptie
 
     let begun = Instant::now();
     let after = fixture("2s", "second", 0, "144Mi").await?;
-    at.upgrade(json!({ "classes": { CLASS: after } })).await?;
+    at.installed.upgrade(|values| values["classes"] = json!({ CLASS: after })).await?;
     at.warm(CLASS, 0).await?;
     println!("helm upgrade -> the old pool is gone: {:?}", begun.elapsed());
     // who comes now has what the class is now
     let [first, _] = clients(&at, &carol)?;
-    let who = at.or_told(first.call("whoami", json!({})).await).await?;
+    let who = at.installed.or_told(first.call("whoami", json!({})).await).await?;
     ensure!(who["env"]["EDITION"] == "second", "{who}");
 
     // and he has what he had, however he comes
-    let who = at.or_told(by_other.call("whoami", json!({})).await).await?;
+    let who = at.installed.or_told(by_other.call("whoami", json!({})).await).await?;
     ensure!(who["env"]["EDITION"] == "first", "{who}");
     ensure!(!call.is_finished(), "his call was ended");
     let still = at.tenant("bob").await?;
@@ -151,12 +152,12 @@ async fn who_is_busy_is_spared_by_a_class_that_changes_and_a_pool_that_is_emptie
     let reason = asleep.status.and_then(|status| status.reason);
     ensure!(reason.as_deref() == Some("Idle"), "{reason:?}");
     at.gone(&busy.assignment.worker).await?;
-    let who = at.or_told(by_other.call("whoami", json!({})).await).await?;
+    let who = at.installed.or_told(by_other.call("whoami", json!({})).await).await?;
     ensure!(who["env"]["EDITION"] == "second", "{who}");
     let anew = at.tenant("bob").await?;
     ensure!(anew.uid == busy.uid && anew.assignment.epoch > busy.assignment.epoch, "{anew:?}");
     hunt.end(&at).await?;
-    at.release.end().await
+    at.installed.end().await
 }
 
 /// When the API server answered the request that did this to a tenant; `mark` is where its audit log ended before.
@@ -166,13 +167,13 @@ async fn answered(
     verb: &str,
     tenant: &str,
 ) -> anyhow::Result<Timestamp> {
-    let cluster = &at.release.place.cluster;
+    let cluster = &at.installed.release.place.cluster;
     let is_it = |entry: &Value| {
         let (object, groups) = (&entry["objectRef"], &entry["user"]["groups"]);
         entry["verb"] == verb
             && entry["stage"] == "ResponseComplete"
             && object["name"] == tenant
-            && object["namespace"] == at.release.place.name.as_str()
+            && object["namespace"] == at.installed.release.place.name.as_str()
             // an administrator's: the programs write of it too
             && groups.as_array().is_some_and(|all| all.contains(&json!("system:masters")))
             && entry["responseStatus"]["code"] == 200
@@ -196,7 +197,7 @@ async fn over(at: &Installation, worker: &str, begun: Timestamp) -> anyhow::Resu
         last.set(end.map_or_else(|| Some(Timestamp::now()), |end| end.map(|end| end.0)));
         last.get().is_some()
     });
-    at.or_told(over.await).await?;
+    at.installed.or_told(over.await).await?;
     let took = last.get().context("it has not ended")?.duration_since(begun);
     // the kubelet tells whole seconds
     println!("its worker has ended within {:#}", took + SignedDuration::from_secs(1));
@@ -217,7 +218,7 @@ async fn who_is_deleted_comes_back_as_somebody_new_and_who_is_suspended_is_told_
     let (carols, daves) = (clients(&at, &carol)?, clients(&at, &dave)?);
     for client in [&carols[0], &carols[1], &daves[0], &daves[1]] {
         let kept = client.call("remember", json!({ "key": "old", "value": "a note" })).await;
-        at.or_told(kept).await?;
+        at.installed.or_told(kept).await?;
     }
     hunt.keep(&at).await?;
 
@@ -229,20 +230,21 @@ async fn who_is_deleted_comes_back_as_somebody_new_and_who_is_suspended_is_told_
     inside::ensure_what_it_writes_is_memory(call).await?;
 
     let old = at.tenant("carol").await?;
-    let mark = audit::end(&at.release.place.cluster)?;
+    let mark = audit::end(&at.installed.release.place.cluster)?;
     at.tenants().delete(&old.name, &DeleteParams::default()).await?;
     let begun = answered(&at, mark, "delete", &old.name).await?;
     over(&at, &old.assignment.worker, begun).await?;
     ensure!(at.tenants().get_opt(&old.name).await?.is_none());
     // all but what happened, which names the object
     let kinds = "all,tenants,workerclasses,identityproviders,configmaps,secrets,leases";
-    let left = at.release.place.kubectl(&["get", kinds, "--output", "yaml"]).await?;
+    let left = at.installed.release.place.kubectl(&["get", kinds, "--output", "yaml"]).await?;
     ensure!(left.contains(&at.tenant("dave").await?.uid), "nothing is found: {left}");
     for gone in [&old.uid, &old.name, &old.assignment.uid] {
         ensure!(!left.contains(gone.as_str()), "{gone} is left: {left}");
     }
     for client in &carols {
-        let told = at.or_told(client.call("recall", json!({ "key": "old" })).await).await?;
+        let told =
+            at.installed.or_told(client.call("recall", json!({ "key": "old" })).await).await?;
         ensure!(told == json!({ "memory": null, "file": null }), "{told}");
     }
     let new = at.tenant("carol").await?;
@@ -250,7 +252,7 @@ async fn who_is_deleted_comes_back_as_somebody_new_and_who_is_suspended_is_told_
     ensure!(new.assignment.uid != old.assignment.uid, "{old:?} {new:?}");
 
     let shut_out = at.tenant("dave").await?;
-    let mark = audit::end(&at.release.place.cluster)?;
+    let mark = audit::end(&at.installed.release.place.cluster)?;
     at.edit(&shut_out.name, json!({ "spec": { "suspended": true } })).await?;
     let begun = answered(&at, mark, "patch", &shut_out.name).await?;
     over(&at, &shut_out.assignment.worker, begun).await?;
@@ -265,5 +267,5 @@ async fn who_is_deleted_comes_back_as_somebody_new_and_who_is_suspended_is_told_
     let told = told.await?.spec.assignment.context("the epoch is forgotten")?;
     ensure!(told.worker.is_empty(), "{told:?}");
     hunt.end(&at).await?;
-    at.release.end().await
+    at.installed.end().await
 }

@@ -1,12 +1,10 @@
 //! Two users of a catalog and their `quilt-mcp`, from nothing but a credential, by either replica of the gateway.
 
-use super::{
-    hunt::Hunt,
-    world::{Installation, Replica},
-};
+use super::{hunt::Hunt, world::Installation};
 use anyhow::{Context, ensure};
 use patchbay_tests::{
     cluster::Strict,
+    installation::Replica,
     mcp::{McpClient, rpc_response},
     pods::roots,
     quilt::{
@@ -119,7 +117,7 @@ async fn two_users_each_have_their_own_data_by_either_gateway_and_no_credential_
         let (alices, bobs) = (alice?, bob?);
         let begun = Instant::now();
         let said = tokio::try_join!(use_it(&alices, "alice", "bob"), use_it(&bobs, "bob", "alice"));
-        let (alice, bob) = at.or_told(said).await?;
+        let (alice, bob) = at.installed.or_told(said).await?;
         check("alice", "bob", &alice)?;
         check("bob", "alice", &bob)?;
         check_tools(&alices).await?;
@@ -144,7 +142,7 @@ async fn two_users_each_have_their_own_data_by_either_gateway_and_no_credential_
     let workers: BTreeSet<_> =
         assigned.context("nobody came")?.into_iter().map(|it| it.worker).collect();
     for worker in &workers {
-        for (what, secret) in held(&at.release.place, worker).await? {
+        for (what, secret) in held(&at.installed.release.place, worker).await? {
             hunt.add(&what, &secret)?;
         }
     }
@@ -154,5 +152,5 @@ async fn two_users_each_have_their_own_data_by_either_gateway_and_no_credential_
         ensure!(hunt.has_kept(pod, r#""level":"TRACE""#)?, "{pod} does not say all that it can");
     }
     hunt.end(&at).await?;
-    at.release.end().await
+    at.installed.end().await
 }

@@ -9,26 +9,20 @@ use kube::{
 };
 use patchbay_crds::{Tenant, WorkerClass, marks::BOUND, tenant::TenantAssignment};
 use patchbay_tests::{
-    chart::{self, RELEASE, Release},
+    chart::RELEASE,
     cluster::{Strict, is_ready},
+    installation::{Installed, Replica},
     mcp::McpClient,
-    pods::{images, roots, watched},
+    pods::watched,
 };
-use serde_json::{Value, json};
-use std::{net::IpAddr, sync::Arc};
+use serde_json::Value;
+use std::sync::Arc;
 
 /// An installation that is up.
 pub(crate) struct Installation {
-    pub(crate) release: Release,
+    pub(crate) installed: Installed,
     /// The gateway's replicas.
     pub(crate) replicas: [Replica; 2],
-    values: Value,
-}
-
-/// One replica of the gateway.
-pub(crate) struct Replica {
-    pub(crate) pod: String,
-    pub(crate) address: IpAddr,
 }
 
 /// A tenant as it was when it was looked for.
@@ -40,30 +34,12 @@ pub(crate) struct Seen {
 }
 
 impl Installation {
-    /// Installs a release with the images of one and these further values, and waits until it is up.
+    /// Installs a release with these further values, and waits until it is up.
     pub(crate) async fn make(place: Strict, further: Value) -> anyhow::Result<Self> {
-        let worker = &images::import(&place.cluster).await?.worker;
-        let controller = roots::controller(&place.cluster).await?;
-        let values = with(chart::values(&place.cluster, &controller, worker)?, further)?;
-        let release = Release::install_in(place, values.clone()).await?;
-        release.ready().await?;
-        let selector = ListParams::default().labels("app.kubernetes.io/component=gateway");
-        let pods = release.place.pods().list(&selector).await?;
-        let mut replicas = Vec::new();
-        for pod in pods.items.iter().filter(|pod| is_ready(pod)) {
-            let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-            let address = ip.context("no address")?.parse()?;
-            replicas.push(Replica { pod: pod.name_any(), address });
-        }
-        let replicas = replicas.try_into();
-        let replicas = replicas.map_err(|_| anyhow::anyhow!("not two replicas"))?;
-        Ok(Self { release, replicas, values })
-    }
-
-    /// Upgrades it to other values, of which these differ.
-    pub(crate) async fn upgrade(&mut self, further: Value) -> anyhow::Result<()> {
-        self.values = with(self.values.take(), further)?;
-        self.release.helm(&["upgrade", RELEASE], self.values.clone()).await.map(drop)
+        let installed = Installed::make(place, further).await?;
+        installed.release.ready().await?;
+        let replicas = installed.replicas("gateway").await?;
+        Ok(Self { installed, replicas })
     }
 
     /// A client of a class through one replica, which it addresses as clients in the cluster address them all.
@@ -73,22 +49,22 @@ impl Installation {
         path: &str,
         (header, credential): (&str, &str),
     ) -> anyhow::Result<McpClient> {
-        let Replica { address, .. } = self.replicas.get(replica).context("no such replica")?;
-        let host = format!("{RELEASE}-gateway.{}.svc:8080", self.release.place.name);
+        let url = self.replicas.get(replica).context("no such replica")?.url();
+        let host = format!("{RELEASE}-gateway.{}.svc:8080", self.installed.release.place.name);
         let headers = [("host", host.as_str()), (header, credential)];
-        Ok(McpClient::with_headers(&format!("http://{address}:8080{path}"), &headers))
+        Ok(McpClient::with_headers(&format!("{url}{path}"), &headers))
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
-        self.release.place.pods()
+        self.installed.api()
     }
 
     pub(crate) fn tenants(&self) -> Api<Tenant> {
-        Api::namespaced(self.release.place.client.clone(), &self.release.place.name)
+        self.installed.api()
     }
 
     pub(crate) fn classes(&self) -> Api<WorkerClass> {
-        Api::namespaced(self.release.place.client.clone(), &self.release.place.name)
+        self.installed.api()
     }
 
     /// The tenant of a user who has one worker, or had one.
@@ -112,7 +88,7 @@ impl Installation {
         is_so: impl Fn(&Tenant) -> bool,
     ) -> anyhow::Result<Tenant> {
         let found = watched::one(self.tenants(), tenant, what, |it| it.is_some_and(&is_so));
-        self.or_told(found.await).await?.context("it is gone")
+        self.installed.or_told(found.await).await?.context("it is gone")
     }
 
     /// Waits until a class has this many workers that nobody has, all of which a gateway may claim.
@@ -121,19 +97,19 @@ impl Installation {
         let found = watched::all(self.pods(), labels, "the pool is as wanted", |pods| {
             pods.len() == count && pods.iter().all(|pod| is_ready(pod))
         });
-        let pods = self.or_told(found.await).await?;
+        let pods = self.installed.or_told(found.await).await?;
         let counted = watched::one(self.classes(), class, "they are counted", |class| {
             let status = class.and_then(|class| class.status.as_ref());
             status.is_some_and(|status| usize::try_from(status.warm).is_ok_and(|it| it == count))
         });
-        self.or_told(counted.await).await?;
+        self.installed.or_told(counted.await).await?;
         Ok(pods)
     }
 
     /// Waits until a pod is no more.
     pub(crate) async fn gone(&self, pod: &str) -> anyhow::Result<()> {
         let gone = watched::one(self.pods(), pod, "it is gone", |pod| pod.is_none());
-        self.or_told(gone.await).await.map(drop)
+        self.installed.or_told(gone.await).await.map(drop)
     }
 
     /// Changes a tenant, as an administrator would.
@@ -142,22 +118,4 @@ impl Installation {
         self.tenants().patch(tenant, &PatchParams::default(), &patch).await?;
         Ok(())
     }
-
-    /// A failure with what the installation says of itself.
-    pub(crate) async fn or_told<T>(&self, result: anyhow::Result<T>) -> anyhow::Result<T> {
-        match result {
-            Ok(value) => Ok(value),
-            Err(error) => Err(error.context(self.release.told().await?)),
-        }
-    }
-}
-
-/// Values with further ones in their places.
-fn with(mut values: Value, further: Value) -> anyhow::Result<Value> {
-    let all = values.as_object_mut().context("values are an object")?;
-    let Value::Object(further) = further else {
-        anyhow::bail!("values are an object: {}", json!(further))
-    };
-    all.extend(further);
-    Ok(values)
 }

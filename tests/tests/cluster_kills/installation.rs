@@ -4,14 +4,18 @@
 use crate::{load::Load, values::values};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::ResourceExt as _;
 use patchbay_crds::{Tenant, WorkerClass, tenant::TenantAssignment};
 use patchbay_tests::{
-    chart::{RELEASE, Release, SERVICE},
-    cluster::{Cluster, Strict, default_directory, is_ready, until},
+    chart::{RELEASE, SERVICE},
+    cluster::{Cluster, Strict, is_ready, until},
     controller::{api_key, tenant_name},
+    installation::{Installed, Replica},
     mcp::McpClient,
-    pods::containers::{self, kill},
+    pods::{
+        containers::{self, kill},
+        images,
+    },
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -30,27 +34,9 @@ static CLUSTER: Mutex<()> = Mutex::const_new(());
 
 /// The installation.
 pub(crate) struct Installation {
-    pub(crate) release: Release,
-    values: Value,
+    pub(crate) installed: Installed,
     service: String,
     _alone: MutexGuard<'static, ()>,
-}
-
-/// A pod of one of its programs.
-pub(crate) struct Replica {
-    /// The pod's name.
-    pub(crate) name: String,
-    /// The name of its container, which is its program's.
-    container: String,
-    /// Where it listens, past the Service.
-    url: String,
-}
-
-impl Replica {
-    /// A user's client of this one, past the Service.
-    pub(crate) fn client(&self, user: &str) -> McpClient {
-        client(&self.url, user)
-    }
 }
 
 impl Installation {
@@ -66,42 +52,31 @@ impl Installation {
         fields: Value,
     ) -> anyhow::Result<Self> {
         let alone = CLUSTER.lock().await;
-        let cluster = Cluster::up(&default_directory()?).await?;
-        let mut values = values(&cluster, users).await?;
-        let class = values["classes"][CLASS].as_object_mut().context("an object")?;
-        class.extend(fields.as_object().context("fields are an object")?.clone());
-        let release = Release::install(name, values.clone()).await?;
-        let service = format!("http://{}", release.service().await?);
-        let installation = Self { release, values, service, _alone: alone };
+        let place = Strict::make(name).await?;
+        let values = values(images::import(&place.cluster).await?, users, fields)?;
+        let installed = Installed::make(place, values).await?;
+        let service = format!("http://{}", installed.release.service().await?);
+        let installation = Self { installed, service, _alone: alone };
         installation.until_whole().await?;
         Ok(installation)
     }
 
     /// Takes it away.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
-        self.release.end().await
+        self.installed.end().await
     }
 
     pub(crate) fn place(&self) -> &Strict {
-        &self.release.place
+        &self.installed.release.place
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
-        &self.release.place.cluster
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-        K::DynamicType: Default,
-    {
-        Api::namespaced(self.place().client.clone(), &self.place().name)
+        &self.place().cluster
     }
 
     /// Upgrades it with this change of its values. Helm returns when the API server has it.
     pub(crate) async fn upgrade(&mut self, change: impl FnOnce(&mut Value)) -> anyhow::Result<()> {
-        change(&mut self.values);
-        self.release.helm(&["upgrade", RELEASE], self.values.clone()).await.map(drop)
+        self.installed.upgrade(change).await
     }
 
     /// Waits until both programs have both replicas, of the present revision and no other, and workers are warm.
@@ -111,13 +86,12 @@ impl Installation {
                 && self.is_whole("operator").await?
                 && self.warm().await? == WARM)
         });
-        let whole = whole.await;
-        if whole.is_err() { whole.context(self.release.told().await?) } else { Ok(()) }
+        self.installed.or_told(whole.await).await
     }
 
     async fn is_whole(&self, component: &str) -> anyhow::Result<bool> {
         let name = format!("{RELEASE}-{component}");
-        let deployment = self.api::<Deployment>().get(&name).await?;
+        let deployment = self.installed.api::<Deployment>().get(&name).await?;
         let generation = deployment.metadata.generation;
         let status = deployment.status.unwrap_or_default();
         let counts = [status.replicas, status.updated_replicas, status.available_replicas];
@@ -127,14 +101,13 @@ impl Installation {
     }
 
     async fn warm(&self) -> anyhow::Result<i32> {
-        let status = self.api::<WorkerClass>().get(CLASS).await?.status;
+        let status = self.installed.api::<WorkerClass>().get(CLASS).await?.status;
         Ok(status.map_or(0, |status| status.warm))
     }
 
     /// The pods of a component, those that end as well.
     pub(crate) async fn pods(&self, component: &str) -> anyhow::Result<Vec<Pod>> {
-        let labels = format!("app.kubernetes.io/component={component}");
-        Ok(self.place().pods().list(&ListParams::default().labels(&labels)).await?.items)
+        self.installed.pods_of(component).await
     }
 
     /// The replicas of a component.
@@ -142,19 +115,12 @@ impl Installation {
         &self,
         component: &str,
     ) -> anyhow::Result<[Replica; N]> {
-        let replica = |pod: Pod| -> anyhow::Result<Replica> {
-            let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-            let url = format!("http://{}:8080", ip.context("no address")?);
-            Ok(Replica { name: pod.name_any(), container: component.to_owned(), url })
-        };
-        let pods = self.pods(component).await?.into_iter();
-        let replicas = pods.map(replica).collect::<anyhow::Result<Vec<_>>>()?;
-        replicas.try_into().map_err(|_| anyhow::anyhow!("not {N} of {component}"))
+        self.installed.replicas(component).await
     }
 
     /// Ends a replica's process as the kernel would, and returns when that was.
     pub(crate) async fn kill(&self, replica: &Replica) -> anyhow::Result<Instant> {
-        self.kill_container(&replica.name, &replica.container).await
+        self.kill_container(&replica.pod, &replica.component).await
     }
 
     /// The same of any container.
@@ -175,9 +141,9 @@ impl Installation {
         replica: &Replica,
         since: Instant,
     ) -> anyhow::Result<Duration> {
-        until(&format!("{} is ready again", replica.name), async || {
-            let pod = self.place().pods().get(&replica.name).await?;
-            let lives = containers::status(&pod, &replica.container).map(|it| it.restart_count);
+        until(&format!("{} is ready again", replica.pod), async || {
+            let pod = self.place().pods().get(&replica.pod).await?;
+            let lives = containers::status(&pod, &replica.component).map(|it| it.restart_count);
             Ok(lives > Some(0) && is_ready(&pod))
         })
         .await?;
@@ -186,7 +152,7 @@ impl Installation {
 
     /// Who leads: the name of an operator's pod.
     pub(crate) async fn leader(&self) -> anyhow::Result<String> {
-        let lease = self.api::<Lease>().get("patchbay-operator").await?;
+        let lease = self.installed.api::<Lease>().get("patchbay-operator").await?;
         let holder = lease.spec.and_then(|spec| spec.holder_identity).context("nobody leads")?;
         // the pod's name, and what makes it this start's
         let (pod, _) = holder.rsplit_once('-').with_context(|| holder.clone())?;
@@ -202,8 +168,7 @@ impl Installation {
     pub(crate) async fn load(&self, users: &[&str]) -> anyhow::Result<Load> {
         let begun =
             Load::begin(users.iter().map(|user| (*user, vec![self.client(user)])).collect());
-        let begun = begun.await;
-        if begun.is_err() { begun.context(self.release.told().await?) } else { begun }
+        self.installed.or_told(begun.await).await
     }
 
     /// A user comes for the first time and is answered, which took so long.
@@ -215,17 +180,14 @@ impl Installation {
     /// A call is answered, which took so long.
     pub(crate) async fn contact(&self, client: &McpClient) -> anyhow::Result<Duration> {
         let begun = Instant::now();
-        let called = client.call("echo", json!({ "text": "x" })).await;
-        if called.is_err() {
-            called.context(self.release.told().await?)?;
-        }
+        self.installed.or_told(client.call("echo", json!({ "text": "x" })).await).await?;
         Ok(begun.elapsed())
     }
 
     /// A user's tenant.
     pub(crate) async fn tenant(&self, user: &str) -> anyhow::Result<Tenant> {
         let name = tenant_name(CLASS, user)?;
-        Ok(self.api::<Tenant>().get(name.as_str()).await?)
+        Ok(self.installed.api::<Tenant>().get(name.as_str()).await?)
     }
 
     /// What a user's tenant is assigned.
@@ -260,7 +222,8 @@ impl Installation {
     }
 }
 
-fn client(url: &str, user: &str) -> McpClient {
+/// A user's client of whatever is at a URL: the Service, or one gateway.
+pub(crate) fn client(url: &str, user: &str) -> McpClient {
     let bearer = format!("Bearer {}", api_key(user));
     let headers = [("authorization", bearer.as_str()), ("host", SERVICE)];
     McpClient::with_headers(&format!("{url}/{CLASS}"), &headers)

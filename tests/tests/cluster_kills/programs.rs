@@ -2,7 +2,7 @@
 //! deleted.
 
 use crate::{
-    installation::{Installation, Replica},
+    installation::{Installation, client},
     load::Load,
     recovery::report,
 };
@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use kube::{ResourceExt as _, api::DeleteParams};
 use patchbay_crds::tenant::Phase;
 use patchbay_operator::build::AGENT;
-use patchbay_tests::cluster::until;
+use patchbay_tests::{cluster::until, installation::Replica};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ async fn a_killed_gateway_costs_its_own_users_one_connection_and_others_nothing(
     let installation = Installation::make("gateway", &["alice", "bob", "carol", "dave"]).await?;
     let [dying, other] = installation.replicas("gateway").await?;
     let ways = |user, replicas: &[&Replica]| {
-        let ways = replicas.iter().map(|replica| replica.client(user)).collect();
+        let ways = replicas.iter().map(|replica| client(&replica.url(), user)).collect();
         (user, ways)
     };
     let load = Load::begin(vec![
@@ -56,7 +56,7 @@ async fn nobody_notices_that_the_leader_is_killed_and_new_users_come_in_meanwhil
     installation.until_whole().await?;
     let leader = installation.leader().await?;
     let replicas: [_; 2] = installation.replicas("operator").await?;
-    let dying = replicas.iter().find(|replica| replica.name == leader).context("no such pod")?;
+    let dying = replicas.iter().find(|replica| replica.pod == leader).context("no such pod")?;
     let killed = installation.kill(dying).await?;
     installation.first_contact("dave").await?;
     let used = installation.assignment("dave").await?;
@@ -132,10 +132,14 @@ async fn a_deleted_worker_finishes_the_call_that_runs_and_another_takes_what_com
     installation.contact(&alice).await?;
     installation.until_whole().await?;
     let first = installation.assignment("alice").await?;
-    let call = alice.call("sleep", json!({ "ms": 5000 }));
+    let call = async {
+        let slept = alice.call("sleep", json!({ "ms": 10_000 })).await;
+        (slept, Instant::now())
+    };
     let delete = async {
         until("the call runs", async || {
-            Ok(alice.call("counters", json!({})).await?["started"] == 1)
+            let counters = alice.call("counters", json!({})).await?;
+            Ok(counters == json!({ "started": 1, "completed": 0, "cancelled": 0, "awaiting": 0 }))
         })
         .await?;
         installation.place().pods().delete(&first.worker, &DeleteParams::default()).await?;
@@ -149,13 +153,13 @@ async fn a_deleted_worker_finishes_the_call_that_runs_and_another_takes_what_com
         .await?;
         ensure!(failed.is_empty(), "{failed:?}");
         report("a deleted worker", "its user is served by another worker", asked.elapsed());
-        anyhow::Ok(())
+        anyhow::Ok(asked)
     };
-    let (slept, deleted) = tokio::join!(call, delete);
+    let ((slept, ended), deleted) = tokio::join!(call, delete);
     if deleted.is_err() || slept.is_err() {
-        println!("{}", installation.release.told().await?);
+        println!("{}", installation.installed.release.told().await?);
     }
-    deleted?;
+    ensure!(deleted? < ended, "the call had ended before its worker was deleted");
     ensure!(slept? == json!({ "slept": true }));
     ensure!(installation.assignment("alice").await?.epoch > first.epoch);
     for (user, tally) in load.end().await? {
