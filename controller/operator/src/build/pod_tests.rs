@@ -227,7 +227,8 @@ fn a_pod_runs_where_its_class_says() {
     assert_eq!(spec.node_selector.unwrap()["disk"], "ssd");
     assert_eq!(spec.tolerations.unwrap()[0].toleration_seconds, Some(3));
     let spread = spec.topology_spread_constraints.unwrap();
-    assert!(spread.iter().all(|each| each.when_unsatisfiable == "ScheduleAnyway"));
+    let strict = spread.iter().filter(|each| each.when_unsatisfiable != "ScheduleAnyway").count();
+    assert_eq!((spread.len(), strict), (2, 0));
 }
 
 #[test]
