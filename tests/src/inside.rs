@@ -2,8 +2,12 @@
 //! same. It must not know how either is made.
 
 use anyhow::{Context, ensure};
+use patchbay_core::pin::Role;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+/// Where its agent listens, seen from inside a pod.
+const LINK: &str = "127.0.0.1:7443";
 
 /// The environment is what a worker builds from nothing, and no more. `who` is the fixture's `whoami`.
 pub fn ensure_environment_is_built(who: &Value) -> anyhow::Result<()> {
@@ -45,15 +49,17 @@ fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.map(str::to_owned).into()
 }
 
-/// In a pod: it is not the agent, and has no right.
+/// In a pod: it is not the agent, has no right, and leaves no core file.
 pub async fn ensure_it_has_no_right(call: &impl Call) -> anyhow::Result<()> {
     let who = call("whoami", json!({})).await?;
     ensure!(who["uid"] == 10_001 && who["ppid"] == 1, "{who}");
     let status = text(call, "/proc/self/status").await?;
     for expected in [
-        "CapEff:\t0000000000000000",
+        "CapInh:\t0000000000000000",
         "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
         "CapBnd:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
         "NoNewPrivs:\t1",
         "Seccomp:\t2",
         "Uid:\t10001\t10001\t10001\t10001",
@@ -61,6 +67,10 @@ pub async fn ensure_it_has_no_right(call: &impl Call) -> anyhow::Result<()> {
     ] {
         ensure!(status.lines().any(|line| line == expected), "not {expected}: {status}");
     }
+    let limits = text(call, "/proc/self/limits").await?;
+    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let cores: Vec<_> = cores.context("no limit of core files")?.split_whitespace().collect();
+    ensure!(cores == ["0", "0", "bytes"], "{limits}");
     Ok(())
 }
 
@@ -81,9 +91,16 @@ pub async fn ensure_the_agents_things_are_not_there(call: &impl Call) -> anyhow:
     let told = call("connect_unix", json!({ "path": "/patchbay/agent/control" })).await?;
     ensure!(told["connected"] == true, "its proxy's way: {told}");
 
-    // the link is there, and takes nobody without a certificate
-    let told = call("connect", json!({ "address": "127.0.0.1:7443" })).await?;
-    ensure!(told["connected"] == true, "{told}");
+    // the link is there, and takes nobody without a certificate of the control plane's
+    for (claim, alert) in [
+        (None, "CertificateRequired"),
+        (Some(Role::Gateway.uri()), "fatal alert"),
+        (Some(Role::Operator.uri()), "fatal alert"),
+    ] {
+        let told = call("speak_tls", json!({ "address": LINK, "claim": claim })).await?;
+        let error = told["error"].as_str().with_context(|| told.to_string())?;
+        ensure!(told["letIn"] == false && error.contains(alert), "{claim:?}: {told}");
+    }
     let request = "CONNECT 169.254.169.254:80 HTTP/1.1\r\nHost: 169.254.169.254:80\r\n\r\n";
     let told = call("proxy_request", json!({ "request": request })).await?;
     ensure!(told["answer"].as_str().is_some_and(|it| it.starts_with("HTTP/1.1 403")), "{told}");
@@ -96,7 +113,15 @@ pub async fn ensure_no_other_process_is_in_reach(call: &impl Call) -> anyhow::Re
     let pids = names(call, "/proc").await?;
     let pids: BTreeSet<_> = pids.into_iter().filter(|name| name.parse::<u32>().is_ok()).collect();
     ensure!(pids == BTreeSet::from(["1".to_owned(), who["pid"].to_string()]), "{pids:?}");
-    for what in ["ptrace_parent", "proc_mem_1", "process_vm_readv", "pidfd_getfd", "mount"] {
+    for what in [
+        "ptrace_parent",
+        "proc_mem_1",
+        "process_vm_readv",
+        "pidfd_getfd",
+        "mount",
+        "unshare_user",
+        "raw_sockets",
+    ] {
         let report = call("attack", json!({ "what": what })).await?;
         let attempts =
             report["attempts"].as_array().with_context(|| format!("{what}: {report}"))?;
@@ -106,6 +131,10 @@ pub async fn ensure_no_other_process_is_in_reach(call: &impl Call) -> anyhow::Re
             .collect();
         ensure!(!attempts.is_empty() && allowed.is_empty(), "{what}: {report}");
     }
+    // a signal to its own host is a way to end itself, and it has no other target
+    let report = call("attack", json!({ "what": "kill_all" })).await?;
+    let attempts = report["attempts"].as_array().with_context(|| report.to_string())?;
+    ensure!(attempts.iter().map(|tried| &tried["target"]).eq([&json!(1)]), "{report}");
     Ok(())
 }
 
@@ -119,7 +148,10 @@ pub async fn ensure_what_it_writes_is_memory(call: &impl Call) -> anyhow::Result
         "/patchbay/agent/escaped",
         "/patchbay/bin/patchbay-worker",
         "/patchbay/boot/host.json",
+        "/dev/escaped",
         "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/hostname",
+        "/proc/sys/vm/drop_caches",
     ] {
         let told = call("write_file", json!({ "path": path, "text": "x" })).await?;
         ensure!(

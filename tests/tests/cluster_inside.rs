@@ -1,6 +1,11 @@
 //! What an MCP server reaches from inside its container of a worker's pod: nothing but itself. The same attacks
 //! as on the local sandbox (`from_inside`), where the cluster's isolation has to stop them. `make test-cluster`.
 
+#[path = "cluster_inside/memory.rs"]
+mod memory;
+#[path = "cluster_inside/shared.rs"]
+mod shared;
+
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{HostAlias, Pod};
 use patchbay_gateway::forward::link::Link;

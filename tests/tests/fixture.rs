@@ -265,9 +265,15 @@ async fn a_probe_finds_the_door_open_where_no_sandbox_is() -> Result<()> {
 #[tokio::test]
 async fn every_probe_answers_with_a_report() -> Result<()> {
     let server = Server::start().await?;
-    for what in
-        ["ptrace_parent", "proc_mem_1", "process_vm_readv", "pidfd_getfd", "mount", "unshare_user"]
-    {
+    for what in [
+        "ptrace_parent",
+        "proc_mem_1",
+        "process_vm_readv",
+        "pidfd_getfd",
+        "mount",
+        "unshare_user",
+        "raw_sockets",
+    ] {
         let report = server.tool("attack", json!({ "what": what })).await?;
         assert_eq!(report["what"], what);
         let attempts = report["attempts"].as_array();

@@ -163,6 +163,9 @@ async fn its_agent_its_host_and_every_other_process_are_out_of_reach() -> anyhow
             ensure!(attempt["allowed"] == false && attempt["errno"] == errno, "{what}: {attempt}");
         }
     }
+    for attempt in attempts(&alice, "raw_sockets").await? {
+        ensure!(attempt["allowed"] == false, "{attempt}");
+    }
     // a signal to its own host is a way to end itself, and it has no other target
     let targets = attempts(&alice, "kill_all").await?;
     ensure!(targets.iter().map(|tried| &tried["target"]).eq([&json!(1)]), "{targets:?}");
