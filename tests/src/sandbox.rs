@@ -10,6 +10,7 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
@@ -65,7 +66,7 @@ pub fn processes_of(
 }
 
 /// The process number in the innermost PID namespace, where that is not the outermost one.
-fn inner_pid(pid: u32) -> Option<u32> {
+pub fn inner_pid(pid: u32) -> Option<u32> {
     let numbers = status(pid, "NSpid")?;
     numbers.split_whitespace().skip(1).last()?.parse().ok()
 }
@@ -121,6 +122,37 @@ fn mount(line: &str) -> Option<Mount> {
         kind: kind.to_owned(),
         is_writable: is_writable(options) && is_writable(super_options),
     })
+}
+
+/// Fails if any right is left to a process, or could come back to it.
+pub fn ensure_no_right(pid: u32) -> anyhow::Result<()> {
+    for (field, expected) in [
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+        ("CapInh", "0000000000000000"),
+        ("CapPrm", "0000000000000000"),
+        ("CapEff", "0000000000000000"),
+        ("CapBnd", "0000000000000000"),
+        ("CapAmb", "0000000000000000"),
+    ] {
+        let found = status(pid, field);
+        ensure!(found.as_deref() == Some(expected), "{pid} {field}: {found:?}");
+    }
+    Ok(())
+}
+
+/// The mounts in which a process could make files, as far as they themselves go: where, and the kind of file system.
+/// Its root is none of them, or this fails.
+pub fn writable_directories(pid: u32) -> anyhow::Result<BTreeMap<PathBuf, String>> {
+    let mounts = mounts(pid)?;
+    let root = mounts.iter().rfind(|mount| mount.point == Path::new("/"));
+    ensure!(root.is_some_and(|root| !root.is_writable), "{pid} {root:?}");
+    // single device nodes and terminals: no file can be made there
+    let directories = mounts.into_iter().filter(|mount| {
+        let inside = path_in(pid, &mount.point.to_string_lossy());
+        mount.is_writable && mount.kind != "devpts" && inside.is_dir()
+    });
+    Ok(directories.map(|mount| (mount.point, mount.kind)).collect())
 }
 
 /// A path of a process's root, as seen from outside.

@@ -1,10 +1,16 @@
 //! quilt-mcp, unmodified, in real containers: its image, the operator's pods, and two users whose workers reach a
 //! catalog and an AWS that the test is. `make test-cluster`.
 
+#[path = "cluster_quilt/secrets.rs"]
+mod secrets;
+#[path = "cluster_quilt/stateless.rs"]
+mod stateless;
+
 use anyhow::{Context, ensure};
-use patchbay_core::grant::CatalogGrant;
+use patchbay_core::{grant::CatalogGrant, id::Epoch};
+use patchbay_gateway::forward::link::Link;
 use patchbay_tests::{
-    pods::{PodWorker, Stage, Tenant, roots},
+    pods::{Class, PodWorker, Stage, Tenant, roots},
     quilt::{
         QuiltWorld,
         isolation::{calls_of, check, check_bearers},
@@ -13,8 +19,24 @@ use patchbay_tests::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+/// A namespace, alice's and bob's world, and a class of quilt workers.
+async fn made(name: &str) -> anyhow::Result<(Stage, QuiltWorld, Class)> {
+    let stage = Stage::make(name).await?;
+    let host = stage.place.cluster.addresses()?.host();
+    let names = [
+        stage.place.name_outside("catalog", host).await?,
+        stage.place.name_outside("registry", host).await?,
+    ];
+    let world = QuiltWorld::start_at(host, names, &["alice", "bob"]).await?;
+    let begun = Instant::now();
+    let image = roots::quilt(&stage.place.cluster).await?;
+    println!("the image, made or found, and imported: {:?}", begun.elapsed());
+    let class = stage.class("quilt", fields(&image, &world)?).await?;
+    Ok((stage, world, class))
+}
+
 /// A class of quilt workers that may reach this world and nothing else.
-fn class(image: &str, world: &QuiltWorld) -> anyhow::Result<Value> {
+fn fields(image: &str, world: &QuiltWorld) -> anyhow::Result<Value> {
     let aws: http::Uri = world.moto.endpoint().parse()?;
     let host = aws.host().context("AWS has a host")?;
     Ok(json!({
@@ -36,6 +58,32 @@ fn class(image: &str, world: &QuiltWorld) -> anyhow::Result<Value> {
     }))
 }
 
+/// A user at a worker that nobody has, for the first time or another.
+async fn bound<'a>(
+    link: &'a Link,
+    world: &QuiltWorld,
+    token: &str,
+    epoch: u64,
+) -> anyhow::Result<Tenant<'a>> {
+    let mut tenant = Tenant::new(link);
+    tenant.claim.epoch = Epoch(epoch);
+    tenant.grant.catalog = Some(CatalogGrant {
+        origin: world.catalog.url().to_owned(),
+        registry: world.catalog.registry_url().to_owned(),
+        bearer: token.into(),
+    });
+    tenant.bind().await?;
+    Ok(tenant)
+}
+
+/// A user finds what is theirs.
+async fn own_objects(tenant: &Tenant<'_>, user: &str) -> anyhow::Result<()> {
+    let bucket = json!({ "bucket": format!("b-{user}") });
+    let said = tenant.said("bucket_objects_list", bucket).await?;
+    ensure!(said.contains(&format!("notes/{user}.txt")), "{said}");
+    Ok(())
+}
+
 /// What the calls of a user said, in order, through a worker that is theirs.
 async fn use_it(
     stage: &Stage,
@@ -45,13 +93,7 @@ async fn use_it(
     (own, other): (&str, &str),
 ) -> anyhow::Result<Vec<String>> {
     let link = stage.gateway(worker).await?;
-    let mut tenant = Tenant::new(&link);
-    tenant.grant.catalog = Some(CatalogGrant {
-        origin: world.catalog.url().to_owned(),
-        registry: world.catalog.registry_url().to_owned(),
-        bearer: token.into(),
-    });
-    tenant.bind().await?;
+    let tenant = bound(&link, world, token, 1).await?;
     let tools = tenant.tools().await?;
     ensure!(tools.contains("package_browse") && tools.len() > 50, "{tools:?}");
     let mut said = Vec::new();
@@ -64,18 +106,7 @@ async fn use_it(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alice_and_bob_at_once_each_reach_their_own_data_alone() -> anyhow::Result<()> {
-    let stage = Stage::make("quilt").await?;
-    let host = stage.place.cluster.addresses()?.host();
-    let names = [
-        stage.place.name_outside("catalog", host).await?,
-        stage.place.name_outside("registry", host).await?,
-    ];
-    let world = QuiltWorld::start_at(host, names, &["alice", "bob"]).await?;
-    let begun = Instant::now();
-    let image = roots::quilt(&stage.place.cluster).await?;
-    println!("the image, made or found, and imported: {:?}", begun.elapsed());
-
-    let class = stage.class("quilt", class(&image, &world)?).await?;
+    let (stage, world, class) = made("quilt").await?;
     let alone = stage.worker(&class).await?;
     println!("quilt-mcp, pod create -> Ready: {:?}", alone.took);
     let second = stage.worker(&class).await?;

@@ -11,18 +11,16 @@ use patchbay_tests::{
     processes,
     quilt::{
         CLASS, QuiltWorld,
-        stateless::{FILES, check_tools},
+        stateless::{DATA, FILES, check_tools, home, in_file},
     },
     sandbox::{self, HOME, Part},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
-/// quilt3's directory below HOME.
-const DATA: &str = ".local/share/Quilt";
 /// The bearer in quilt3's session with the registry.
 const STAND_IN: &str = "/http:~1~1127.0.0.3/access_token";
 /// What the class says by default.
@@ -51,13 +49,6 @@ fn only(workers: BTreeSet<String>) -> anyhow::Result<String> {
 
 fn data(files: &[&str]) -> Vec<String> {
     files.iter().map(|file| format!("{DATA}/{file}")).collect()
-}
-
-/// The files of HOME, without the index of the machine's fonts, which a library of the server makes
-/// for itself at start.
-fn home(server: u32) -> anyhow::Result<Vec<String>> {
-    let names = sandbox::names_in(server, HOME)?;
-    Ok(names.into_iter().filter(|name| !name.starts_with(".cache/fontconfig/")).collect())
 }
 
 async fn own_objects(client: &McpClient, user: &str) -> anyhow::Result<()> {
@@ -101,32 +92,13 @@ fn check_constraints(controller: &Controller, worker: &str) -> anyhow::Result<()
         ensure!(inside.len() == if part == Part::Agent { 1 } else { 2 }, "{inside:?}");
         for process in inside {
             let pid = process.pid;
-            for (field, expected) in [
-                ("NoNewPrivs", "1"),
-                ("Seccomp", "2"),
-                ("CapInh", "0000000000000000"),
-                ("CapPrm", "0000000000000000"),
-                ("CapEff", "0000000000000000"),
-                ("CapBnd", "0000000000000000"),
-                ("CapAmb", "0000000000000000"),
-            ] {
-                let found = sandbox::status(pid, field);
-                ensure!(found.as_deref() == Some(expected), "{part:?} {pid} {field}: {found:?}");
-            }
-            let mounts = sandbox::mounts(pid)?;
-            let root = mounts.iter().rfind(|mount| mount.point == Path::new("/"));
-            ensure!(root.is_some_and(|root| !root.is_writable), "{part:?} {pid} {root:?}");
-            // single device nodes and terminals: no file can be made there
-            let files = mounts.iter().filter(|mount| {
-                let inside = sandbox::path_in(pid, &mount.point.to_string_lossy());
-                mount.is_writable && mount.kind != "devpts" && inside.is_dir()
-            });
-            let mut found = BTreeSet::new();
-            for mount in files {
-                ensure!(mount.kind == "tmpfs", "{part:?} {pid} {mount:?}");
-                found.insert(mount.point.as_path());
-            }
-            ensure!(found == writable, "{part:?} {pid} {found:?}");
+            sandbox::ensure_no_right(pid).with_context(|| format!("{part:?}"))?;
+            let found = sandbox::writable_directories(pid)?;
+            let is_memory = found.values().all(|kind| kind == "tmpfs");
+            ensure!(
+                is_memory && found.keys().map(PathBuf::as_path).eq(writable.iter().copied()),
+                "{part:?} {pid} {found:?}"
+            );
         }
     }
     let (limit, method) = sandbox::memory_limit(sandbox::server(controller, worker)?.pid)?;
@@ -201,14 +173,6 @@ async fn nothing_of_a_worker_is_left_after_it() -> anyhow::Result<()> {
     ensure!(home(server)? == FILES);
     ensure!(in_file(server, "auth.json", STAND_IN)? != stand_in, "the session is the same");
     Ok(())
-}
-
-/// A text in one of quilt3's files.
-fn in_file(server: u32, file: &str, pointer: &str) -> anyhow::Result<String> {
-    let path = sandbox::path_in(server, &format!("{HOME}/{DATA}/{file}"));
-    let json: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-    let text = json.pointer(pointer).and_then(Value::as_str);
-    Ok(text.with_context(|| format!("{file} has no {pointer}"))?.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,11 @@
-//! The processes of a pod's containers, ended from outside as the kernel would end them. It must not know what
+//! The processes of a pod's containers, looked at from outside, and ended as the kernel would end them. It must not know what
 //! they were for.
 
-use crate::{cluster::until, processes};
+use crate::{
+    cluster::until,
+    processes::{self, Process},
+    sandbox::inner_pid,
+};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use rustix::{
@@ -16,16 +20,22 @@ pub fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> 
     statuses.iter().find(|status| status.name == container)
 }
 
-/// Ends everything in a container with SIGKILL, and returns once it has ended.
-pub async fn kill(pod: &Pod, container: &str) -> anyhow::Result<()> {
+/// The processes in a container, the first one first. What a probe runs there comes and goes.
+pub fn processes_of(pod: &Pod, container: &str) -> anyhow::Result<Vec<Process>> {
     let id = status(pod, container).and_then(|status| status.container_id.as_deref());
     let id = id.and_then(|id| id.strip_prefix("containerd://")).context("it does not run")?;
-    let inside: Vec<u32> = processes::all()
-        .into_iter()
-        .map(|process| process.pid)
-        .filter(|pid| is_of(*pid, id))
-        .collect();
-    ensure!(!inside.is_empty(), "no process is in the container {id}");
+    let inside = processes::all().into_iter().filter(|process| is_of(process.pid, id));
+    let mut inside: Vec<(u32, Process)> =
+        inside.filter_map(|process| Some((inner_pid(process.pid)?, process))).collect();
+    inside.sort_by_key(|(pid, _)| *pid);
+    ensure!(inside.first().is_some_and(|(pid, _)| *pid == 1), "nothing runs in the container {id}");
+    Ok(inside.into_iter().map(|(_, process)| process).collect())
+}
+
+/// Ends everything in a container with SIGKILL, and returns once it has ended.
+pub async fn kill(pod: &Pod, container: &str) -> anyhow::Result<()> {
+    let inside = processes_of(pod, container)?;
+    let inside: Vec<u32> = inside.into_iter().map(|process| process.pid).collect();
     for pid in &inside {
         let number = Pid::from_raw(i32::try_from(*pid)?).context("no process number")?;
         match kill_process(number, Signal::KILL) {

@@ -1,8 +1,14 @@
 //! What upstream's checks of a stateless container ask of a user's `quilt-mcp`, wherever its worker runs.
 
-use crate::mcp::{McpClient, rpc_response};
+use crate::{
+    mcp::{McpClient, rpc_response},
+    sandbox::{self, HOME},
+};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+
+/// quilt3's directory below HOME.
+pub const DATA: &str = ".local/share/Quilt";
 
 /// The files that quilt3 has in HOME once a user has used it.
 pub const FILES: [&str; 3] = [
@@ -22,4 +28,30 @@ pub async fn check_tools(client: &McpClient) -> anyhow::Result<()> {
     let listed = session.call("bucket_objects_list", json!({ "bucket": "b-alice" })).await?;
     ensure!(listed.to_string().contains("notes/alice.txt"), "{listed}");
     Ok(())
+}
+
+/// The files of a server's HOME, without the index of the machine's fonts, which a library of the server makes for
+/// itself at start.
+pub fn home(server: u32) -> anyhow::Result<Vec<String>> {
+    let names = sandbox::names_in(server, HOME)?;
+    Ok(names.into_iter().filter(|name| !name.starts_with(".cache/fontconfig/")).collect())
+}
+
+/// A text in one of quilt3's files.
+pub fn in_file(server: u32, file: &str, pointer: &str) -> anyhow::Result<String> {
+    let path = sandbox::path_in(server, &format!("{HOME}/{DATA}/{file}"));
+    let json: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    let text = json.pointer(pointer).and_then(Value::as_str);
+    Ok(text.with_context(|| format!("{file} has no {pointer}"))?.to_owned())
+}
+
+/// What quilt3 calls a registry: its host alone, and no TLS, which the relay adds.
+pub fn known_as(registry: &str) -> anyhow::Result<String> {
+    let registry: http::Uri = registry.parse()?;
+    Ok(format!("http://{}", registry.host().context("no host")?))
+}
+
+/// Where the stand-in for a user's bearer is in quilt3's session with a registry of this name.
+pub fn stand_in_of(known_as: &str) -> String {
+    format!("/{}/access_token", known_as.replace('~', "~0").replace('/', "~1"))
 }
