@@ -5,6 +5,8 @@
 mod secrets;
 #[path = "cluster_quilt/stateless.rs"]
 mod stateless;
+#[path = "cluster_quilt/system_calls.rs"]
+mod system_calls;
 
 use anyhow::{Context, ensure};
 use patchbay_core::{grant::CatalogGrant, id::Epoch};
