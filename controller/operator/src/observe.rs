@@ -15,6 +15,8 @@ use patchbay_crds::marks::{BOUND, FINGERPRINT, REVISION, TRUE};
 
 /// Of a text that somebody else wrote, characters.
 const MOST_TEXT: usize = 256;
+/// The reason of a container whose memory ran out, in every container runtime.
+const OUT_OF_MEMORY: &str = "OOMKilled";
 
 /// A worker's pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,13 +232,13 @@ fn life(pod: &Pod, is_enrolled: bool) -> Life {
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return match (farewell, ended_badly(status)) {
             (Some(farewell), _) if is_orderly(farewell.reason) => Life::Finished(farewell),
-            (farewell, trouble) => Life::Failed {
-                trouble: farewell.as_ref().map_or(trouble.clone(), |farewell| Trouble {
-                    at: trouble.at,
-                    ..said_trouble(farewell)
-                }),
-                farewell,
+            (Some(farewell), trouble) => Life::Failed {
+                // what ended the server, its worker knows best; but for the kernel's reason, which only the node knows
+                trouble: out_of_memory(status)
+                    .unwrap_or_else(|| Trouble { at: trouble.at, ..said_trouble(&farewell) }),
+                farewell: Some(farewell),
             },
+            (None, trouble) => Life::Failed { trouble, farewell: None },
         };
     }
     if pod.metadata.deletion_timestamp.is_some()
@@ -273,7 +275,8 @@ fn parse_farewell(message: &str) -> Option<Farewell> {
     Some(Farewell { detail, ..farewell })
 }
 
-const fn is_orderly(reason: LeaveReason) -> bool {
+/// Whether a worker that left for this reason ended as it should.
+pub const fn is_orderly(reason: LeaveReason) -> bool {
     match reason {
         LeaveReason::Idle | LeaveReason::MaxAge | LeaveReason::Drained | LeaveReason::Retired => {
             true
@@ -300,6 +303,18 @@ fn said_trouble(farewell: &Farewell) -> Trouble {
         _ => "the MCP server ended by itself",
     };
     Trouble::new(None, word(farewell.reason), Some(farewell.detail.as_deref().unwrap_or(otherwise)))
+}
+
+/// The end of a container that took more memory than it may.
+fn out_of_memory(status: &PodStatus) -> Option<Trouble> {
+    containers(status).find_map(|container| {
+        let end = container.state.as_ref()?.terminated.as_ref()?;
+        (end.reason.as_deref() == Some(OUT_OF_MEMORY)).then(|| Trouble {
+            reason: OUT_OF_MEMORY.to_owned(),
+            message: format!("container `{}` took more memory than its limit", container.name),
+            at: end.finished_at.as_ref().map(|time| time.0),
+        })
+    })
 }
 
 /// Why a pod that ended did, when its worker did not say.

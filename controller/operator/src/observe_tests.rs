@@ -72,6 +72,27 @@ fn a_server_that_ended_by_itself_is_a_failure_in_the_workers_words() {
 }
 
 #[test]
+fn a_server_that_the_kernel_ended_for_its_memory_is_told_in_the_nodes_words() {
+    let end = |name: &str, end: serde_json::Value| {
+        json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": end}})
+    };
+    let said = json!({"tenant": "t1", "reason": "serverExited",
+        "detail": "the MCP server was ended by signal 9"});
+    let found = pod(&json!({"phase": "Failed", "containerStatuses": [
+        end("agent", json!({"exitCode": 1, "reason": "Error", "message": said.to_string()})),
+        end("server", json!({"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:01:00Z"})),
+    ]}));
+    let Life::Failed { trouble, farewell: Some(farewell) } = found.life else {
+        panic!("it failed")
+    };
+    assert_eq!(trouble.reason, "OOMKilled");
+    assert_eq!(trouble.message, "container `server` took more memory than its limit");
+    assert!(trouble.at.is_some() && trouble.blames_class());
+    assert_eq!(farewell.reason, LeaveReason::ServerExited);
+}
+
+#[test]
 fn an_image_that_cannot_be_pulled_is_trouble_and_a_usual_start_is_none() {
     let Life::Starting { dialable: false, trouble: Some(trouble) } =
         waiting("ImagePullBackOff").life

@@ -80,9 +80,9 @@ async fn exceed(stage: &Stage, gateway: &Gateway) -> anyhow::Result<()> {
         Ok(told.as_ref().is_some_and(|status| status.phase == Some(Phase::Asleep)))
     })
     .await?;
-    // the agent's word, which does not know the kernel's
+    // in the node's word: the agent knows the signal only
     let reason = told.and_then(|status| status.reason);
-    ensure!(reason.as_deref() == Some("ServerExited"), "{reason:?}");
+    ensure!(reason.as_deref() == Some(BY_THE_KERNEL), "{reason:?}");
 
     // her next request has another worker, which knows nothing
     let recalled = alice.call("recall", json!({ "key": "own" })).await?;

@@ -4,7 +4,7 @@
 //! user's identity or credentials. This module must not know other tenants.
 
 use crate::{
-    observe::{Latched, Life, ObservedPod, Trouble, word},
+    observe::{Latched, Life, ObservedPod, Trouble, is_orderly, word},
     total::after,
     worker_class::Standing,
 };
@@ -103,14 +103,12 @@ fn phase(tenant: &Tenant, seen: &Seen<'_>, known: &TenantStatus) -> (Phase, Word
         }
         Standing::Waiting { .. } => asleep("NotServedInTime"),
         Standing::Asleep => match (seen.farewell, seen.trouble, known.phase) {
+            // of the same worker, or of one that ended badly before: the last one's word counts if all was well
+            (Some(farewell), Some(trouble), _) if !is_orderly(farewell.reason) => failed(trouble),
             (Some(farewell), _, _) => asleep(word(farewell.reason)),
             (None, None, None) => asleep("NeverCalled"),
             (None, _, Some(Phase::Suspended)) => asleep("Resumed"),
-            (None, Some(trouble), _) => {
-                let message =
-                    format!("{}; the next request brings another worker", trouble.message);
-                (Phase::Asleep, trouble.reason.clone().into(), message)
-            }
+            (None, Some(trouble), _) => failed(trouble),
             (None, None, Some(Phase::Asleep)) => {
                 // what was said stays, also when the pod of which it was said is gone
                 let said = known.conditions.iter().find(|condition| condition.type_ == READY);
@@ -124,6 +122,11 @@ fn phase(tenant: &Tenant, seen: &Seen<'_>, known: &TenantStatus) -> (Phase, Word
 
 fn asleep(reason: &'static str) -> (Phase, Word, String) {
     (Phase::Asleep, reason.into(), "the next request brings a worker".into())
+}
+
+fn failed(trouble: &Trouble) -> (Phase, Word, String) {
+    let message = format!("{}; the next request brings another worker", trouble.message);
+    (Phase::Asleep, trouble.reason.clone().into(), message)
 }
 
 fn with_worker(worker: Option<&ObservedPod>) -> (Phase, Word, String) {
@@ -266,6 +269,29 @@ mod tests {
         assert!(ready.message.starts_with("container `agent` ended"), "{}", ready.message);
         // and its pod is gone
         assert_eq!(status(&tenant, &look(None, None)), None);
+    }
+
+    #[test]
+    fn a_server_that_ended_by_itself_is_told_as_the_node_tells_it_and_an_orderly_end_as_its_worker_does()
+     {
+        let trouble = Trouble {
+            reason: "OOMKilled".into(),
+            message: "container `server` took more memory than its limit".into(),
+            at: None,
+        };
+        for (left, told) in [
+            (LeaveReason::ServerExited, "OOMKilled"),
+            // the trouble is an earlier worker's
+            (LeaveReason::Idle, "Idle"),
+        ] {
+            let mut tenant = tenant();
+            tenant.spec.assignment = Some(cleared(Epoch(1)));
+            let farewell =
+                Farewell { tenant: None, reason: left, last_activity: Some(at(50)), detail: None };
+            let seen = Seen { trouble: Some(&trouble), ..look(None, Some(&farewell)) };
+            assert_eq!(step(&mut tenant, &seen), (Phase::Asleep, told.into()));
+            assert_eq!(tenant.status.unwrap().last_activity, Some(at(50)));
+        }
     }
 
     #[test]
