@@ -53,9 +53,20 @@ pub struct Store<R> {
     classes: BTreeMap<String, BTreeMap<String, Arc<R>>>,
     class_of: HashMap<String, String>,
     unread: BTreeMap<String, String>,
-    /// When the list that is arriving was asked for, and what has come of it.
-    listing: Option<(Timestamp, Vec<Result<R, Unread>>)>,
+    /// The list that is arriving.
+    listing: Option<Listing<R>>,
     listed: Option<Timestamp>,
+}
+
+/// A list that is arriving.
+#[derive(Debug)]
+struct Listing<R> {
+    /// When it was asked for.
+    asked: Timestamp,
+    /// What has come of it.
+    records: Vec<Result<R, Unread>>,
+    /// What writes have answered of meanwhile: the list may be from before them.
+    answered: BTreeSet<String>,
 }
 
 impl<R> Default for Store<R> {
@@ -105,13 +116,14 @@ impl<R: Record> Store<R> {
     pub fn take(&mut self, event: Event<R::Object>, now: Timestamp) -> Vec<Change<R>> {
         match event {
             Event::Init => {
-                self.listing = Some((now, Vec::new()));
+                let (records, answered) = (Vec::new(), BTreeSet::new());
+                self.listing = Some(Listing { asked: now, records, answered });
                 Vec::new()
             }
             Event::InitApply(object) => {
                 let read = R::read(object);
-                if let Some((_, records)) = &mut self.listing {
-                    records.push(read);
+                if let Some(listing) = &mut self.listing {
+                    listing.records.push(read);
                 }
                 Vec::new()
             }
@@ -141,7 +153,13 @@ impl<R: Record> Store<R> {
     pub fn answered(&mut self, object: R::Object) -> Option<Change<R>> {
         let record = R::read(object).ok()?;
         let is_known = self.get(record.name()).is_some_and(|known| known.uid() == record.uid());
-        if is_known { self.insert(record) } else { None }
+        if !is_known {
+            return None;
+        }
+        if let Some(listing) = &mut self.listing {
+            listing.answered.insert(record.name().to_owned());
+        }
+        self.insert(record)
     }
 
     /// Takes an object as a watch shows it. An older state than what is known is none.
@@ -187,20 +205,24 @@ impl<R: Record> Store<R> {
 
     /// Puts a whole list in the place of what is known.
     fn replace(&mut self) -> Vec<Change<R>> {
-        let Some((asked, list)) = self.listing.take() else { return Vec::new() };
+        let Some(Listing { asked, records, answered }) = self.listing.take() else {
+            return Vec::new();
+        };
         let old = std::mem::take(&mut self.classes);
         self.class_of.clear();
         self.unread.clear();
         let mut old: BTreeMap<String, Arc<R>> = old.into_values().flatten().collect();
         let mut changes = Vec::new();
-        for read in list {
+        for read in records {
             match read {
                 Ok(record) => {
                     let before = old.remove(record.name());
-                    let is_same = before.as_ref().is_some_and(|before| {
-                        before.uid() == record.uid() && before.version() == record.version()
+                    let is_kept = before.as_ref().is_some_and(|before| {
+                        let (known, listed) = (before.version(), record.version());
+                        let is_later = answered.contains(record.name()) && is_as_new(known, listed);
+                        before.uid() == record.uid() && (known == listed || is_later)
                     });
-                    if let (Some(before), true) = (&before, is_same) {
+                    if let (Some(before), true) = (&before, is_kept) {
                         self.keep(before);
                         continue;
                     }

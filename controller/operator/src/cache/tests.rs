@@ -79,6 +79,23 @@ fn what_a_write_answered_is_not_undone_by_an_event_from_before_it() {
 }
 
 #[test]
+fn what_a_write_answered_is_not_undone_by_a_list_from_before_it() {
+    let mut store = Store::<PodRecord>::default();
+    list(&mut store, 10, &[pod("a", "u1", 1), pod("b", "u2", 1), pod("c", "u3", 1)]);
+    store.take(Event::Init, at(20));
+    store.answered(pod("a", "u1", 5));
+    store.answered(pod("b", "u2", 5));
+    // the list shows one as it was before that, one as somebody wrote it after that, and one is gone
+    store.take(Event::InitApply(pod("a", "u1", 1)), at(21));
+    store.take(Event::InitApply(pod("b", "u2", 6)), at(21));
+    assert_eq!(store.take(Event::InitDone, at(22)).len(), 2);
+    assert_eq!(seen(&store), [pair("u1", 5), pair("u2", 6)]);
+    // what was answered before a list was asked for is in it: that it is another now has its reason
+    list(&mut store, 30, &[pod("a", "u1", 2)]);
+    assert_eq!(seen(&store), [pair("u1", 2)]);
+}
+
+#[test]
 fn another_life_of_a_name_takes_its_place_and_the_end_of_the_first_is_not_its_own() {
     let mut store = Store::<PodRecord>::default();
     store.put(pod("a", "u1", 5));
