@@ -1,4 +1,5 @@
-//! The volumes of a worker's pod, and which container sees which, and how. All that can be written is memory.
+//! The volumes of a worker's pod, and which container sees which, and how. All of them that can be written
+//! are memory.
 
 use super::{
     boot, places,
