@@ -1,7 +1,7 @@
 //! What the kernel refuses to a program in the MCP server's container: the calls that the local sandbox's filter
 //! knows, where the runtime's own filter and the want of capabilities have to stop them. Those that reach for other
-//! processes are tried on them where a server attacks (`cluster_inside`). io_uring and vsock are not asked for: whether
-//! they are refused is the runtime's choice, and not all of them do.
+//! processes are tried on them where a server attacks (`cluster_inside`). `io_uring` and vsock are not asked for:
+//! whether they are refused is the runtime's choice, and not all of them do.
 
 use super::made;
 use anyhow::{Context, ensure};
