@@ -108,8 +108,8 @@ impl EnhancedClaims {
 
 /// The first of these claims that is a text and not empty.
 fn first_word<'a>(payload: &'a Map<String, Value>, claims: [&str; 2]) -> &'a str {
-    let texts = claims.into_iter().filter_map(|claim| payload.get(claim)?.as_str());
-    texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+    let mut texts = claims.into_iter().filter_map(|claim| payload.get(claim)?.as_str());
+    texts.find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 fn list(claim: Option<&Value>) -> &[Value] {

@@ -48,14 +48,16 @@ pub enum Forbids {
 
 /// Decides on what a class lists, in a cluster whose own ranges these are.
 pub fn decide(listed: &[Cidr], own: &[Cidr]) -> Ranges {
-    let forbidden = outermost(never().chain(own.iter().copied()));
+    let always: Vec<_> = never().collect();
+    let forbidden = outermost(always.iter().chain(own).copied());
     let mut ranges = Ranges { let_out: Vec::new(), withheld: Vec::new() };
     for &range in listed {
-        let of = |all: &[Cidr]| all.iter().copied().find(|one| one.contains(&range));
+        let in_one_of = |all: &[Cidr]| all.iter().copied().find(|one| one.contains(&range));
         // where both forbid it, to narrow the cluster's own would not open it
-        let always = never().find(|one| one.contains(&range));
-        let always = always.map(|within| (within, Forbids::Always));
-        if let Some((within, by)) = always.or(of(&forbidden).map(|it| (it, Forbids::Cluster))) {
+        let found = in_one_of(&always)
+            .map(|within| (within, Forbids::Always))
+            .or_else(|| in_one_of(&forbidden).map(|within| (within, Forbids::Cluster)));
+        if let Some((within, by)) = found {
             ranges.withheld.push(Withheld { range, within, by });
         } else {
             let except = forbidden.iter().copied().filter(|one| range.contains(one)).collect();
