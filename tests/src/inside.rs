@@ -80,7 +80,6 @@ pub async fn ensure_the_agents_things_are_not_there(call: &impl Call) -> anyhow:
         "/var/run/secrets/kubernetes.io/serviceaccount/token",
         "/patchbay/token/token",
         "/patchbay/ca/ca.crt",
-        "/patchbay/probe/socket",
         "/patchbay/boot/agent.json",
     ] {
         let told = call("read_file", json!({ "path": path })).await?;

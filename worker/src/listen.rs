@@ -12,13 +12,15 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
     time::sleep,
 };
 use tokio_util::either::Either;
 
 /// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
 
 /// A connection of either kind.
 pub(crate) type Stream = Either<UnixStream, TcpStream>;
@@ -28,6 +30,15 @@ pub(crate) type Stream = Either<UnixStream, TcpStream>;
 pub(crate) enum Listener {
     Unix(UnixListener),
     Tcp(TcpListener),
+}
+
+/// Where the link will listen.
+#[derive(Debug)]
+pub(crate) enum Reserved {
+    /// It listens: whoever connects before it is served waits.
+    Listening(Listener),
+    /// A port that is taken, and refuses connections until [`Reserved::listen`].
+    Port(TcpSocket),
 }
 
 /// A place that cannot be listened on.
@@ -57,24 +68,38 @@ pub(crate) enum ListenError {
     NotUnix(Listen),
 }
 
-impl Listener {
-    /// Listens on any kind of place.
-    pub(crate) async fn open(place: &Listen) -> Result<Self, ListenError> {
+impl Reserved {
+    /// Takes any kind of place, so that nobody else can. A port of every address refuses connections for now.
+    pub(crate) async fn take(place: &Listen) -> Result<Self, ListenError> {
         match place {
-            Listen::Tcp(address) => tcp(*address).await,
+            Listen::Tcp(address) => tcp(*address).await.map(Self::Listening),
             Listen::Port(port) => {
                 // a socket of the newer family takes both, but a kernel may be without that family
-                match tcp((Ipv6Addr::UNSPECIFIED, *port).into()).await {
+                match reserve((Ipv6Addr::UNSPECIFIED, *port).into()) {
                     Err(ListenError::Tcp { source, .. }) if is_without_family(&source) => {
-                        tcp((Ipv4Addr::UNSPECIFIED, *port).into()).await
+                        reserve((Ipv4Addr::UNSPECIFIED, *port).into())
                     }
                     result => result,
                 }
             }
-            Listen::Fd(_) | Listen::Path(_) => unix(place).map(Self::Unix),
+            Listen::Fd(_) | Listen::Path(_) => unix(place).map(Listener::Unix).map(Self::Listening),
         }
     }
 
+    /// Takes connections from now on.
+    pub(crate) fn listen(self) -> Result<Listener, ListenError> {
+        match self {
+            Self::Listening(listener) => Ok(listener),
+            Self::Port(socket) => {
+                let address = socket.local_addr().unwrap_or((Ipv6Addr::UNSPECIFIED, 0).into());
+                let listener = socket.listen(BACKLOG);
+                listener.map(Listener::Tcp).map_err(|source| ListenError::Tcp { address, source })
+            }
+        }
+    }
+}
+
+impl Listener {
     /// The next connection. Errors concern that connection or a want of descriptors, not the
     /// listener.
     pub(crate) async fn accept(&self) -> io::Result<Stream> {
@@ -87,6 +112,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// Without `SO_REUSEADDR`: with it, whoever has it too could listen here before this does.
+fn reserve(address: SocketAddr) -> Result<Reserved, ListenError> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() };
+    let bound = socket.and_then(|socket| socket.bind(address).map(|()| socket));
+    bound.map(Reserved::Port).map_err(|source| ListenError::Tcp { address, source })
 }
 
 async fn tcp(address: SocketAddr) -> Result<Listener, ListenError> {
@@ -175,16 +207,26 @@ mod tests {
     async fn a_tcp_address_is_refused_where_only_unix_sockets_may_be() {
         let place = Listen::Tcp(([127, 0, 0, 1], 0).into());
         assert!(matches!(unix(&place), Err(ListenError::NotUnix(_))));
-        assert!(matches!(Listener::open(&place).await, Ok(Listener::Tcp(_))));
+        let taken = Reserved::take(&place).await;
+        assert!(matches!(taken, Ok(Reserved::Listening(Listener::Tcp(_)))));
     }
 
     #[tokio::test]
-    async fn a_port_is_reached_by_the_older_family_too() {
+    async fn a_port_is_nobody_elses_before_it_listens_and_is_then_reached_by_both_families() {
         assert!(matches!(unix(&Listen::Port(0)), Err(ListenError::NotUnix(_))));
-        let Listener::Tcp(listener) = Listener::open(&Listen::Port(0)).await.unwrap() else {
+        let Reserved::Port(socket) = Reserved::take(&Listen::Port(0)).await.unwrap() else {
+            panic!("it listens already");
+        };
+        let port = socket.local_addr().unwrap().port();
+        let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        // the library sets SO_REUSEADDR, as a server would
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+
+        let Listener::Tcp(listener) = Reserved::Port(socket).listen().unwrap() else {
             panic!("a port is TCP's");
         };
-        let port = listener.local_addr().unwrap().port();
         let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
         let (connected, accepted) = tokio::join!(connecting, listener.accept());
         connected.unwrap();

@@ -2,9 +2,8 @@
 //!
 //! `agent` holds one tenant's grant and admits its requests; `host` runs the MCP server and holds
 //! no secret. `enter` puts itself under limits and becomes another program (a sandbox); `install`
-//! prepares a container, and `probe` asks an agent whether its worker is ready (a pod). Each is told
-//! what it is by one boot document or by flags. This file turns arguments into one of them and
-//! outcomes into exit codes; it must not know what they do.
+//! prepares a container (a pod). Each is told what it is by one boot document or by flags. This file
+//! turns arguments into one of them and outcomes into exit codes; it must not know what they do.
 
 mod agent;
 mod backoff;
@@ -17,7 +16,6 @@ mod inherited;
 mod install;
 mod json_lines;
 mod listen;
-mod probe;
 
 use crate::boot::BootSource;
 use anyhow::Context as _;
@@ -42,8 +40,6 @@ enum Part {
     Host(BootArgs),
     /// Copy this program, and make directories, for a container that runs later.
     Install(install::Install),
-    /// Wait until an agent says that its worker is ready.
-    Probe(probe::Probe),
 }
 
 #[derive(Debug, Args)]
@@ -74,7 +70,6 @@ fn main() -> ExitCode {
         Part::Agent(args) => run_agent(args),
         Part::Host(args) => run_host(args),
         Part::Install(install) => install.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        Part::Probe(probe) => run_probe(probe),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("patchbay-worker: {error:#}");
@@ -95,11 +90,6 @@ fn run_host(args: BootArgs) -> anyhow::Result<ExitCode> {
     let boot = boot::read(args.source()?).context("the host's boot document")?;
     log_to_stderr();
     runtime()?.block_on(host::run(boot))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn run_probe(probe: probe::Probe) -> anyhow::Result<ExitCode> {
-    runtime()?.block_on(probe.run())?;
     Ok(ExitCode::SUCCESS)
 }
 

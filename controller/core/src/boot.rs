@@ -17,10 +17,6 @@ pub const MAX_BOOT_BYTES: u64 = 256 * 1024;
 /// a connection, and this is it. An end without it means that the server saw nothing.
 pub const SERVER_CONNECTED: u8 = b'+';
 
-/// The byte that an agent sends on a connection of its probe socket as soon as the worker is ready. A
-/// connection that ends without it is one to a worker that leaves.
-pub const WORKER_READY: u8 = b'+';
-
 /// Something to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,7 +28,7 @@ pub enum Listen {
     /// A TCP address.
     Tcp(SocketAddr),
     /// A TCP port on every address, of whichever families there are: a pod learns its own only when it
-    /// runs, and its boot document is older.
+    /// runs, and its boot document is older. It takes connections once the worker is ready.
     Port(u16),
 }
 
@@ -85,10 +81,6 @@ pub struct AgentBoot {
     pub server: PathBuf,
     /// Where the first and last words go.
     pub report: Report,
-    /// Where a supervisor asks whether the worker is ready: see [`WORKER_READY`]; none = it reads the
-    /// reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub probe: Option<Listen>,
     /// The file of the token by which an operator learns which pod this is; none = nobody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<PathBuf>,

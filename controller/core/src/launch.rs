@@ -35,8 +35,6 @@ pub struct AgentPlaces {
     pub control: Listen,
     /// The host listens here.
     pub server: PathBuf,
-    /// A supervisor asks here whether the worker is ready.
-    pub probe: Option<Listen>,
     /// First and last words go there.
     pub report: Report,
     /// The control plane's CA.
@@ -60,14 +58,13 @@ pub struct HostPlaces {
 
 /// What the agent of a worker of `class` is told.
 pub fn agent_boot(class: &WorkerClass, places: AgentPlaces) -> AgentBoot {
-    let AgentPlaces { link, control, server, probe, report, roots, token, via } = places;
+    let AgentPlaces { link, control, server, report, roots, token, via } = places;
     AgentBoot {
         class: class.name.clone(),
         link,
         control,
         server,
         report,
-        probe,
         token,
         roots,
         transport: class.transport.clone(),

@@ -50,7 +50,7 @@ pub struct ObservedPod {
 pub enum Life {
     /// No key is recorded, so no gateway speaks to it.
     Starting {
-        /// Whether its agent runs and has an address.
+        /// Whether its agent is ready, which is when it takes connections, and has an address.
         dialable: bool,
         /// What holds it up.
         trouble: Option<Trouble>,
@@ -249,8 +249,8 @@ fn life(pod: &Pod, is_enrolled: bool) -> Life {
     if is_enrolled {
         return Life::Up;
     }
-    let runs = state.is_some_and(|state| state.running.is_some());
-    Life::Starting { dialable: runs && status.pod_ip.is_some(), trouble: held_up(status) }
+    let is_ready = agent.is_some_and(|agent| agent.ready);
+    Life::Starting { dialable: is_ready && status.pod_ip.is_some(), trouble: held_up(status) }
 }
 
 fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {

@@ -90,7 +90,7 @@ fn check_constraints(pod: &Pod) -> anyhow::Result<()> {
             ensure!(found.as_deref() == Some(own.as_str()), "{pid} {field}: {found:?}");
         }
         let places: &[&str] = if user == AGENT_UID {
-            &["/patchbay/agent", "/patchbay/probe"]
+            &["/patchbay/agent"]
         } else {
             &[HOME, "/patchbay/server", "/run", "/tmp"]
         };

@@ -98,6 +98,11 @@ impl Link {
         };
         let tls = match handshake.map_err(io::Error::from).flatten() {
             Ok(tls) => tls,
+            // a pod's probe, which connects and says nothing
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                tracing::trace!("a connection ended before it said anything");
+                return;
+            }
             Err(error) => {
                 tracing::warn!(%error, "a TLS handshake failed");
                 return;

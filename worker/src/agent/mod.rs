@@ -22,7 +22,7 @@ mod lifeline;
 mod lingering;
 mod link;
 mod location;
-mod probe;
+mod opening;
 mod readiness;
 mod relay;
 mod relayed;
@@ -45,7 +45,7 @@ use self::{
     tls::{Rules, TlsError},
     upstream::Upstream,
 };
-use crate::listen::{self, ListenError, Listener};
+use crate::listen::{self, ListenError, Reserved};
 use patchbay_core::{
     boot::{AgentBoot, ReportLine},
     class::Profile,
@@ -93,7 +93,6 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
         control,
         server,
         report,
-        probe,
         token,
         roots,
         transport,
@@ -110,9 +109,8 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let identity = tls::Identity::generate()?;
     let fingerprint = identity.fingerprint;
     let tls = Rules::new(identity, roots).await?;
-    let link_side = Listener::open(&link).await?;
+    let link_side = Reserved::take(&link).await?;
     let control_side = listen::unix(&control)?;
-    let probe_side = probe.as_ref().map(listen::unix).transpose()?;
 
     let (placing, orders) = Placing::new();
     let credentials = match profile {
@@ -126,7 +124,7 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let relay = Arc::new(Relay::new(relay, Arc::clone(&worker))?);
     let upstream = Arc::new(Upstream::new(server, transport));
     let link = Link::new(Arc::clone(&worker), Arc::clone(&upstream), tls, token);
-    tokio::spawn(link.clone().serve(link_side));
+    tokio::spawn(opening::serve(link.clone(), link_side, Arc::clone(&worker)));
     reporter.write(&ReportLine::Enrolled(fingerprint));
     tracing::info!(%class, %fingerprint, "listening");
 
@@ -138,9 +136,6 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
         max_age: max_age_seconds.map(Duration::from_secs),
     };
     tokio::spawn(idle::watch(Arc::clone(&worker), policy));
-    if let Some(listener) = probe_side {
-        tokio::spawn(probe::serve(listener, Arc::clone(&worker)));
-    }
     tokio::spawn(report_bind(Arc::clone(&worker), reporter.clone()));
 
     tokio::select! {

@@ -1,9 +1,6 @@
 //! What the binary does alone: refuse what it cannot use, and enter limits.
 
-use crate::within;
-use crate::worker::{Options, PROGRAM, Worker};
-use http::Method;
-use patchbay_core::pin::Role;
+use crate::worker::PROGRAM;
 use std::process::{Command, Output};
 
 fn run(arguments: &[&str]) -> Output {
@@ -45,33 +42,6 @@ fn a_program_is_entered_with_its_limits_in_its_control_group() {
     let pid = std::fs::read_to_string(group.path()).unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{pid} 77 0\n"));
     assert_eq!(output.status.code(), Some(3));
-}
-
-#[tokio::test]
-async fn a_probe_says_whether_the_worker_is_ready() {
-    let worker = Worker::start(Options::default()).await;
-    let socket = worker.probe();
-    let ask = async || {
-        let mut probe = tokio::process::Command::new(PROGRAM);
-        probe.args(["probe", "--wait-seconds", "25", "--socket"]).arg(&socket);
-        within(probe.output()).await.unwrap()
-    };
-    // it is asked while the server starts, and answers when it has
-    let early = ask().await;
-    assert!(early.status.success(), "{early:?}");
-    worker.witness.seen().await;
-
-    let gateway = worker.bound().await;
-    assert!(ask().await.status.success(), "a bound worker is ready");
-    let call = tokio::spawn(async move { gateway.call(Method::POST, "/slow", "").await });
-    worker.witness.saw("POST /mcp/slow").await;
-    let operator = worker.connect(Role::Operator).await;
-    operator.control(Method::POST, "/v1/drain", Vec::new()).await;
-    let leaving = ask().await;
-    assert!(!leaving.status.success());
-    assert!(String::from_utf8_lossy(&leaving.stderr).contains("the worker leaves"), "{leaving:?}");
-    worker.witness.release().await;
-    call.await.unwrap().unwrap();
 }
 
 #[test]

@@ -119,7 +119,6 @@ impl Worker {
             control: Listen::Path(path("control")),
             server: path("server"),
             report: Report::Fd(1),
-            probe: Some(Listen::Path(path("probe"))),
             token: options.token,
             roots: Roots::Pem(authority.pem()),
             transport,
@@ -139,11 +138,6 @@ impl Worker {
         };
         let witness = Witness { port };
         Self { agent, host, authority, witness, proxy_port, home, fingerprint, reports, directory }
-    }
-
-    /// Where a supervisor asks whether the worker is ready.
-    pub(crate) fn probe(&self) -> PathBuf {
-        self.directory.path().join("probe")
     }
 
     /// The MCP server's HOME.

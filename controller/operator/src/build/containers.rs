@@ -7,10 +7,10 @@ use super::{places, volumes};
 use crate::settings::Settings;
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, ExecAction, Probe, ResourceRequirements,
-        SeccompProfile, SecurityContext, VolumeMount,
+        Capabilities, Container, ContainerPort, Probe, ResourceRequirements, SeccompProfile,
+        SecurityContext, TCPSocketAction, VolumeMount,
     },
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 use patchbay_core::{
     class::WorkerClass,
@@ -27,12 +27,12 @@ const INSTALL_MEMORY: (u64, u64) = (16 * MIB, 64 * MIB);
 /// at 10 MiB and keeps five, and evicts a pod that has more than its limit: so this is more than that.
 const STORAGE: (u64, u64) = (16 * MIB, 128 * MIB);
 
-/// What one question of the startup probe waits for the answer, seconds.
-const STARTUP_WAIT: u64 = 9;
-/// What one of the readiness probe does.
-const READINESS_WAIT: u64 = 3;
-/// What a probe's process may take besides, where the node is busy, seconds.
-const PROBE_MARGIN: u64 = 3;
+/// How long a probe waits for its connection, seconds. The kernel answers it, so it is the node that may be busy.
+const PROBE_WAIT: i32 = 5;
+/// How often a worker that starts is looked at, seconds: as late is it found to be ready.
+const STARTUP_PERIOD: i32 = 1;
+/// How often one that is ready is looked at.
+const READINESS_PERIOD: i32 = 10;
 
 /// Copies the worker's program, and makes the directories of mounted files, as the server's user.
 pub(super) fn install(class: &WorkerClass, settings: &Settings) -> Container {
@@ -58,16 +58,9 @@ pub(super) fn agent(name: &str, settings: &Settings) -> Container {
             protocol: Some("TCP".into()),
             ..ContainerPort::default()
         }]),
-        // The agent gives up a server that does not start, and says why; the probe only must not be first.
-        // One question waits for its answer, so the pod is ready in the moment in which the worker is.
-        startup_probe: Some(probe(
-            STARTUP_WAIT,
-            1,
-            START_LIMIT.as_secs().div_ceil(STARTUP_WAIT) + 5,
-        )),
-        // A worker that leaves is not ready. Three times ten seconds: a user is not taken from their worker
-        // because a node was busy.
-        readiness_probe: Some(probe(READINESS_WAIT, 10, 3)),
+        // the agent gives up a server that does not start, and says why; the probe only must not be first
+        startup_probe: Some(probe(STARTUP_PERIOD, START_LIMIT.as_secs() + 60)),
+        readiness_probe: Some(probe(READINESS_PERIOD, 3)),
         ..container(name, image, command, AGENT_UID, memory, mounts)
     }
 }
@@ -139,20 +132,17 @@ fn resources(memory: (u64, u64)) -> ResourceRequirements {
     }
 }
 
-/// A process in the agent's container asks the agent over a Unix socket. The link's port would take a client
-/// certificate, which a kubelet has not, and a port of its own would be open to the MCP server and would need
-/// a hole in the network policy.
-fn probe(wait: u64, period: i32, failures: u64) -> Probe {
-    let socket = places::probe_socket();
-    let wait_text = wait.to_string();
-    let command =
-        words(&[places::PROGRAM, "probe", "--socket", &socket, "--wait-seconds", &wait_text]);
-    let number = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
+/// The link's port, which the agent opens when the worker is ready (ADR 13). The probe says nothing there, so it needs no
+/// certificate; no process is begun for it in the pod; and nobody else can have that port.
+fn probe(period: i32, failures: u64) -> Probe {
     Probe {
-        exec: Some(ExecAction { command: Some(command) }),
+        tcp_socket: Some(TCPSocketAction {
+            port: IntOrString::Int(places::LINK_PORT.into()),
+            host: None,
+        }),
         period_seconds: Some(period),
-        timeout_seconds: Some(number(wait + PROBE_MARGIN)),
-        failure_threshold: Some(number(failures)),
+        timeout_seconds: Some(PROBE_WAIT),
+        failure_threshold: Some(i32::try_from(failures).unwrap_or(i32::MAX)),
         ..Probe::default()
     }
 }

@@ -26,8 +26,6 @@ pub(super) const TOKEN: &str = "/patchbay/token";
 pub(super) const AGENT_SIDE: &str = "/patchbay/agent";
 /// The host's socket.
 pub(super) const SERVER_SIDE: &str = "/patchbay/server";
-/// The socket that probes ask; the agent's alone, so that no MCP server answers in its place.
-pub(super) const PROBE: &str = "/patchbay/probe";
 
 /// Keys of the boot `ConfigMap`, and names of the files that they become.
 pub(super) const AGENT_JSON: &str = "agent.json";
@@ -45,17 +43,12 @@ const AGENT_MARGIN: Duration = Duration::from_secs(5);
 /// What the MCP server may take after its agent: it is asked to end, and then it is ended.
 const SERVER_MARGIN: Duration = Duration::from_secs(10);
 
-pub(super) fn probe_socket() -> String {
-    format!("{PROBE}/socket")
-}
-
 /// Where an agent finds everything.
 pub(super) fn agent() -> AgentPlaces {
     AgentPlaces {
         link: Listen::Port(LINK_PORT),
         control: Listen::Path(format!("{AGENT_SIDE}/control").into()),
         server: format!("{SERVER_SIDE}/socket").into(),
-        probe: Some(Listen::Path(probe_socket().into())),
         report: Report::TerminationLog(TERMINATION_MESSAGE.into()),
         roots: Roots::File(format!("{CA}/{CA_CRT}").into()),
         token: Some(format!("{TOKEN}/{TOKEN_FILE}").into()),

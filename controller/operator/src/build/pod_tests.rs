@@ -2,7 +2,10 @@
 //! no snapshot that is accepted unread can drop one.
 
 use super::{fixtures, *};
-use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeMount};
+use k8s_openapi::{
+    api::core::v1::{Container, PodSpec, Volume, VolumeMount},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use patchbay_core::{
     boot::{AgentBoot, HostBoot},
     class::{Scheduling, Toleration, WorkerClass},
@@ -120,7 +123,7 @@ fn the_token_and_the_ca_are_the_agents_alone() {
         assert_eq!(token.expiration_seconds, Some(600));
         let with_tokens = |volume: &&Volume| volume.projected.is_some();
         assert_eq!(spec.volumes.iter().flatten().filter(with_tokens).count(), 1);
-        for private in ["patchbay-token", "control-plane-ca", "probe", "agent-boot"] {
+        for private in ["patchbay-token", "control-plane-ca", "agent-boot"] {
             let has_it = |each: &&Container| mounts(each).iter().any(|it| it.name == private);
             let have_it: Vec<_> = all_containers(&spec).into_iter().filter(has_it).collect();
             assert_eq!(have_it.len(), 1, "{private}");
@@ -199,13 +202,14 @@ fn a_pod_ends_once_and_has_time_for_what_is_in_flight() {
 }
 
 #[test]
-fn probes_ask_the_agent_in_its_own_container() {
+fn probes_connect_to_the_link_and_begin_no_process() {
     for spec in both() {
         let agent = container(&spec, AGENT);
         let probes = [agent.startup_probe.as_ref(), agent.readiness_probe.as_ref()];
         for probe in probes.map(Option::unwrap) {
-            assert_eq!(probe.exec.as_ref().unwrap().command.as_ref().unwrap()[1], "probe");
-            assert!(probe.http_get.is_none() && probe.tcp_socket.is_none() && probe.grpc.is_none());
+            let expected = IntOrString::Int(places::LINK_PORT.into());
+            assert_eq!(probe.tcp_socket.as_ref().unwrap().port, expected);
+            assert!(probe.http_get.is_none() && probe.exec.is_none() && probe.grpc.is_none());
         }
         assert_eq!(agent.liveness_probe, None, "a worker is never ended for being slow");
         let server = container(&spec, SERVER);

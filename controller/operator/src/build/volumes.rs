@@ -24,7 +24,6 @@ const TMP: &str = "tmp";
 const RUN: &str = "run";
 const AGENT_SIDE: &str = "agent-side";
 const SERVER_SIDE: &str = "server-side";
-const PROBE: &str = "probe";
 const AGENT_BOOT: &str = "agent-boot";
 const SERVER_BOOT: &str = "server-boot";
 const CA: &str = "control-plane-ca";
@@ -52,7 +51,6 @@ pub(super) fn volumes(class: &WorkerClass, settings: &Settings, revision: &str) 
         memory(RUN, class.tmpfs.run),
         memory(AGENT_SIDE, SOCKETS_BYTES),
         memory(SERVER_SIDE, SOCKETS_BYTES),
-        memory(PROBE, SOCKETS_BYTES),
         config_map(AGENT_BOOT, &boot, &[AGENT_JSON]),
         config_map(SERVER_BOOT, &boot, &server_boot),
         config_map(CA, &settings.control_plane_ca, &[CA_CRT]),
@@ -73,7 +71,6 @@ pub(super) fn of_agent() -> Vec<VolumeMount> {
         read_only(TOKEN, places::TOKEN),
         writable(AGENT_SIDE, places::AGENT_SIDE),
         read_only(SERVER_SIDE, places::SERVER_SIDE),
-        writable(PROBE, places::PROBE),
     ]
 }
 

@@ -59,7 +59,6 @@ pub(super) fn agent_boot(
         link: Listen::Fd(link.as_raw_fd()),
         control: Listen::Fd(control.as_raw_fd()),
         server: SERVER_SOCKET.into(),
-        probe: None,
         report: Report::Fd(report.as_raw_fd()),
         roots: Roots::Pem(roots.into()),
         token: None,
