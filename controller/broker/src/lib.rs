@@ -63,6 +63,7 @@ mod tests {
         identity::{Identity, Mode},
         tenant::Authority,
     };
+    use std::sync::Arc;
 
     fn user(credential: &str) -> Authenticated {
         Authenticated {
@@ -70,6 +71,7 @@ mod tests {
                 provider: ProviderName::parse("p").unwrap(),
                 issuer: "i".into(),
                 subject: "s".into(),
+                entitlement: Arc::default(),
                 authority: Authority::unrestricted(),
                 mode: Mode::ApiKey,
                 expires_at: None,

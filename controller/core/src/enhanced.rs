@@ -6,7 +6,7 @@
 //! this module must not know how a token was verified.
 
 use data_encoding::BASE64_NOPAD;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The permissions that have a short code (`EnhancedTokenGenerator`). A code that is none stands for itself.
@@ -93,6 +93,16 @@ impl EnhancedClaims {
                 _ => payload.get("b").map(buckets).unwrap_or_default(),
             },
         }
+    }
+
+    /// What decides, in one form: two tokens that allow the same say the same here. The scope decides nothing.
+    pub fn canonical(&self) -> Value {
+        json!({
+            "level": self.level.as_str(),
+            "permissions": self.permissions,
+            "roles": self.roles,
+            "buckets": self.buckets,
+        })
     }
 
     /// Whether `permission` is allowed in `bucket`.

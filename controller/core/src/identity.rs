@@ -3,12 +3,13 @@
 
 use crate::{
     digest::Digest,
+    entitlement::Entitlement,
     id::{ClassName, ProviderName},
     tenant::{Authority, TenantKey},
 };
 use jiff::Timestamp;
 use secrecy::SecretString;
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// How a user proved who they are; a label of metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +63,8 @@ pub struct Identity {
     /// The user, in the issuer's words.
     pub subject: String,
     /// What the credential's claims narrow the user to.
+    pub entitlement: Arc<Entitlement>,
+    /// The authority that follows from it.
     pub authority: Authority,
     /// How the user proved it.
     pub mode: Mode,

@@ -11,6 +11,7 @@ pub mod class;
 pub mod digest;
 pub mod egress;
 pub mod enhanced;
+pub mod entitlement;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod grant;

@@ -135,6 +135,7 @@ async fn activate(cluster: &Arc<Cluster>) -> Result<Arc<Bound>, ActivateError> {
             provider: ProviderName::parse("keys").unwrap(),
             issuer: "keys".into(),
             subject: "alice".into(),
+            entitlement: Arc::default(),
             authority: Authority::unrestricted(),
             mode: Mode::ApiKey,
             expires_at: None,

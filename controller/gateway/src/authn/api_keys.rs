@@ -12,6 +12,7 @@ use patchbay_core::{
     provider::{ApiKeys, api_key_id},
     tenant::Authority,
 };
+use std::sync::Arc;
 
 /// Judges one key.
 pub(super) fn verify(
@@ -33,6 +34,7 @@ pub(super) fn verify(
         provider: provider.clone(),
         issuer: keys.issuer.clone(),
         subject: key.subject.clone(),
+        entitlement: Arc::default(),
         authority: Authority::unrestricted(),
         mode: Mode::ApiKey,
         expires_at: key.expires_at,

@@ -19,7 +19,7 @@ use patchbay_core::{
     tenant::Authority,
 };
 use serde::Deserialize;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How long a good answer is remembered: a revoked key works for at most this long.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
@@ -81,6 +81,7 @@ impl Introspector {
             provider: self.name.clone(),
             issuer: self.catalog.origin.clone(),
             subject,
+            entitlement: Arc::default(),
             authority: Authority::unrestricted(),
             mode: if credential.starts_with(CATALOG_KEY_PREFIX) {
                 Mode::ApiKey

@@ -9,12 +9,13 @@ use jsonwebtoken::{Algorithm, Header, Validation, errors::ErrorKind};
 use moka::future::Cache;
 use patchbay_core::{
     digest::Digest,
+    entitlement::Entitlement,
     id::ProviderName,
     identity::{Identity, Mode},
     provider::{Jwt, SignatureAlgorithm},
-    tenant::Authority,
 };
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// How far an issuer's clock may be from this one, seconds.
 const LEEWAY_SECONDS: u64 = 30;
@@ -137,16 +138,15 @@ fn identity(
             return Err(AuthnError::MissingClaim);
         }
     }
-    let narrowing: Map<String, Value> = rules
-        .authority_claims
-        .iter()
-        .filter_map(|name| Some((name.clone(), claims.get(name)?.clone())))
-        .collect();
+    let narrowing = rules.authority_claims.iter();
+    let narrowing = narrowing.filter_map(|name| Some((name.clone(), claims.get(name)?.clone())));
+    let entitlement = Entitlement { claims: narrowing.collect(), ..Entitlement::default() };
     Ok(Identity {
         provider: provider.clone(),
         issuer: rules.issuer.clone(),
         subject: subject.to_owned(),
-        authority: Authority::from_claims(&narrowing),
+        authority: entitlement.authority(),
+        entitlement: Arc::new(entitlement),
         mode: Mode::Jwt,
         expires_at: Some(end_of(claims).ok_or(AuthnError::Invalid)?),
     })
@@ -180,7 +180,7 @@ fn library_name(algorithm: SignatureAlgorithm) -> Algorithm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::{fixtures, provider::Method};
+    use patchbay_core::{fixtures, provider::Method, tenant::Authority};
     use serde_json::json;
 
     fn rules() -> Jwt {
