@@ -3,10 +3,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-cluster
+.PHONY: help prerequisites build run test acceptance acceptance-table bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-cluster
 
 CARGO ?= cargo
 CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
+ACCEPTANCE = "$${CARGO_TARGET_DIR:-target}/debug/acceptance"
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 
 help: ## List the targets
@@ -57,6 +58,15 @@ endif
 
 # with everything else, so that what they have in common is built once
 cluster: build
+
+acceptance: ## Run every test there is, and say of each promise whether it holds
+	@mkdir -p target/acceptance
+	@-$(MAKE) --no-print-directory test 2>&1 | tee target/acceptance/test.log
+	@-$(MAKE) --no-print-directory test-cluster 2>&1 | tee target/acceptance/test-cluster.log
+	@$(ACCEPTANCE) judge target/acceptance/test.log target/acceptance/test-cluster.log
+
+acceptance-table: build ## Write docs/acceptance.md from tests/acceptance.yaml
+	@$(ACCEPTANCE) table > docs/acceptance.md
 
 bench: prerequisites ## Measure against the budgets (release build; figures, no verdict)
 	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins

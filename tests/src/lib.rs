@@ -1,5 +1,6 @@
 //! Black-box suites of Patchbay, and the doubles and fixtures that they run against.
 
+pub mod acceptance;
 pub mod anywhere;
 pub mod bench;
 pub mod binaries;
