@@ -3,7 +3,7 @@
 
 use crate::{
     clients::ClientArgs, contact::ContactArgs, gateway::GatewayArgs, operator::OperatorArgs,
-    verify::VerifyArgs,
+    verify::VerifyArgs, why::WhyArgs,
 };
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use jiff::Timestamp;
@@ -39,6 +39,8 @@ enum Command {
     Contact(ContactArgs),
     /// Check from a pod that the cluster gives an installation what its isolation needs.
     Verify(VerifyArgs),
+    /// Tell what has become of a user of a cluster: how their tenant stands, what happened, and what to do.
+    Why(WhyArgs),
 }
 
 /// Arguments of `patchbay local`.
@@ -126,6 +128,7 @@ impl Args {
             Command::Tenant(args) => crate::tenant::run(args).map(|()| ExitCode::SUCCESS),
             Command::Contact(args) => crate::contact::run(args).map(|()| ExitCode::SUCCESS),
             Command::Verify(args) => crate::verify::run(args),
+            Command::Why(args) => crate::why::run(args),
         }
     }
 }

@@ -17,6 +17,7 @@ mod probes;
 mod telemetry;
 mod tenant;
 mod verify;
+mod why;
 
 use clap::Parser;
 use std::process::ExitCode;

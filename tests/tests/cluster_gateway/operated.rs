@@ -6,10 +6,11 @@ use futures_util::future::try_join_all;
 use http::StatusCode;
 use kube::api::DeleteParams;
 use patchbay_tests::{
-    cluster::until, controller::api_key, evidence::Evidence as _, pods::audit::Claim,
+    binaries, cluster::until, controller::api_key, evidence::Evidence as _, pods::audit::Claim,
 };
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Stdio};
+use tokio::process::Command;
 
 #[tokio::test]
 async fn who_finds_no_worker_is_brought_one_and_who_slept_is_woken() -> anyhow::Result<()> {
@@ -90,6 +91,7 @@ async fn who_is_suspended_or_deleted_loses_the_worker_and_may_come_back_to_anoth
         .with_logs(|| world.operators_log())?;
     let refused = alice.modern_call("echo", json!({ "text": "x" })).await?;
     ensure!(refused.status == StatusCode::FORBIDDEN, "{}", refused.text());
+    is_told_why(&world, "alice").await.with_logs(|| world.operators_log())?;
     world.edit("alice", json!({ "spec": { "suspended": false } })).await?;
     gateway
         .until("she is served", async || {
@@ -108,4 +110,40 @@ async fn who_is_suspended_or_deleted_loses_the_worker_and_may_come_back_to_anoth
     let anew = world.tenant("alice").await?.context("alice")?;
     ensure!(anew.metadata.uid != tenant.metadata.uid);
     world.end().await
+}
+
+/// What `patchbay why` tells of a user who was shut out after they had a worker.
+async fn is_told_why(world: &World, user: &str) -> anyhow::Result<()> {
+    until("the operator has cleared up", async || {
+        let assignment = world.assignment(user).await?;
+        Ok(assignment.worker.is_empty())
+    })
+    .await?;
+    let place = &world.stage.place;
+    let program = Command::new(binaries::path("patchbay")?)
+        .args(["why", name(user)?.as_str(), "--namespace", &place.name])
+        .env("KUBECONFIG", place.cluster.kubeconfig())
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    let told = String::from_utf8_lossy(&program.stdout);
+    ensure!(program.status.success(), "{}", String::from_utf8_lossy(&program.stderr));
+    for line in [
+        "state    Suspended (Suspended): the user is shut out; not ready for ",
+        "worker   none; it had or waited for one ",
+        "The user is shut out. To let them in: kubectl patch tenant ",
+    ] {
+        ensure!(told.lines().any(|it| it.starts_with(line)), "not told: {line}\n{told}");
+    }
+    for what in [" made, by the user's first call", " Suspended: the user is shut out"] {
+        ensure!(told.lines().any(|it| it.ends_with(what)), "not told: {what}\n{told}");
+    }
+    let nobody = Command::new(binaries::path("patchbay")?)
+        .args(["why", "t-aaaaaaaaaaaaaaaaaaaa", "--namespace", &place.name])
+        .env("KUBECONFIG", place.cluster.kubeconfig())
+        .output()
+        .await?;
+    let refused = String::from_utf8_lossy(&nobody.stderr);
+    ensure!(!nobody.status.success() && refused.contains("there is no tenant"), "{refused}");
+    Ok(())
 }
