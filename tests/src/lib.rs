@@ -21,3 +21,4 @@ pub mod processes;
 pub mod quilt;
 pub mod repository;
 pub mod sandbox;
+pub mod secrets;

@@ -1,5 +1,5 @@
 //! A worker's sandboxes as the machine's owner sees them: which processes are in one, what the
-//! kernel says of their rights and mounts, their memory, and the files of their tmpfs through
+//! kernel says of their rights and mounts, and the files of their tmpfs through
 //! `/proc/PID/root`.
 //!
 //! It needs the rights of whoever started the sandboxes, and cgroups, which tell processes apart.
@@ -12,7 +12,6 @@ use anyhow::{Context, ensure};
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -222,51 +221,6 @@ pub fn names_in(pid: u32, directory: &str) -> anyhow::Result<Vec<String>> {
     Ok(found.into_iter().map(|file| file.path.to_string_lossy().into_owned()).collect())
 }
 
-/// The regular files below a directory that contain one of `needles`, each with its needle's index.
-/// Fails if a file cannot be read: what was not looked into proves nothing.
-pub fn files_with(top: &Path, needles: &[&str]) -> anyhow::Result<Vec<(PathBuf, usize)>> {
-    let mut hits = Vec::new();
-    for Found { path, .. } in files_below(top)? {
-        let path = top.join(path);
-        if !fs::symlink_metadata(&path)?.is_file() {
-            continue;
-        }
-        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-        let text = String::from_utf8_lossy(&bytes);
-        hits.extend(positions(&text, needles).map(|needle| (path.clone(), needle)));
-    }
-    Ok(hits)
-}
-
-/// Which of `needles` lie in the writable memory of a process.
-pub fn memory_with(pid: u32, needles: &[&str]) -> anyhow::Result<Vec<usize>> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let mut memory = fs::File::open(format!("/proc/{pid}/mem"))?;
-    let mut hits = Vec::new();
-    let mut bytes = Vec::new();
-    for line in maps.lines() {
-        let mut fields = line.split_whitespace();
-        let (range, rights) = (fields.next().context("maps")?, fields.next().context("maps")?);
-        if !rights.starts_with("rw") {
-            continue;
-        }
-        let (from, to) = range.split_once('-').context("maps")?;
-        let (from, to) = (u64::from_str_radix(from, 16)?, u64::from_str_radix(to, 16)?);
-        bytes.clear();
-        memory.seek(SeekFrom::Start(from))?;
-        // what was unmapped meanwhile ends the reading, and the rest is still looked at
-        let _ = memory.by_ref().take(to - from).read_to_end(&mut bytes);
-        hits.extend(positions(&String::from_utf8_lossy(&bytes), needles));
-    }
-    hits.sort_unstable();
-    hits.dedup();
-    Ok(hits)
-}
-
-fn positions(text: &str, needles: &[&str]) -> impl Iterator<Item = usize> {
-    needles.iter().enumerate().filter(|(_, needle)| text.contains(*needle)).map(|(index, _)| index)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,21 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_file_has_another_stamp_and_a_needle_is_found_where_it_is() {
+    fn a_changed_file_has_another_stamp() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("deep")).unwrap();
         fs::write(folder.path().join("deep/file"), "hay needle hay").unwrap();
         let before = files_below(folder.path()).unwrap();
-        let hits = files_with(folder.path(), &["absent", "needle"]).unwrap();
-        assert_eq!(hits, [(folder.path().join("deep/file"), 1)]);
         fs::write(folder.path().join("deep/file"), "hay").unwrap();
         assert_ne!(files_below(folder.path()).unwrap(), before);
-        assert!(files_with(folder.path(), &["needle"]).unwrap().is_empty());
-    }
-
-    #[test]
-    fn what_is_in_memory_is_found_there() {
-        let secret = format!("{}-{}", "made at run time", std::process::id());
-        assert_eq!(memory_with(std::process::id(), &[&secret]).unwrap(), [0]);
     }
 }

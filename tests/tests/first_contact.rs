@@ -9,6 +9,7 @@ use patchbay_tests::{
     mcp::McpClient,
     processes,
     sandbox::{self, Part},
+    secrets::Secrets,
 };
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -487,13 +488,13 @@ async fn an_api_key_is_nowhere_but_in_the_request() -> anyhow::Result<()> {
     let who = alice.call("whoami", json!({})).await?.to_string();
     let wrong = McpClient::bearer(controller.url(CLASS), &(api_key("alice") + "x"));
     wrong.modern_call("echo", json!({})).await?;
-    let secret = "correct-horse-battery-staple";
-    ensure!(!who.contains(secret), "in the server's environment: {who}");
-    ensure!(!controller.logs().contains(secret), "in the log: {}", controller.logs());
-    ensure!(!controller.metrics().await?.contains(secret), "in the metrics");
+    let secret = Secrets::new(&[("alice's key", "correct-horse-battery-staple")])?;
+    secret.not_in("the server's environment", &who)?;
+    secret.not_in("the log", &controller.logs())?;
+    secret.not_in("the metrics", &controller.metrics().await?)?;
     for process in processes::descendants(controller.pid().context("pid")?) {
-        let (argv, environ) = (&process.argv, &process.environ);
-        ensure!(!argv.contains(secret) && !environ.contains(secret), "{process:?}");
+        secret.not_in(&format!("the arguments of {}", process.pid), &process.argv)?;
+        secret.not_in(&format!("the environment of {}", process.pid), &process.environ)?;
     }
     Ok(())
 }

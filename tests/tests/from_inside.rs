@@ -12,6 +12,7 @@ use patchbay_tests::{
     inside,
     mcp::McpClient,
     sandbox::{self, HOME, Part},
+    secrets::Secrets,
 };
 use serde_json::{Value, json};
 use std::{
@@ -124,7 +125,7 @@ async fn it_writes_to_its_own_memory_and_nowhere_else() -> anyhow::Result<()> {
         ensure!(!names(&bob, directory).await?.contains(&mark), "bob sees {path}");
         ensure!(!Path::new(&path).exists(), "{path} is the machine's own");
     }
-    let outside = sandbox::files_with(&controller.run_dir(), &[&mark])?;
+    let outside = Secrets::new(&[("mark", &mark)])?.below(&[&controller.run_dir()]).await?;
     ensure!(outside.is_empty(), "{outside:?}");
     Ok(())
 }

@@ -15,6 +15,7 @@ use patchbay_tests::{
         isolation::{calls_of, check, check_bearers},
         sdk_calls,
     },
+    secrets::Secrets,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
@@ -63,14 +64,12 @@ async fn alice_and_bob_at_once_each_act_as_themselves_in_both_eras() -> anyhow::
     ensure!(epochs == BTreeSet::from(["1".to_owned()]), "a worker was replaced: {tenants:?}");
 
     // no secret of alice's is anywhere but in her requests
-    let secrets = [alice.as_str(), bob.as_str(), key.as_str()];
-    let logs = controller.logs();
-    for secret in secrets {
-        ensure!(!logs.contains(secret), "in the log");
-        for process in processes::descendants(controller.pid().context("pid")?) {
-            ensure!(!process.argv.contains(secret), "in an argument list: {}", process.pid);
-            ensure!(!process.environ.contains(secret), "in an environment: {}", process.pid);
-        }
+    let secrets =
+        Secrets::new(&[("alice's token", &alice), ("bob's token", &bob), ("alice's key", &key)])?;
+    secrets.not_in("the log", &controller.logs())?;
+    for process in processes::descendants(controller.pid().context("pid")?) {
+        secrets.not_in(&format!("the arguments of {}", process.pid), &process.argv)?;
+        secrets.not_in(&format!("the environment of {}", process.pid), &process.environ)?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use patchbay_tests::{
         stateless::{DATA, FILES, check_tools, home, in_file},
     },
     sandbox::{self, HOME, Part},
+    secrets::Secrets,
 };
 use serde_json::json;
 use std::{
@@ -198,49 +199,49 @@ async fn a_users_secrets_are_nowhere_but_where_they_belong() -> anyhow::Result<(
     let [access_key, secret_key, session_token] = given;
     let (access_key, secret_key, session_token) = (access_key?, secret_key?, session_token?);
     ensure!(access_key.starts_with("ASIA"), "no keys of STS: {access_key}");
-    let brought = [token.as_str(), key.as_str()];
+    let brought = Secrets::new(&[("token", &token), ("key", &key)])?;
     // what her own server holds, and nobody else may; the access key's id is no secret
-    let held = [stand_in.as_str(), secret_key.as_str(), session_token.as_str()];
-    let secrets = [brought.as_slice(), held.as_slice()].concat();
-    let none = |place: &str, text: &str| {
-        let found = secrets.iter().position(|secret| text.contains(*secret));
-        ensure!(found.is_none(), "secret {found:?} is in {place}");
-        Ok(())
-    };
+    let held = Secrets::new(&[
+        ("stand-in", &stand_in),
+        ("secret key", &secret_key),
+        ("session token", &session_token),
+    ])?;
+    let secrets = brought.and(&held);
 
-    none("the log", &controller.logs())?;
-    none("the metrics", &controller.metrics().await?)?;
-    none("the list of tenants", &format!("{:?}", controller.tenants().await?))?;
+    secrets.not_in("the log", &controller.logs())?;
+    secrets.not_in("the metrics", &controller.metrics().await?)?;
+    secrets.not_in("the list of tenants", &format!("{:?}", controller.tenants().await?))?;
     for process in processes::all() {
-        none(&format!("the arguments of {}", process.pid), &process.argv)?;
-        none(&format!("the environment of {}", process.pid), &process.environ)?;
+        secrets.not_in(&format!("the arguments of {}", process.pid), &process.argv)?;
+        secrets.not_in(&format!("the environment of {}", process.pid), &process.environ)?;
     }
-    let found = sandbox::files_with(&controller.run_dir(), &secrets)?;
+    let found = secrets.below(&[&controller.run_dir()]).await?;
     ensure!(found.is_empty(), "in the run directory: {found:?}");
 
     // bob's worker: its files, and its very memory
     for directory in [HOME, "/tmp", "/run"] {
-        let found = sandbox::files_with(&sandbox::path_in(bob.pid, directory), &secrets)?;
+        let found = secrets.below(&[&sandbox::path_in(bob.pid, directory)]).await?;
         ensure!(found.is_empty(), "bob has {found:?}");
         // her own: what she brought never came to her server
-        let found = sandbox::files_with(&sandbox::path_in(alice.pid, directory), &brought)?;
+        let found = brought.below(&[&sandbox::path_in(alice.pid, directory)]).await?;
         ensure!(found.is_empty(), "alice's server has {found:?}");
     }
     for process in sandbox::processes_of(&controller, &bobs, Part::Server)? {
-        let found = sandbox::memory_with(process.pid, &secrets)?;
+        let found = secrets.in_memory_of(process.pid)?;
         ensure!(found.is_empty(), "{process:?} remembers {found:?}");
     }
     for process in sandbox::processes_of(&controller, &alices, Part::Server)? {
-        let found = sandbox::memory_with(process.pid, &brought)?;
+        let found = brought.in_memory_of(process.pid)?;
         ensure!(found.is_empty(), "{process:?} remembers {found:?}");
     }
     // the ways of looking find what is there
-    let found = sandbox::files_with(&sandbox::path_in(alice.pid, HOME), &held)?;
-    let found: BTreeSet<_> = found.into_iter().map(|(_, secret)| secret).collect();
-    ensure!(found == BTreeSet::from([0, 1, 2]), "{found:?}");
-    ensure!(sandbox::memory_with(alice.pid, &held)? == [0, 1, 2]);
+    let found = held.below(&[&sandbox::path_in(alice.pid, HOME)]).await?;
+    let found: BTreeSet<_> = found.iter().map(|found| found.what.as_str()).collect();
+    let all = BTreeSet::from(["stand-in", "secret key", "session token"]);
+    ensure!(found == all, "{found:?}");
+    ensure!(held.in_memory_of(alice.pid)? == all);
     let agent = sandbox::processes_of(&controller, &alices, Part::Agent)?;
     let agent = agent.first().context("no agent")?.pid;
-    ensure!(!sandbox::memory_with(agent, &brought)?.is_empty(), "the agent holds no bearer");
+    ensure!(!brought.in_memory_of(agent)?.is_empty(), "the agent holds no bearer");
     Ok(())
 }

@@ -10,6 +10,7 @@ use patchbay_tests::{
     processes,
     quilt::stateless::{in_file, known_as, stand_in_of},
     sandbox::{self, HOME},
+    secrets::Secrets,
 };
 use std::collections::BTreeSet;
 
@@ -35,40 +36,45 @@ async fn a_users_secrets_are_in_no_other_users_pod_and_what_they_brought_in_no_s
     let [secret_key, session_token] =
         ["/secret_key", "/token"].map(|pointer| in_file(alice.pid, "credentials.json", pointer));
     let (secret_key, session_token) = (secret_key?, session_token?);
-    let brought = [token.as_str()];
-    let held = [stand_in.as_str(), secret_key.as_str(), session_token.as_str()];
-    let secrets = [brought.as_slice(), held.as_slice()].concat();
+    let brought = Secrets::new(&[("token", &token)])?;
+    let held = Secrets::new(&[
+        ("stand-in", &stand_in),
+        ("secret key", &secret_key),
+        ("session token", &session_token),
+    ])?;
+    let secrets = brought.and(&held);
 
     for process in processes::all() {
         let text = format!("{}\n{}", process.argv, process.environ);
-        let found = secrets.iter().position(|secret| text.contains(*secret));
-        ensure!(found.is_none(), "secret {found:?} is shown by {}", process.pid);
+        secrets.not_in(&format!("what {} shows", process.pid), &text)?;
     }
     for directory in PLACES {
-        let found = sandbox::files_with(&sandbox::path_in(bob.pid, directory), &secrets)?;
+        let found = secrets.below(&[&sandbox::path_in(bob.pid, directory)]).await?;
         ensure!(found.is_empty(), "bob has {found:?}");
         // her own: what she brought never came to her server
-        let found = sandbox::files_with(&sandbox::path_in(alice.pid, directory), &brought)?;
+        let found = brought.below(&[&sandbox::path_in(alice.pid, directory)]).await?;
         ensure!(found.is_empty(), "alice's server has {found:?}");
     }
     for process in containers::processes_of(&his, SERVER)? {
-        let found = sandbox::memory_with(process.pid, &secrets)?;
+        let found = secrets.in_memory_of(process.pid)?;
         ensure!(found.is_empty(), "{} remembers {found:?}", process.argv);
     }
     for process in containers::processes_of(&hers, SERVER)? {
-        let found = sandbox::memory_with(process.pid, &brought)?;
+        let found = brought.in_memory_of(process.pid)?;
         ensure!(found.is_empty(), "{} remembers {found:?}", process.argv);
     }
     let agent = |pod| containers::processes_of(pod, AGENT)?.into_iter().next().context("no agent");
-    let found = sandbox::memory_with(agent(&his)?.pid, &secrets)?;
+    let his_agent = agent(&his)?.pid;
+    let found = secrets.in_memory_of(his_agent)?;
     ensure!(found.is_empty(), "bob's agent remembers {found:?}");
 
     // the ways of looking find what is there
-    let found = sandbox::files_with(&sandbox::path_in(alice.pid, HOME), &held)?;
-    let found: BTreeSet<_> = found.into_iter().map(|(_, secret)| secret).collect();
-    ensure!(found == BTreeSet::from([0, 1, 2]), "{found:?}");
-    ensure!(sandbox::memory_with(alice.pid, &held)? == [0, 1, 2]);
-    let remembered = sandbox::memory_with(agent(&hers)?.pid, &brought)?;
+    let found = held.below(&[&sandbox::path_in(alice.pid, HOME)]).await?;
+    let found: BTreeSet<_> = found.iter().map(|found| found.what.as_str()).collect();
+    let all = BTreeSet::from(["stand-in", "secret key", "session token"]);
+    ensure!(found == all, "{found:?}");
+    ensure!(held.in_memory_of(alice.pid)? == all);
+    let remembered = brought.in_memory_of(agent(&hers)?.pid)?;
     ensure!(!remembered.is_empty(), "the agent holds no bearer");
     stage.place.end().await
 }
