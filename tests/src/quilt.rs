@@ -109,6 +109,14 @@ impl QuiltWorld {
         Self::start_with(Moto::start().await?, config, audience, users).await
     }
 
+    /// Starts another catalog with another AWS beside those of [`Self::start`].
+    pub async fn start_beside() -> anyhow::Result<Self> {
+        let at = |last| Ipv4Addr::new(127, 0, 0, last);
+        let [catalog, registry] = [at(4), at(5)].map(|address| SocketAddr::from((address, 0)));
+        let config = Config { catalog, registry, ..Config::default() };
+        Self::start_with(Moto::start_at(at(6)).await?, config, AUDIENCE, &["alice", "bob"]).await
+    }
+
     /// Starts them at an address that pods reach, where catalog and registry have these names.
     pub async fn start_at(
         address: Ipv4Addr,
