@@ -142,6 +142,16 @@ impl Standing {
             _ => assignment.requested_at.map_or(Self::Asleep, |since| Self::Waiting { since }),
         }
     }
+
+    /// Whether it has gone on from a worker of its: it has another one, or asks for one. What became of the old one has
+    /// no place in its status then.
+    pub fn has_gone_on_from(&self, worker: &Incarnation) -> bool {
+        match self {
+            Self::Asleep => false,
+            Self::Waiting { .. } => true,
+            Self::Assigned(assigned) => assigned.uid != *worker,
+        }
+    }
 }
 
 /// An assignment after its worker has ended. The epoch is kept: were it forgotten, a later assignment would have
@@ -203,6 +213,20 @@ mod tests {
             Standing::of(Some(&assignment("w", 5)), at(9)),
             Standing::Assigned(Assigned { epoch: Epoch(3), .. })
         ));
+    }
+
+    #[test]
+    fn who_has_another_worker_or_asks_for_one_has_gone_on_from_the_old_one() {
+        let old = Incarnation::parse("pod-1").unwrap();
+        let has_gone_on = |assignment: Option<&TenantAssignment>| {
+            Standing::of(assignment, at(9)).has_gone_on_from(&old)
+        };
+        let another = TenantAssignment { uid: "pod-2".into(), ..assignment("w2", 5) };
+        assert!(has_gone_on(Some(&another)));
+        assert!(has_gone_on(Some(&assignment("", 5))));
+        for still in [Some(&assignment("w", 5)), Some(&cleared(Epoch(3))), None] {
+            assert!(!has_gone_on(still), "{still:?}");
+        }
     }
 
     #[test]

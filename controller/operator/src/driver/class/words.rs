@@ -145,19 +145,18 @@ impl Task {
         }
     }
 
-    /// The ends, not as a worker should, of workers whose tenants have gone on with others: in their statuses there
-    /// is no place for what was before.
+    /// The ends, not as a worker should, of workers whose tenants have gone on: in their statuses there is no place for
+    /// what was before.
     pub(super) fn ends(snapshot: &Snapshot, seen: &Seen) -> Ends {
         let failed = seen.pods.iter().filter_map(|pod| Some((pod, pod.failed()?)));
         let tenants =
             |uid: &TenantUid| snapshot.tenants.iter().find(|record| record.uid() == uid.as_str());
+        let views = |uid: &TenantUid| seen.tenants.iter().find(|tenant| tenant.uid == *uid);
         failed
             .filter_map(|(pod, (owner, trouble))| {
+                let has_gone_on = views(owner)?.standing.has_gone_on_from(&pod.uid);
                 let tenant = Arc::clone(&tenants(owner)?.object);
-                let assignment = tenant.spec.assignment.as_ref()?;
-                let is_elsewhere =
-                    !assignment.worker.is_empty() && assignment.uid != pod.uid.as_str();
-                is_elsewhere.then(|| (pod.uid.clone(), (tenant, trouble.clone())))
+                has_gone_on.then(|| (pod.uid.clone(), (tenant, trouble.clone())))
             })
             .collect()
     }
