@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test acceptance acceptance-table bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-cluster
+.PHONY: help prerequisites build run test acceptance acceptance-table fuzz bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-cluster
 
 CARGO ?= cargo
 CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
@@ -67,6 +67,9 @@ acceptance: ## Run every test there is, and say of each promise whether it holds
 
 acceptance-table: build ## Write docs/acceptance.md from tests/acceptance.yaml
 	@$(ACCEPTANCE) table > docs/acceptance.md
+
+fuzz: ## Try inputs on the fuzz targets for FUZZ_SECONDS each (20)
+	@scripts/fuzz
 
 bench: prerequisites ## Measure against the budgets (release build; figures, no verdict)
 	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
