@@ -60,6 +60,10 @@ pub(crate) struct LocalArgs {
         env = "PATCHBAY_ADMIN_LISTEN"
     )]
     pub(crate) admin_listen: SocketAddr,
+    /// Directory of what IdentityProviders name by `secretRef`: entry KEY of Secret NAME is the file NAME/KEY in
+    /// it. Read again when it changes.
+    #[arg(long, value_name = "DIR", env = "PATCHBAY_PROVIDER_SECRETS")]
+    pub(crate) provider_secrets: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) clients: ClientArgs,
     #[command(flatten)]

@@ -8,6 +8,7 @@ use crate::{
     args::{LocalArgs, SandboxArgs},
     ca,
     clients::wait_for_signal,
+    key_files::KeyFiles,
     probes, telemetry,
 };
 use anyhow::{Context, bail, ensure};
@@ -21,7 +22,7 @@ use patchbay_core::{
 use patchbay_crds::{WorkerClassSpec, documents, worker_class::ignored_locally};
 use patchbay_gateway::{
     Gateway, Limits, Listener,
-    authn::{Authenticator, Sources},
+    authn::{self, Authenticator, NamedKeys, Sources},
     forward::{link::LinkContext, pinned::LinkCertificate},
     metrics::Metrics,
     service::{Composition, Configuration},
@@ -46,7 +47,7 @@ pub(crate) fn run(args: LocalArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: LocalArgs) -> anyhow::Result<()> {
-    let LocalArgs { files, listen, admin_listen, clients, sandbox } = args;
+    let LocalArgs { files, listen, admin_listen, provider_secrets, clients, sandbox } = args;
     let Validated { classes, providers, tenants } = read_documents(&files)?;
     let routes = RouteTable::build(&classes, &providers)
         .map_err(|errors| refused("the documents contradict each other", &errors))?;
@@ -54,6 +55,12 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         admin_listen.ip().is_loopback(),
         "--admin-listen {admin_listen} must be a loopback address: what it shows is for this machine"
     );
+    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let named = provider_secrets.map(|at| Arc::new(KeyFiles(at)) as Arc<dyn NamedKeys>);
+    let sources = Sources { crypto: crypto.clone(), cluster: None, named };
+    for provider in &providers {
+        authn::check_keys(provider, &sources).await?;
+    }
     // the addresses first: a second instance fails here, before it starts any worker
     let (listener, renewal) = clients.listen(listen).await?;
     let admin_socket = probes::listen(admin_listen).await?;
@@ -70,12 +77,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     )?;
     let mut registry = Registry::default();
     show_isolation(&orchestrator, &mut registry);
-    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let authenticator = Authenticator::new(
-        DigestKey::generate()?,
-        &providers,
-        &Sources { crypto: crypto.clone(), cluster: None },
-    )?;
+    let authenticator = Authenticator::new(DigestKey::generate()?, &providers, &sources)?;
     let certificate = Arc::new(LinkCertificate::new(ca.gateway, &crypto)?);
     let gateway = Arc::new(Gateway::new(Composition {
         configuration: Arc::new(ArcSwap::from_pointee(Configuration { routes, authenticator })),

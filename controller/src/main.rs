@@ -11,6 +11,7 @@ mod cluster;
 mod contact;
 mod doctor;
 mod gateway;
+mod key_files;
 mod local;
 mod operator;
 mod probes;

@@ -64,6 +64,8 @@ pub const READ_ONLY_PATHS: u32 = 64;
 pub const CLASSES: u32 = 256;
 /// Audiences, algorithms or claims of a token.
 pub const CLAIMS: u32 = 32;
+/// Permission codes, or names of roles, of one catalog's tokens.
+pub const CODES: u32 = 64;
 /// API keys of one provider.
 pub const API_KEYS: u32 = 1000;
 

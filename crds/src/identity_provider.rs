@@ -122,8 +122,8 @@ pub struct Jwt {
     /// `secretRef` is set.
     pub jwks: Jwks,
     /// Signature algorithms that are accepted, whatever a token says: `RS256`, `RS384`, `RS512`,
-    /// `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, or, with `jwks.secretRef` only,
-    /// `HS256`. Default: `RS256` and `ES256`.
+    /// `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`; or `HS256` alone, with
+    /// `jwks.secretRef` only. Default: `RS256` and `ES256`.
     #[serde(default = "default_algorithms")]
     #[schemars(length(min = 1, max = bounds::CLAIMS))]
     pub algorithms: Vec<SignatureAlgorithm>,
@@ -161,15 +161,33 @@ pub struct Jwt {
     /// Default: `standard`.
     #[serde(default)]
     pub format: JwtFormat,
-    /// For `format: quiltEnhanced`: the catalog that is asked who the user is, because a key that
-    /// browsers hold proves nothing. Needed there unless `keyHeldByServersOnly` is set. Default:
-    /// none.
+    /// For `format: quiltEnhanced`: the catalog that is asked whose the token is, because a key that
+    /// browsers hold proves nothing. Its answer is the user; what the token says of that is not
+    /// read. Needed there unless `keyHeldByServersOnly` is set. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<CatalogOrigins>,
     /// For `format: quiltEnhanced`: states that the signing key is held by servers only, so that a
     /// token's own subject can be believed. Shown as a condition while it is set. Default: false.
     #[serde(default)]
     pub key_held_by_servers_only: bool,
+    /// For `format: quiltEnhanced`: what further codes in a token's claim `p` stand for, such as
+    /// `gt: s3:GetObjectTagging`. Those of every catalog (`g`, `p`, `d`, `l`, `la`, `gv`, `pa`,
+    /// `amu`) stay as they are. At most 64, each of at most 256 characters. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = bounds::CODES,
+        "additionalProperties" = {"type": "string", "minLength": 1, "maxLength": bounds::WORD}
+    ))]
+    pub permission_codes: BTreeMap<String, String>,
+    /// For `format: quiltEnhanced`: by which name a role counts, by the other names that tokens may
+    /// have for it, such as `ReadQuiltV2: ReadOnlyQuilt`. At most 64, each of at most 256
+    /// characters. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = bounds::CODES,
+        "additionalProperties" = {"type": "string", "minLength": 1, "maxLength": bounds::WORD}
+    ))]
+    pub role_aliases: BTreeMap<String, String>,
 }
 
 fn default_algorithms() -> Vec<SignatureAlgorithm> {
@@ -185,7 +203,9 @@ fn default_subject_claim() -> String {
 #[serde(default, rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::identity_provider::jwks()))]
 pub struct Jwks {
-    /// Whether the issuer's discovery document (OIDC) names the key set. Default: false.
+    /// Whether the issuer's discovery document names the key set (OIDC Discovery):
+    /// `issuer` is an https URL then, and the document is at `/.well-known/openid-configuration`
+    /// below it. Default: false.
     pub discovery: bool,
     /// Whether the issuer is the cluster's own: its API server is asked for the keys that sign
     /// tokens of `ServiceAccounts`, so that programs of the cluster are users. Default: false.
@@ -197,12 +217,16 @@ pub struct Jwks {
         extend("x-kubernetes-validations" = rules::form::https_url())
     )]
     pub url: Option<String>,
-    /// PEM certificates to trust for it besides the public ones, at most 65536 characters.
-    /// Default: none.
+    /// PEM certificates to trust for `url` or `discovery` besides the public ones, at most 65536
+    /// characters. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = bounds::CA_BUNDLE))]
     pub ca_bundle: Option<String>,
-    /// Entry of a Secret in the same namespace that holds the key set or key. Default: none.
+    /// Entry of a Secret in the same namespace, which the gateway must have the right to get (the
+    /// chart's `gateway.providerSecrets`): a key set (JSON), one public key or certificate (PEM),
+    /// or, for `HS256`, the shared key, at least 32 bytes, every byte of it. It is read again about
+    /// every minute. On one machine: the file `<name>/<key>` below `--provider-secrets`. Default:
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
 }
@@ -212,10 +236,16 @@ pub struct Jwks {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret, 1 to 253 characters.
-    #[schemars(length(min = 1, max = bounds::NAME))]
+    #[schemars(
+        length(max = bounds::NAME),
+        extend("x-kubernetes-validations" = rules::form::object_name())
+    )]
     pub name: String,
     /// Key of the entry, 1 to 253 characters.
-    #[schemars(length(min = 1, max = bounds::NAME))]
+    #[schemars(
+        length(max = bounds::NAME),
+        extend("x-kubernetes-validations" = rules::form::entry_key())
+    )]
     pub key: String,
 }
 

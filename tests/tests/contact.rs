@@ -48,7 +48,7 @@ async fn each_step_of_a_contact_is_told_and_a_refusal_says_why() -> anyhow::Resu
     let refused = contact(url, &["--token-file", &shown(&bad)]).await?;
     let said = text(&refused.stderr);
     ensure!(refused.status.code() == Some(1) && said.contains("401"), "{said}");
-    ensure!(said.contains("credential is not valid") && !said.contains("wrong-wrong"), "{said}");
+    ensure!(said.contains("API key is not valid") && !said.contains("wrong-wrong"), "{said}");
 
     let nobody = contact("http://127.0.0.1:1/mcp", &["--token-file", &shown(&good)]).await?;
     let said = text(&nobody.stderr);

@@ -120,11 +120,11 @@ async fn without_a_valid_credential_nothing_happens() -> anyhow::Result<()> {
         (bearer(&api_key("alice")), bearer(&wrong_secret), bearer("pb_nobody_secret"));
     let cases: [Case<'_>; 11] = [
         ("", vec![], "missing_credential"),
-        ("", vec![("authorization", &wrong)], "invalid_credential"),
-        ("", vec![("authorization", &unknown)], "invalid_credential"),
-        ("", vec![("x-api-key", &wrong_secret)], "invalid_credential"),
+        ("", vec![("authorization", &wrong)], "invalid_api_key"),
+        ("", vec![("authorization", &unknown)], "invalid_api_key"),
+        ("", vec![("x-api-key", &wrong_secret)], "invalid_api_key"),
         // the API key decides alone: a good bearer beside a bad key saves nothing
-        ("", vec![("x-api-key", &wrong_secret), ("authorization", &good)], "invalid_credential"),
+        ("", vec![("x-api-key", &wrong_secret), ("authorization", &good)], "invalid_api_key"),
         ("", vec![("authorization", "Bearer eyJhbGciOiJub25lIn0.e30.")], "credential_not_accepted"),
         ("", vec![("authorization", "Bearer qk_something")], "credential_not_accepted"),
         ("", vec![("authorization", "Basic YWxpY2U6eA==")], "malformed_credential"),

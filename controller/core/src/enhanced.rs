@@ -27,6 +27,14 @@ pub const ALL_BUCKETS: &str = "*";
 /// From a short code to the permission that it stands for, beside those of every catalog.
 pub type Codes = BTreeMap<String, String>;
 
+/// From another name of a role to the one by which it counts.
+pub type Aliases = BTreeMap<String, String>;
+
+/// Whether every catalog's tokens mean the same by this permission code.
+pub fn is_common_code(code: &str) -> bool {
+    CODES.iter().any(|(common, _)| *common == code)
+}
+
 /// What the claims of one token say. Lists are sets: neither order nor repetition means anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EnhancedClaims {
@@ -93,6 +101,15 @@ impl EnhancedClaims {
                 _ => payload.get("b").map(buckets).unwrap_or_default(),
             },
         }
+    }
+
+    /// The same with every role under the name by which it counts. An alias is looked up once: one of an alias is a
+    /// name of its own.
+    #[must_use]
+    pub fn with_roles_by(mut self, aliases: &Aliases) -> Self {
+        let name = |role: String| aliases.get(&role).cloned().unwrap_or(role);
+        self.roles = self.roles.into_iter().map(name).collect();
+        self
     }
 
     /// What decides, in one form: two tokens that allow the same say the same here. The scope decides nothing.

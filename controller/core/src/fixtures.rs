@@ -11,7 +11,7 @@ use crate::{
     idle::IdlePolicy,
     provider::{
         ApiKey, ApiKeys, IdentityProvider, Introspection, JwksUrl, Jwt, KeySource, Method,
-        Provisioning, SignatureAlgorithm,
+        Provisioning, SignatureAlgorithm, TokenFormat,
     },
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -83,6 +83,7 @@ pub fn jwt(name: &str, classes: &[&str], issuer: &str) -> IdentityProvider {
         required_claims: BTreeMap::new(),
         authority_claims: Vec::new(),
         authorization_server: None,
+        format: TokenFormat::Standard,
     };
     provider(name, classes, Method::Jwt(jwt))
 }

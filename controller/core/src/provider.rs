@@ -5,10 +5,11 @@
 
 use crate::{
     digest::Digest,
+    enhanced::{Aliases, Codes},
     id::{ClassName, ProviderName},
 };
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// One way in, to the classes that it lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,37 @@ pub struct Jwt {
     pub authority_claims: Vec<String>,
     /// From where clients get their tokens, if they are to be told (RFC 9728).
     pub authorization_server: Option<String>,
+    /// What the claims of its tokens mean.
+    pub format: TokenFormat,
+}
+
+/// What the claims of a provider's tokens mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenFormat {
+    /// The registered claims, and those that the provider names.
+    Standard,
+    /// Those of a Quilt catalog's enhanced tokens too.
+    QuiltEnhanced(Box<EnhancedFormat>),
+}
+
+/// What a provider says of its enhanced tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnhancedFormat {
+    /// Who says whose token it is.
+    pub named_by: NamedBy,
+    /// Permission codes of this catalog, beside those of every one.
+    pub codes: Codes,
+    /// Other names of roles.
+    pub aliases: Aliases,
+}
+
+/// Who says whose an enhanced token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The catalog, which is asked: browsers hold the key, so that the token itself proves nothing of it.
+    Catalog(Introspection),
+    /// The token: the provider's author states that servers alone hold its key.
+    Token,
 }
 
 /// Where an issuer's keys are found.
@@ -69,8 +101,30 @@ pub struct Jwt {
 pub enum KeySource {
     /// At a URL.
     Url(JwksUrl),
+    /// Where the issuer's own document says (`OpenID` Connect Discovery 1.0, 4).
+    Discovery {
+        /// PEM certificates to trust for both, besides the public ones.
+        ca_bundle: Option<String>,
+    },
     /// The issuer is the cluster's own: at its API server.
     Cluster,
+    /// In a Secret beside the provider, or in a file of this machine.
+    Secret(SecretEntry),
+}
+
+/// One entry of a Secret: a key set, one key in PEM, or a shared key as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretEntry {
+    /// The Secret.
+    pub name: String,
+    /// The entry in it.
+    pub key: String,
+}
+
+impl fmt::Display for SecretEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.name, self.key)
+    }
 }
 
 /// The https URL of a JSON Web Key Set (RFC 7517).
@@ -82,8 +136,7 @@ pub struct JwksUrl {
     pub ca_bundle: Option<String>,
 }
 
-/// An asymmetric algorithm that signs tokens, by its name in RFC 7518 and RFC 8037. Algorithms with a
-/// shared key are no part of it: whoever can check such a signature can make it.
+/// An algorithm that signs tokens, by its name in RFC 7518 and RFC 8037.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are those of the registry")]
 pub enum SignatureAlgorithm {
@@ -96,6 +149,9 @@ pub enum SignatureAlgorithm {
     ES256,
     ES384,
     EdDSA,
+    /// The one with a shared key: whoever can check such a signature can make it. It is never beside others in one
+    /// provider, or a public key could be taken for the shared one.
+    HS256,
 }
 
 /// A Quilt catalog that says whose bearer it is.

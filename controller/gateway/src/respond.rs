@@ -216,6 +216,7 @@ mod tests {
     use super::*;
     use http_body_util::BodyExt;
     use patchbay_core::orchestrator::Unavailable;
+    use std::collections::BTreeSet;
 
     fn all() -> Vec<Refusal> {
         let activate = |error| Refusal::Activate(error);
@@ -225,7 +226,10 @@ mod tests {
             Refusal::Authn(AuthnError::Missing),
             Refusal::Authn(AuthnError::Malformed("it is empty")),
             Refusal::Authn(AuthnError::NotAccepted),
+            Refusal::Authn(AuthnError::UnknownIssuer),
+            Refusal::Authn(AuthnError::LoginCode),
             Refusal::Authn(AuthnError::Invalid),
+            Refusal::Authn(AuthnError::InvalidKey),
             Refusal::Authn(AuthnError::Expired),
             Refusal::Authn(AuthnError::NotYetValid),
             Refusal::Authn(AuthnError::WrongAudience),
@@ -308,6 +312,23 @@ mod tests {
         let response = refuse(&Refusal::Authn(AuthnError::Missing), "r", Some(url));
         let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
         assert_eq!(challenge, format!("Bearer realm=\"patchbay\", resource_metadata=\"{url}\""));
+    }
+
+    #[test]
+    fn every_reason_is_in_the_reference_with_its_status_and_no_other_is() {
+        let page = include_str!("../../../docs/reference/errors.md");
+        let row = |line: &str| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let reason = cells.next()?.strip_suffix('`')?.to_owned();
+            let (status, _, fix) = (cells.next()?.parse().ok()?, cells.next()?, cells.next()?);
+            (!fix.trim_end_matches(" |").is_empty()).then_some((reason, status))
+        };
+        let written: BTreeSet<(String, u16)> = page.lines().filter_map(row).collect();
+        let known = all().into_iter().chain([Refusal::NoRoute]).map(|refusal| {
+            let told = refusal.told();
+            (told.reason.to_owned(), told.status.as_u16())
+        });
+        assert_eq!(written, known.collect());
     }
 
     #[test]

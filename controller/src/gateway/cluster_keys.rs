@@ -3,16 +3,15 @@
 //! It must not know tokens.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::Request;
 use kube::Client;
-use patchbay_gateway::authn::KeySetSource;
+use patchbay_gateway::authn::{KeySetSource, MAX_KEY_SET_BYTES};
+use secrecy::SecretSlice;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// Where an API server publishes its issuer's keys. Whoever asks needs the right to this path.
 const PATH: &str = "/openid/v1/jwks";
-const MAX_BYTES: usize = 64 * 1024;
 
 /// Asks the API server.
 pub(super) struct ClusterKeys {
@@ -23,15 +22,15 @@ pub(super) struct ClusterKeys {
 
 #[async_trait]
 impl KeySetSource for ClusterKeys {
-    async fn key_set(&self) -> Result<Bytes, String> {
+    async fn key_set(&self) -> Result<SecretSlice<u8>, String> {
         let request = Request::get(PATH).body(Vec::new()).map_err(|error| error.to_string())?;
         let answer = timeout(self.limit, self.client.request_text(request)).await;
         let text = answer
             .map_err(|_| format!("the API server did not answer within {:?}", self.limit))?
             .map_err(|error| format!("the API server did not give {PATH}: {error}"))?;
-        if text.len() > MAX_BYTES {
-            return Err(format!("it is longer than {MAX_BYTES} bytes"));
+        if text.len() > MAX_KEY_SET_BYTES {
+            return Err(format!("it is longer than {MAX_KEY_SET_BYTES} bytes"));
         }
-        Ok(text.into())
+        Ok(text.into_bytes().into())
     }
 }

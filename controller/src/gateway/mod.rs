@@ -7,6 +7,7 @@
 mod args;
 mod cluster_keys;
 mod configuration;
+mod secret_keys;
 
 pub(crate) use args::GatewayArgs;
 
@@ -39,6 +40,7 @@ use patchbay_orchestrator::kubernetes::{
 };
 use prometheus_client::registry::Registry;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use secret_keys::SecretKeys;
 use std::{
     path::PathBuf,
     sync::{
@@ -110,7 +112,12 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let (namespace, client) = cluster::connect(namespace).await?;
     let cluster = ClusterKeys { client: client.clone(), limit: API_REQUEST };
-    let sources = Sources { crypto: crypto.clone(), cluster: Some(Arc::new(cluster)) };
+    let secrets = SecretKeys::new(client.clone(), &namespace, API_REQUEST);
+    let sources = Sources {
+        crypto: crypto.clone(),
+        cluster: Some(Arc::new(cluster)),
+        named: Some(Arc::new(secrets)),
+    };
     let orchestrator = KubernetesOrchestrator::start(
         &client,
         KubernetesConfig { namespace, hold, request: API_REQUEST },

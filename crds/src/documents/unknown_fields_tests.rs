@@ -58,6 +58,7 @@ fn full(kind: Kind) -> Value {
                     "algorithms": ["RS256"], "subjectClaim": "sub", "requiredClaims": {"a": "b"},
                     "authorityClaims": ["role"], "authorizationServer": "https://i.example",
                     "format": "quiltEnhanced", "catalog": catalog(), "keyHeldByServersOnly": true,
+                    "permissionCodes": {"a": "b"}, "roleAliases": {"a": "b"},
                 },
                 "introspection": {"catalog": catalog()},
                 "apiKeys": {"issuer": "urn:x", "keys": [{

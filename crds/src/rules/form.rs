@@ -49,6 +49,27 @@ pub(crate) fn label() -> [Rule; 1] {
     [rule(is("self", LABEL), message)]
 }
 
+/// The name of a Secret.
+pub(crate) fn object_name() -> [Rule; 1] {
+    let message = "is not the name of a Secret; write lower-case letters, digits, `-` and `.`";
+    let label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+    [rule(is("self", &format!(r"{label}(\.{label})*")), message)]
+}
+
+/// The key of an entry of a Secret. It is a file's name too, so it leads nowhere else.
+pub(crate) fn entry_key() -> [Rule; 1] {
+    let message = "is not the key of an entry of a Secret; write letters, digits, `-`, `_` and \
+                   `.`, not only dots";
+    let form = is("self", "[-._a-zA-Z0-9]+");
+    [rule(format!("{form} && !{}", is("self", r"\.+")), message)]
+}
+
+/// An issuer below which its discovery document is: an https URL without query and fragment. Its
+/// spelling is the issuer's own, since tokens say it byte for byte.
+pub(crate) fn is_discoverable(text: &str) -> String {
+    is(text, r#"https://[!"$-.0->A-~]+(/[!"$->@-~]*)?"#)
+}
+
 fn is_dns_name(text: &str) -> String {
     let numeric = r"(^|\.)(0x[^.]*|[0-9]+)$";
     format!("{} && !{}", is(text, &dns()), matches(text, numeric))

@@ -15,14 +15,30 @@ pub(crate) fn spec() -> [Rule; 1] {
 }
 
 /// The rules about signed tokens.
-pub(crate) fn jwt() -> [Rule; 4] {
-    [
+pub(crate) fn jwt() -> Vec<Rule> {
+    let common = COMMON_CODES.map(|code| format!("'{code}'")).join(", ");
+    let changed = format!(
+        "!has(self.permissionCodes) || self.permissionCodes.all(code, !(code in [{common}]))"
+    );
+    vec![
         rule("self.issuer.trim() != ''", "is empty; write what the tokens say as `iss`")
             .field_path(".issuer"),
+        rule(
+            format!("!self.jwks.discovery || {}", form::is_discoverable("self.issuer")),
+            "is not an https URL, below which `jwks.discovery` would look; write the issuer's https \
+             URL, or say where its keys are",
+        )
+        .field_path(".issuer"),
         rule(
             "!('HS256' in self.algorithms) || has(self.jwks.secretRef)",
             "`HS256` needs `jwks.secretRef`: whoever can read its key can sign; name the Secret \
              that holds it, or use an asymmetric algorithm, such as RS256 or ES256",
+        )
+        .field_path(".algorithms"),
+        rule(
+            "!('HS256' in self.algorithms) || self.algorithms.all(name, name == 'HS256')",
+            "`HS256` is beside an algorithm with a public key, which could be taken for the shared \
+             one; make a provider of each",
         )
         .field_path(".algorithms"),
         rule(
@@ -32,13 +48,41 @@ pub(crate) fn jwt() -> [Rule; 4] {
         )
         .field_path(".format"),
         rule(
+            "self.format != 'quiltEnhanced' || !has(self.catalog) || !self.keyHeldByServersOnly",
+            "`catalog` and `keyHeldByServersOnly` are two ways to know a user; leave one out",
+        )
+        .field_path(".format"),
+        rule(
             "self.format == 'quiltEnhanced' || (!has(self.catalog) && !self.keyHeldByServersOnly)",
             "`catalog` and `keyHeldByServersOnly` belong to `format: quiltEnhanced`; set it, or \
              leave them out",
         )
         .field_path(".format"),
+        rule(
+            "self.format == 'quiltEnhanced' || ((!has(self.permissionCodes) || \
+             size(self.permissionCodes) == 0) && (!has(self.roleAliases) || \
+             size(self.roleAliases) == 0))",
+            "`permissionCodes` and `roleAliases` belong to `format: quiltEnhanced`; set it, or \
+             leave them out",
+        )
+        .field_path(".format"),
+        rule(changed, "changes a code that means the same everywhere; leave it out")
+            .field_path(".permissionCodes"),
+        rule(
+            "!has(self.permissionCodes) || self.permissionCodes.all(code, size(code) <= 256)",
+            "has a code that is longer than 256 characters; shorten it",
+        )
+        .field_path(".permissionCodes"),
+        rule(
+            "!has(self.roleAliases) || self.roleAliases.all(alias, size(alias) <= 256)",
+            "has a name that is longer than 256 characters; shorten it",
+        )
+        .field_path(".roleAliases"),
     ]
 }
+
+/// The codes of every catalog, which the core knows (`patchbay_core::enhanced`).
+const COMMON_CODES: [&str; 8] = ["g", "p", "d", "l", "la", "gv", "pa", "amu"];
 
 /// The rules about a set of keys.
 pub(crate) fn jwks() -> [Rule; 1] {
@@ -67,4 +111,16 @@ pub(crate) fn api_key() -> [Rule; 3] {
         )
         .field_path(".digest"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use patchbay_core::enhanced::is_common_code;
+
+    #[test]
+    fn the_codes_of_every_catalog_are_those_of_the_core() {
+        assert!(COMMON_CODES.into_iter().all(is_common_code));
+        assert!(!is_common_code("gt"));
+    }
 }

@@ -6,14 +6,16 @@ use super::{FieldError, Findings, Problem, address, certificates, digest, name, 
 use crate::{
     IdentityProvider,
     identity_provider::{
-        ApiKey, ApiKeys, CatalogOrigins, IdentityProviderSpec, Introspection, Jwks, Jwt, JwtFormat,
-        Provisioning, SignatureAlgorithm,
+        ApiKey, ApiKeys, CatalogOrigins, IdentityProviderSpec, Introspection, Provisioning,
     },
 };
+use jwt::jwt;
 use patchbay_core::{
     id::{ClassName, ProviderName},
-    provider::{self, API_KEY_PREFIX, JwksUrl, Method, api_key_id},
+    provider::{self, API_KEY_PREFIX, Method, api_key_id},
 };
+
+mod jwt;
 
 /// The provider in the words of the core, or everything that is wrong with it.
 pub fn validate(
@@ -80,125 +82,22 @@ fn classes(findings: &mut Findings, classes: &[String]) -> Vec<ClassName> {
         .collect()
 }
 
-fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
-    let Jwt {
-        issuer,
-        audiences,
-        jwks,
-        algorithms,
-        subject_claim,
-        required_claims,
-        authority_claims,
-        authorization_server,
-        format,
-        catalog,
-        key_held_by_servers_only,
-    } = jwt;
-    let fix = "write what the tokens say as `iss`";
-    findings.check("spec.jwt.issuer", not_empty(issuer, fix));
-    if audiences.is_empty() {
-        let fix = "name this gateway as the tokens do: a token for somebody else must not be taken";
-        findings.add("spec.jwt.audiences", Problem::new("is empty", fix));
-    }
-    for (index, audience) in audiences.iter().enumerate() {
-        let fix = "write what the tokens say as `aud`";
-        findings.check(format!("spec.jwt.audiences[{index}]"), not_empty(audience, fix));
-    }
-    let fix = "name the claim, such as `sub`";
-    findings.check("spec.jwt.subjectClaim", not_empty(subject_claim, fix));
-    let is_enhanced = *format == JwtFormat::QuiltEnhanced;
-    findings.unsupported("spec.jwt.format", is_enhanced, "use `standard`");
-    let fix = "leave it out: it belongs to `format: quiltEnhanced`";
-    findings.unsupported("spec.jwt.catalog", catalog.is_some(), fix);
-    findings.unsupported("spec.jwt.keyHeldByServersOnly", *key_held_by_servers_only, fix);
-    if let Some(url) = authorization_server {
-        // an issuer's identifier may be a bare origin (RFC 8414)
-        let is_origin = address::origin(url).is_ok();
-        let checked = if is_origin { Ok(()) } else { address::https_url(url) };
-        findings.check("spec.jwt.authorizationServer", checked);
-    }
-    let jwks = self::jwks(findings, jwks)?;
-    Some(provider::Jwt {
-        issuer: issuer.clone(),
-        audiences: audiences.clone(),
-        jwks,
-        algorithms: self::algorithms(findings, algorithms),
-        subject_claim: subject_claim.clone(),
-        required_claims: required_claims.clone(),
-        authority_claims: authority_claims.clone(),
-        authorization_server: authorization_server.clone(),
-    })
-}
-
-fn jwks(findings: &mut Findings, jwks: &Jwks) -> Option<provider::KeySource> {
-    let Jwks { discovery, cluster, url, ca_bundle, secret_ref } = jwks;
-    let fix = "give the key set's `url`";
-    findings.unsupported("spec.jwt.jwks.discovery", *discovery, fix);
-    findings.unsupported("spec.jwt.jwks.secretRef", secret_ref.is_some(), fix);
-    if let Some(bundle) = ca_bundle {
-        findings.check("spec.jwt.jwks.caBundle", certificates(bundle));
-    }
-    match (url, cluster) {
-        (Some(_), true) => {
-            let fix = "leave out `url`, or `cluster`";
-            findings.add("spec.jwt.jwks", Problem::new("names two places of keys", fix));
-            None
-        }
-        (Some(url), false) => {
-            findings.check("spec.jwt.jwks.url", address::https_url(url))?;
-            Some(provider::KeySource::Url(JwksUrl {
-                url: url.clone(),
-                ca_bundle: ca_bundle.clone(),
-            }))
-        }
-        (None, true) => Some(provider::KeySource::Cluster),
-        (None, false) => {
-            if !discovery && secret_ref.is_none() {
-                findings.add("spec.jwt.jwks", Problem::new("names no keys", fix));
-            }
-            None
-        }
-    }
-}
-
-fn algorithms(
-    findings: &mut Findings,
-    algorithms: &[SignatureAlgorithm],
-) -> Vec<provider::SignatureAlgorithm> {
-    use provider::SignatureAlgorithm as Core;
-    if algorithms.is_empty() {
-        let problem = Problem::new("is empty", "name the algorithms that the issuer signs with");
-        findings.add("spec.jwt.algorithms", problem);
-    }
-    let mut known = Vec::new();
-    for algorithm in algorithms {
-        known.push(match algorithm {
-            SignatureAlgorithm::RS256 => Core::RS256,
-            SignatureAlgorithm::RS384 => Core::RS384,
-            SignatureAlgorithm::RS512 => Core::RS512,
-            SignatureAlgorithm::PS256 => Core::PS256,
-            SignatureAlgorithm::PS384 => Core::PS384,
-            SignatureAlgorithm::PS512 => Core::PS512,
-            SignatureAlgorithm::ES256 => Core::ES256,
-            SignatureAlgorithm::ES384 => Core::ES384,
-            SignatureAlgorithm::EdDSA => Core::EdDSA,
-            SignatureAlgorithm::HS256 => {
-                let fix = "use an asymmetric algorithm, such as RS256 or ES256";
-                findings.unsupported_value("spec.jwt.algorithms", "HS256", fix);
-                continue;
-            }
-        });
-    }
-    known
-}
-
 fn introspection(findings: &mut Findings, asked: &Introspection) -> provider::Introspection {
-    const FIELD: &str = "spec.introspection.catalog";
-    let Introspection { catalog: CatalogOrigins { origin, registry, ca_bundle } } = asked;
-    findings.check(format!("{FIELD}.origin"), address::origin(origin));
-    findings.check(format!("{FIELD}.registry"), address::origin(registry));
+    let Introspection { catalog } = asked;
+    self::catalog(findings, "spec.introspection.catalog", catalog)
+}
+
+/// The catalog at `field` that is asked.
+fn catalog(
+    findings: &mut Findings,
+    field: &str,
+    asked: &CatalogOrigins,
+) -> provider::Introspection {
+    let CatalogOrigins { origin, registry, ca_bundle } = asked;
+    findings.check(format!("{field}.origin"), address::origin(origin));
+    findings.check(format!("{field}.registry"), address::origin(registry));
     if let Some(bundle) = ca_bundle {
-        findings.check(format!("{FIELD}.caBundle"), certificates(bundle));
+        findings.check(format!("{field}.caBundle"), certificates(bundle));
     }
     provider::Introspection {
         origin: origin.clone(),
@@ -355,48 +254,6 @@ mod tests {
             }},
         });
         assert_eq!(fields("p", two), ["spec"]);
-    }
-
-    fn jwt(change: impl FnOnce(&mut Value)) -> Value {
-        let mut spec = json!({"classes": ["c"], "jwt": {
-            "issuer": "https://i.example", "audiences": ["a"],
-            "jwks": {"url": "https://i.example/jwks.json"}
-        }});
-        change(&mut spec["jwt"]);
-        spec
-    }
-
-    #[test]
-    fn a_jwt_provider_converts_with_its_defaults() {
-        let validated = validate(&provider("p", jwt(|_| {}))).unwrap();
-        let Method::Jwt(converted) = validated.method else { panic!() };
-        assert_eq!(converted.issuer, "https://i.example");
-        assert_eq!(converted.subject_claim, "sub");
-        let defaults = [provider::SignatureAlgorithm::RS256, provider::SignatureAlgorithm::ES256];
-        assert_eq!(converted.algorithms, defaults);
-    }
-
-    #[test]
-    fn a_jwt_provider_that_would_take_any_token_is_refused() {
-        for (change, field) in [
-            (json!({"issuer": ""}), "spec.jwt.issuer"),
-            (json!({"audiences": []}), "spec.jwt.audiences"),
-            (json!({"audiences": [""]}), "spec.jwt.audiences[0]"),
-            (json!({"algorithms": []}), "spec.jwt.algorithms"),
-            (json!({"algorithms": ["HS256"]}), "spec.jwt.algorithms"),
-            (json!({"subjectClaim": ""}), "spec.jwt.subjectClaim"),
-            (json!({"jwks": {}}), "spec.jwt.jwks"),
-            (json!({"jwks": {"url": "https://i.example/jwks", "cluster": true}}), "spec.jwt.jwks"),
-            (json!({"jwks": {"discovery": true}}), "spec.jwt.jwks.discovery"),
-            (json!({"jwks": {"url": "http://i.example/jwks"}}), "spec.jwt.jwks.url"),
-            (json!({"format": "quiltEnhanced"}), "spec.jwt.format"),
-            (json!({"authorizationServer": "http://x"}), "spec.jwt.authorizationServer"),
-        ] {
-            let spec = jwt(|jwt| {
-                jwt.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-            });
-            assert_eq!(fields("p", spec), [field], "{change}");
-        }
     }
 
     #[test]

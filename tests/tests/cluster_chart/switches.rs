@@ -7,7 +7,7 @@ use k8s_openapi::{
         autoscaling::v2::HorizontalPodAutoscaler,
         core::v1::{ConfigMap, Pod, Service, ServiceAccount},
         networking::v1::Ingress,
-        rbac::v1::{ClusterRole, Role},
+        rbac::v1::{ClusterRole, PolicyRule, Role},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::util::intstr::IntOrString,
@@ -114,6 +114,24 @@ async fn a_platform_may_choose_who_the_programs_are_but_not_root() -> anyhow::Re
         ensure!(context.run_as_user.is_none() && context.fs_group.is_none(), "{}", pod.of);
         ensure!(context.run_as_non_root == Some(true), "{}", pod.of);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_gateway_may_get_the_secrets_that_are_listed_and_no_other() -> anyhow::Result<()> {
+    let rules = async |values| {
+        let role: Role = render(values).await?.one("patchbay-gateway")?;
+        let of_secrets =
+            |rule: &PolicyRule| rule.resources.iter().flatten().any(|it| it == "secrets");
+        anyhow::Ok(role.rules.into_iter().flatten().filter(of_secrets).collect::<Vec<_>>())
+    };
+    ensure!(rules(json!({})).await?.is_empty());
+    let listed =
+        rules(json!({ "gateway": { "providerSecrets": ["staff-keys", "quilt"] } })).await?;
+    let [rule] = listed.as_slice() else { anyhow::bail!("{listed:?}") };
+    ensure!(rule.verbs == ["get"], "{rule:?}");
+    let names = rule.resource_names.as_deref();
+    ensure!(names == Some(&["staff-keys".to_owned(), "quilt".to_owned()][..]), "{rule:?}");
     Ok(())
 }
 

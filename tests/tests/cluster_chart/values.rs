@@ -20,6 +20,7 @@ async fn a_wrong_value_is_refused_and_named() -> anyhow::Result<()> {
         (json!({ "gateway": { "replica": 3 } }), "'replica' not allowed"),
         (json!({ "gateway": { "replicas": "3" } }), "/gateway/replicas"),
         (json!({ "gateway": { "replicas": 0 } }), "/gateway/replicas"),
+        (json!({ "gateway": { "providerSecrets": ["A b"] } }), "/gateway/providerSecrets/0"),
         (json!({ "gateway": { "drainSeconds": -1 } }), "/gateway/drainSeconds"),
         (
             json!({ "gateway": { "publicUrl": "https://mcp.example.com/path" } }),

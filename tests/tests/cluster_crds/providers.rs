@@ -41,6 +41,15 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
         hs256(secret()),
         with(enhanced(), "jwt/catalog", catalog()),
         with(enhanced(), "jwt/keyHeldByServersOnly", json!(true)),
+        with(
+            with(
+                with(enhanced(), "jwt/catalog", catalog()),
+                "jwt/permissionCodes",
+                json!({ "gt": "s3:GetObjectTagging" }),
+            ),
+            "jwt/roleAliases",
+            json!({ "ReadQuiltV2": "ReadOnlyQuilt" }),
+        ),
         keys(json!([])),
         keys((0..1000).map(key).collect()),
     ] {
@@ -86,6 +95,17 @@ async fn each_rule_holds() -> anyhow::Result<()> {
     let place = "does not name exactly one place of the issuer's keys";
     let shared = "`HS256` needs `jwks.secretRef`";
     let belongs = "belong to `format: quiltEnhanced`";
+    let both_ways =
+        with(with(enhanced(), "jwt/catalog", catalog()), "jwt/keyHeldByServersOnly", json!(true));
+    let stated = with(enhanced(), "jwt/keyHeldByServersOnly", json!(true));
+    let codes = |codes: Value| with(stated.clone(), "jwt/permissionCodes", codes);
+    let in_secret =
+        |name: &str, key: &str| jwt("jwks", json!({ "secretRef": { "name": name, "key": key } }));
+    let below =
+        |issuer: &str| with(jwt("jwks", json!({ "discovery": true })), "jwt/issuer", json!(issuer));
+    let with_others = with(hs256(secret()), "jwt/algorithms", json!(["HS256", "RS256"]));
+    let many_codes = Value::Object((0..65).map(|n| (format!("c{n}"), json!("s3:x"))).collect());
+    let long_code = json!({ "c".repeat(257): "s3:GetObject" });
     let many =
         (0..1001).map(|n| json!({ "id": format!("k{n}"), "subject": "s", "digest": DIGEST }));
     for (object, field, said) in [
@@ -101,6 +121,20 @@ async fn each_rule_holds() -> anyhow::Result<()> {
         (jwt("algorithms", json!(["none"])), "spec.jwt.algorithms[0]", "supported values"),
         (jwt("algorithms", json!([])), "spec.jwt.algorithms", "at least 1"),
         (enhanced(), "spec.jwt.format", "does not prove who a user is"),
+        (both_ways, "spec.jwt.format", "two ways to know a user"),
+        (with_others, "spec.jwt.algorithms", "beside an algorithm with a public key"),
+        (below("http://i.example"), "spec.jwt.issuer", "is not an https URL"),
+        (below("https://i.example?a"), "spec.jwt.issuer", "is not an https URL"),
+        (below("https://u@i.example"), "spec.jwt.issuer", "is not an https URL"),
+        (in_secret("Keys", "k"), "spec.jwt.jwks.secretRef.name", "is not the name of a Secret"),
+        (in_secret("../k", "k"), "spec.jwt.jwks.secretRef.name", "is not the name of a Secret"),
+        (in_secret("keys", ".."), "spec.jwt.jwks.secretRef.key", "is not the key of an entry"),
+        (in_secret("keys", "a/b"), "spec.jwt.jwks.secretRef.key", "is not the key of an entry"),
+        (codes(json!({ "g": "s3:*" })), "spec.jwt.permissionCodes", "means the same everywhere"),
+        (codes(long_code), "spec.jwt.permissionCodes", "longer than 256 characters"),
+        (codes(many_codes), "spec.jwt.permissionCodes", "Too many"),
+        (jwt("permissionCodes", json!({ "gt": "s3:x" })), "spec.jwt.format", belongs),
+        (jwt("roleAliases", json!({ "a": "b" })), "spec.jwt.format", belongs),
         (jwt("catalog", catalog()), "spec.jwt.format", belongs),
         (jwt("keyHeldByServersOnly", json!(true)), "spec.jwt.format", belongs),
         (jwt("issuer", json!(" ")), "spec.jwt.issuer", "is empty; write what the tokens say"),

@@ -41,7 +41,7 @@ async fn keys_and_providers_come_and_go_without_a_restart() -> anyhow::Result<()
             )
             .await
     };
-    is("bob", "invalid_credential").await?;
+    is("bob", "invalid_api_key").await?;
     ensure!(reason(&client("alice")).await? == "ok");
     // a provider comes, and with it carol
     let more = provider("more", &["carol"], &json!({}))?;
@@ -56,13 +56,13 @@ async fn keys_and_providers_come_and_go_without_a_restart() -> anyhow::Result<()
             Ok(errors == Some(1.0) && gateway.logs().contains("key ids must be unique"))
         })
         .await?;
-    ensure!(reason(&client("dora")).await? == "invalid_credential");
+    ensure!(reason(&client("dora")).await? == "invalid_api_key");
     ensure!(reason(&client("alice")).await? == "ok");
     // and whom a provider vouched for is nobody when it goes
     for name in ["quarrel", "keys"] {
         world.providers.delete(name, &DeleteParams::default()).await?;
     }
-    is("alice", "invalid_credential").await?;
+    is("alice", "invalid_api_key").await?;
     ensure!(reason(&client("carol")).await? == "ok");
     world.end().await
 }

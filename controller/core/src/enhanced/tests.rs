@@ -101,6 +101,16 @@ fn a_catalogs_own_codes_add_to_the_common_ones_and_change_none() {
 }
 
 #[test]
+fn a_role_counts_by_one_name_whatever_a_token_calls_it() {
+    let aliases = [("ReadQuiltV2", "ReadOnlyQuilt"), ("ReadOnlyQuilt", "AdminQuilt")];
+    let aliases: Aliases = aliases.map(|(alias, name)| (alias.to_owned(), name.to_owned())).into();
+    let roles = |r: Value| expand(&json!({ "r": r })).with_roles_by(&aliases).roles;
+    assert_eq!(roles(json!(["ReadQuiltV2", "other"])), set(&json!(["ReadOnlyQuilt", "other"])));
+    // not a chain: what is written is what holds
+    assert_eq!(roles(json!(["ReadOnlyQuilt"])), set(&json!(["AdminQuilt"])));
+}
+
+#[test]
 fn a_permission_counts_in_the_users_buckets_only_and_a_star_is_all_of_them() {
     let claims = expand(&json!({ "p": ["g"], "b": ["a"] }));
     assert!(claims.allows("s3:GetObject", "a"));

@@ -26,7 +26,7 @@ pub(super) fn verify(
     let known = keys.keys.iter().find(|key| Some(key.id.as_str()) == id);
     let expected = known.map_or(Digest::of(b""), |key| key.digest);
     let matches = digest.constant_time_eq(&expected);
-    let key = known.filter(|_| matches).ok_or(AuthnError::Invalid)?;
+    let key = known.filter(|_| matches).ok_or(AuthnError::InvalidKey)?;
     if key.expires_at.is_some_and(|end| end <= now) {
         return Err(AuthnError::Expired);
     }
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_key_with_another_secret_or_id_is_invalid() {
         for bad in ["pb_k1_Secret", "pb_k1_", "pb_k3_secret", "pb_k2_secre", "pb_", ""] {
-            assert_eq!(judge(bad, None, 0), Err(AuthnError::Invalid), "{bad}");
+            assert_eq!(judge(bad, None, 0), Err(AuthnError::InvalidKey), "{bad}");
         }
     }
 
@@ -72,6 +72,6 @@ mod tests {
     fn an_expired_key_says_so_only_to_its_holder() {
         assert_eq!(judge("pb_k1_secret", Some(100), 100), Err(AuthnError::Expired));
         assert!(judge("pb_k1_secret", Some(100), 99).is_ok());
-        assert_eq!(judge("pb_k1_wrong", Some(100), 100), Err(AuthnError::Invalid));
+        assert_eq!(judge("pb_k1_wrong", Some(100), 100), Err(AuthnError::InvalidKey));
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! `pb_` goes to the route's API keys, `qk_` to its introspection; a JWT whose `iss` is a provider's to
 //! that one; anything else to the route's one introspection provider; else nobody (DESIGN,
-//! `IdentityProvider`). This module must not verify anything.
+//! `IdentityProvider`). A login code is nobody's: it is good at its catalog alone. This module must not verify
+//! anything.
 
-use super::{AuthnError, presented::Presented};
+use super::{AuthnError, login_code::is_login_code, presented::Presented};
 use patchbay_core::provider::{
     API_KEY_PREFIX, ApiKeys, CATALOG_KEY_PREFIX, IdentityProvider, Method, api_key_id,
 };
@@ -16,6 +17,10 @@ pub fn choose<'a>(
     providers: &'a [Arc<IdentityProvider>],
 ) -> Result<&'a IdentityProvider, AuthnError> {
     let secret = presented.secret();
+    if is_login_code(secret) {
+        // before anybody is asked: a catalog may take it for used
+        return Err(AuthnError::LoginCode);
+    }
     if secret.starts_with(API_KEY_PREFIX) {
         return with_api_keys(secret, providers);
     }
@@ -33,7 +38,20 @@ pub fn choose<'a>(
             Method::Jwt(jwt) => Some(jwt.issuer.as_str()) == issuer.as_deref(),
             _ => false,
         })
-        .map_or_else(|| asked(providers), |provider| Ok(provider.as_ref()))
+        .map_or_else(
+            || asked(providers).map_err(|error| unknown(issuer.as_deref(), providers, error)),
+            |provider| Ok(provider.as_ref()),
+        )
+}
+
+/// Why nobody judges a bearer. That its issuer is the reason says nothing of who is known here.
+fn unknown(
+    issuer: Option<&str>,
+    providers: &[Arc<IdentityProvider>],
+    otherwise: AuthnError,
+) -> AuthnError {
+    let takes_tokens = providers.iter().any(|it| matches!(it.method, Method::Jwt(_)));
+    if issuer.is_some() && takes_tokens { AuthnError::UnknownIssuer } else { otherwise }
 }
 
 /// The route's one introspection provider.
@@ -155,8 +173,18 @@ mod tests {
         for other in ["qk_abc".to_owned(), token("https://one"), "opaque".to_owned()] {
             assert_eq!(bearer(&other, &keys_only), Err(AuthnError::NotAccepted), "{other}");
         }
-        for other in ["pb_k1_x".to_owned(), "qk_abc".to_owned(), token("https://other")] {
-            assert_eq!(bearer(&other, &jwt_only), Err(AuthnError::NotAccepted), "{other}");
+        for other in ["pb_k1_x", "qk_abc", "opaque", "not.a.jwt"] {
+            assert_eq!(bearer(other, &jwt_only), Err(AuthnError::NotAccepted), "{other}");
+        }
+        let elsewhere = bearer(&token("https://other"), &jwt_only);
+        assert_eq!(elsewhere, Err(AuthnError::UnknownIssuer));
+    }
+
+    #[test]
+    fn a_login_code_is_nobodys_wherever_it_is_presented() {
+        let code = data_encoding::BASE64.encode(br#"{"id": "u", "code": "c"}"#);
+        for presented in [Presented::Bearer(code.as_str().into()), Presented::ApiKey(code.into())] {
+            assert_eq!(chosen(&presented, &all()), Err(AuthnError::LoginCode));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Judges an opaque bearer or a `qk_` key by asking its catalog whose it is.
+//! Judges an opaque bearer or a `qk_` key by asking its catalog whose it is, and says the same of enhanced tokens.
 //!
 //! The catalog's `me` is the only call that is made for an unproven credential. Answers are remembered by
 //! the credential's keyed digest, good ones for a minute and bad ones for seconds, and concurrent
@@ -71,25 +71,38 @@ impl Introspector {
         credential: &str,
         digest: Digest,
     ) -> Result<Identity, AuthnError> {
-        let owner = self
-            .owners
-            .try_get_with(digest, self.ask(credential))
-            .await
-            .map_err(|error| AuthnError::clone(&error))?;
-        let Owner::Known(subject) = owner else { return Err(AuthnError::Invalid) };
+        let (mode, refusal) = if credential.starts_with(CATALOG_KEY_PREFIX) {
+            (Mode::ApiKey, AuthnError::InvalidKey)
+        } else {
+            (Mode::Opaque, AuthnError::Invalid)
+        };
         Ok(Identity {
             provider: self.name.clone(),
             issuer: self.catalog.origin.clone(),
-            subject,
+            subject: self.owner(credential, digest).await?.ok_or(refusal)?,
             entitlement: Arc::default(),
             authority: Authority::unrestricted(),
-            mode: if credential.starts_with(CATALOG_KEY_PREFIX) {
-                Mode::ApiKey
-            } else {
-                Mode::Opaque
-            },
+            mode,
             expires_at: None,
         })
+    }
+
+    /// Whose the catalog says that a credential is; none if it is nobody's.
+    pub(super) async fn owner(
+        &self,
+        credential: &str,
+        digest: Digest,
+    ) -> Result<Option<String>, AuthnError> {
+        let owner = self.owners.try_get_with(digest, self.ask(credential)).await;
+        match owner.map_err(|error| AuthnError::clone(&error))? {
+            Owner::Known(subject) => Ok(Some(subject)),
+            Owner::Nobody => Ok(None),
+        }
+    }
+
+    /// The catalog's origin: the issuer of its users.
+    pub(super) fn origin(&self) -> &str {
+        &self.catalog.origin
     }
 
     async fn ask(&self, credential: &str) -> Result<Owner, AuthnError> {

@@ -1,19 +1,19 @@
 //! One issuer's keys: fetched when first needed, and again when a token names a key that is not there.
 //!
 //! The last good set is kept whatever happens to later fetches. A token with a made-up key id costs at
-//! most one fetch in half a minute, for all such tokens together. This module must not know tokens.
+//! most one fetch in half a minute, for all such tokens together. Keys of which nothing tells that they
+//! changed are looked at from time to time. This module must not know tokens.
 
-use super::AuthnError;
-use crate::outbound::Outbound;
-use arc_swap::ArcSwapOption;
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::Full;
-use jsonwebtoken::{
-    Algorithm, DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
+use super::{
+    AuthnError,
+    key_material::{self, Form, VerificationKey},
+    key_source::KeySetSource,
 };
+use arc_swap::ArcSwapOption;
+use jsonwebtoken::Algorithm;
+use parking_lot::Mutex;
+use patchbay_core::digest::Digest;
+use secrecy::ExposeSecret;
 use std::{
     sync::{
         Arc,
@@ -21,82 +21,71 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 /// An unknown key id makes at most one fetch in this time.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 /// A set is fetched again after this time, so that a withdrawn key is noticed.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
-/// Where a key set comes from.
-#[async_trait]
-pub trait KeySetSource: Send + Sync {
-    /// The set as it is published now (RFC 7517), at most 64 KiB of JSON; or why there is none, in words for logs.
-    async fn key_set(&self) -> Result<Bytes, String>;
-}
-
-/// A key set at a URL.
-pub(super) struct Published {
-    pub(super) url: String,
-    pub(super) outbound: Outbound,
-}
-
-#[async_trait]
-impl KeySetSource for Published {
-    async fn key_set(&self) -> Result<Bytes, String> {
-        let request = Request::get(&self.url)
-            .header(header::ACCEPT, "application/json")
-            .body(Full::new(Bytes::new()))
-            .map_err(|error| error.to_string())?;
-        let (status, body) = self.outbound.ask(request).await.map_err(|error| error.to_string())?;
-        if status == StatusCode::OK { Ok(body) } else { Err(format!("it answered {status}")) }
-    }
-}
-
-/// One usable key.
-pub(super) struct VerificationKey {
-    id: Option<String>,
-    /// The algorithm that the set reserves the key for.
-    reserved: Option<String>,
-    family: Family,
-    pub(super) key: DecodingKey,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
-    Rsa,
-    P256,
-    P384,
-    Ed25519,
-}
-
 /// A set of keys, as it was fetched.
 pub(super) struct KeySet {
     /// Another set has another number: verdicts made with it end.
     pub(super) generation: u64,
-    keys: Vec<VerificationKey>,
+    /// Tells one set from another.
+    digest: Digest,
+    keys: Arc<[VerificationKey]>,
     fetched: Instant,
+}
+
+impl KeySet {
+    /// The key for a token that names it so and is signed so.
+    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
+        key_material::find(&self.keys, id, algorithm)
+    }
 }
 
 /// The keys of one issuer.
 pub(super) struct Jwks {
     issuer: String,
     source: Arc<dyn KeySetSource>,
+    form: Form,
     current: ArcSwapOption<KeySet>,
     generations: AtomicU64,
     /// When the last fetch began; also makes fetches one at a time.
     last_fetch: tokio::sync::Mutex<Option<Instant>>,
+    /// Why the last one failed; each reason is told once.
+    problem: Mutex<String>,
 }
 
 impl Jwks {
-    pub(super) fn new(issuer: String, source: Arc<dyn KeySetSource>) -> Self {
+    pub(super) fn new(issuer: String, source: Arc<dyn KeySetSource>, form: Form) -> Self {
         Self {
             issuer,
             source,
+            form,
             current: ArcSwapOption::empty(),
             generations: AtomicU64::new(0),
             last_fetch: tokio::sync::Mutex::new(None),
+            problem: Mutex::default(),
         }
+    }
+
+    /// Looks at keys now and again, where they have to be looked at; until what is returned is dropped.
+    pub(super) fn looked_at(self: &Arc<Self>) -> Option<AbortOnDropHandle<()>> {
+        let (every, jwks) = (self.source.look_every()?, self.clone());
+        let look = async move {
+            loop {
+                {
+                    let mut last_fetch = jwks.last_fetch.lock().await;
+                    *last_fetch = Some(Instant::now());
+                    jwks.fetch().await;
+                }
+                sleep(every).await;
+            }
+        };
+        Some(AbortOnDropHandle::new(tokio::spawn(look)))
     }
 
     /// The number of the current set.
@@ -111,104 +100,137 @@ impl Jwks {
         id: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<KeySet>, AuthnError> {
-        let wanted = |set: &KeySet| set.find(id, algorithm).is_some();
         let current = self.current.load_full();
         if let Some(set) = &current
             && set.fetched.elapsed() < MAX_AGE
-            && wanted(set)
+            && set.find(id, algorithm).is_some()
         {
             return Ok(set.clone());
         }
         let mut last_fetch = self.last_fetch.lock().await;
         // another request may have fetched while this one waited
-        let now_current = self.current.load_full();
-        let is_newer = match (&current, &now_current) {
-            (Some(before), Some(now)) => before.generation != now.generation,
+        let is_newer = match (&current, &self.current.load_full()) {
+            (Some(before), Some(now)) => before.fetched != now.fetched,
             (None, now) => now.is_some(),
             (Some(_), None) => false,
         };
         let may_fetch = last_fetch.is_none_or(|at| at.elapsed() >= REFRESH_PAUSE);
         if !is_newer && may_fetch {
             *last_fetch = Some(Instant::now());
-            match self.fetch().await {
-                Ok(set) => self.current.store(Some(Arc::new(set))),
-                Err(why) => {
-                    tracing::warn!(issuer = self.issuer, why, "cannot fetch the issuer's keys");
-                }
-            }
+            self.fetch().await;
         }
         drop(last_fetch);
         // the last good set, however old, rather than none
         self.current
             .load_full()
-            .ok_or_else(|| AuthnError::ProviderUnavailable("the token's issuer".into()))
+            .ok_or_else(|| AuthnError::ProviderUnavailable("the key of the token's issuer".into()))
     }
 
-    async fn fetch(&self) -> Result<KeySet, String> {
-        let keys = parse(&self.source.key_set().await?)?;
-        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-        Ok(KeySet { generation, keys, fetched: Instant::now() })
+    /// Fetches the set that is there now. The caller holds `last_fetch`.
+    async fn fetch(&self) {
+        let fetched = match self.source.key_set().await {
+            Ok(material) => self.taken(material.expose_secret()),
+            Err(why) => Err(why),
+        };
+        let why = fetched.err().unwrap_or_default();
+        let mut problem = self.problem.lock();
+        if !why.is_empty() && *problem != why {
+            let kept = self.current.load().is_some();
+            tracing::warn!(issuer = self.issuer, why, kept, "cannot get the issuer's keys");
+        }
+        *problem = why;
     }
-}
 
-/// The usable keys of a set. Keys for encryption, of unknown types or with errors are passed over: an
-/// issuer may publish keys that are meant for others.
-fn parse(body: &[u8]) -> Result<Vec<VerificationKey>, String> {
-    let set: JwkSet =
-        serde_json::from_slice(body).map_err(|error| format!("it is no key set: {error}"))?;
-    let keys: Vec<_> = set.keys.iter().filter_map(usable).collect();
-    if keys.is_empty() { Err("it holds no key that verifies signatures".into()) } else { Ok(keys) }
-}
-
-fn usable(jwk: &Jwk) -> Option<VerificationKey> {
-    if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
-        return None;
+    /// Takes what was fetched, if it can be used. The same again changes nothing but its age.
+    fn taken(&self, material: &[u8]) -> Result<(), String> {
+        let (digest, fetched) = (Digest::of(material), Instant::now());
+        let current = self.current.load_full();
+        let (generation, keys) = match current.filter(|set| set.digest == digest) {
+            Some(set) => (set.generation, set.keys.clone()),
+            None => self.new_set(material)?,
+        };
+        let set = KeySet { generation, digest, keys, fetched };
+        self.current.store(Some(Arc::new(set)));
+        Ok(())
     }
-    let family = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => Family::Rsa,
-        AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
-            EllipticCurve::P256 => Family::P256,
-            EllipticCurve::P384 => Family::P384,
-            _ => return None,
-        },
-        AlgorithmParameters::OctetKeyPair(_) => Family::Ed25519,
-        _ => return None,
-    };
-    Some(VerificationKey {
-        id: jwk.common.key_id.clone(),
-        reserved: jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()),
-        family,
-        key: DecodingKey::from_jwk(jwk).ok()?,
-    })
-}
 
-impl KeySet {
-    /// The key with this very id, or the only one where a token names none; of the algorithm's family,
-    /// and not reserved for another algorithm.
-    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
-        let family = family_of(algorithm)?;
-        let mut fitting = self.keys.iter().filter(|key| {
-            let is_named = id.is_none() || key.id.as_deref() == id;
-            let is_free = key.reserved.as_deref().is_none_or(|name| name == name_of(algorithm));
-            is_named && is_free && key.family == family
-        });
-        let found = fitting.next()?;
-        // several keys and none named: guessing would be trying
-        if id.is_none() && fitting.next().is_some() { None } else { Some(found) }
+    fn new_set(&self, material: &[u8]) -> Result<(u64, Arc<[VerificationKey]>), String> {
+        let keys: Arc<[_]> = key_material::parse(self.form, material)?.into();
+        tracing::info!(issuer = self.issuer, keys = keys.len(), "the issuer's keys are in use");
+        Ok((self.generations.fetch_add(1, Ordering::Relaxed), keys))
     }
 }
 
-fn family_of(algorithm: Algorithm) -> Option<Family> {
-    use Algorithm as A;
-    match algorithm {
-        A::RS256 | A::RS384 | A::RS512 | A::PS256 | A::PS384 | A::PS512 => Some(Family::Rsa),
-        A::ES256 => Some(Family::P256),
-        A::ES384 => Some(Family::P384),
-        A::EdDSA => Some(Family::Ed25519),
-        _ => None,
+/// Why what a source holds now cannot be used, if it cannot.
+pub(super) async fn unusable(source: &dyn KeySetSource, form: Form) -> Option<String> {
+    match source.key_set().await {
+        Ok(material) => key_material::parse(form, material.expose_secret()).err(),
+        Err(why) => Some(why),
     }
 }
 
-fn name_of(algorithm: Algorithm) -> String {
-    format!("{algorithm:?}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use secrecy::SecretSlice;
+
+    /// A Secret whose entry may change, or be gone.
+    struct Entry(Mutex<Option<Vec<u8>>>);
+
+    #[async_trait]
+    impl KeySetSource for Entry {
+        async fn key_set(&self) -> Result<SecretSlice<u8>, String> {
+            self.0.lock().clone().map(Into::into).ok_or_else(|| "it is gone".into())
+        }
+
+        fn look_every(&self) -> Option<Duration> {
+            Some(Duration::from_mins(1))
+        }
+    }
+
+    const HS256: Algorithm = Algorithm::HS256;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_rolls_is_in_use_a_minute_later_and_the_last_good_one_stays() {
+        let entry = Arc::new(Entry(Mutex::new(Some(vec![1; 32]))));
+        let jwks = Arc::new(Jwks::new("i".into(), entry.clone(), Form::Shared));
+        let _looked_at = jwks.looked_at();
+        let first = jwks.set_for(None, HS256).await.unwrap().generation;
+        // read again and the same: verdicts stay
+        sleep(Duration::from_secs(61)).await;
+        assert_eq!(jwks.generation(), Some(first));
+        *entry.0.lock() = Some(vec![2; 32]);
+        sleep(Duration::from_secs(61)).await;
+        let second = jwks.generation().unwrap();
+        assert_ne!(first, second);
+        for bad in [Some(vec![3; 31]), None] {
+            *entry.0.lock() = bad;
+            sleep(Duration::from_secs(61)).await;
+            assert_eq!(jwks.set_for(None, HS256).await.unwrap().generation, second);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_usable_key_nobody_is_judged_until_there_is_one() {
+        let entry = Arc::new(Entry(Mutex::new(None)));
+        let jwks = Arc::new(Jwks::new("i".into(), entry.clone(), Form::Shared));
+        let _looked_at = jwks.looked_at();
+        let refused = jwks.set_for(None, HS256).await.err();
+        assert!(matches!(refused, Some(AuthnError::ProviderUnavailable(_))));
+        assert_eq!(jwks.generation(), None);
+        *entry.0.lock() = Some(vec![1; 32]);
+        sleep(Duration::from_secs(61)).await;
+        assert!(jwks.set_for(None, HS256).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_looks_for_a_provider_that_is_gone() {
+        let entry = Arc::new(Entry(Mutex::new(Some(vec![1; 32]))));
+        let jwks = Arc::new(Jwks::new("i".into(), entry.clone(), Form::Shared));
+        drop(jwks.looked_at());
+        drop(jwks);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(Arc::strong_count(&entry), 1);
+    }
 }

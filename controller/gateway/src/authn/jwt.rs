@@ -1,21 +1,24 @@
 //! Judges a signed token by its issuer's keys and the provider's rules.
 //!
 //! The provider decides which algorithms count; the token only says which of them it used. Verdicts are
-//! remembered until the token ends or the issuer's keys change. This module must not know other methods.
+//! remembered until the token ends or the issuer's keys change. Where browsers hold the key, a verified token
+//! proves only what it takes away: whose it is, is its catalog's to say. This module must not know other methods.
 
-use super::{AuthnError, jwks::Jwks};
+use super::{AuthnError, introspection::Introspector, jwks::Jwks};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, Header, Validation, errors::ErrorKind};
 use moka::future::Cache;
 use patchbay_core::{
     digest::Digest,
-    entitlement::Entitlement,
+    enhanced::EnhancedClaims,
+    entitlement::{Entitlement, SaidBy},
     id::ProviderName,
     identity::{Identity, Mode},
-    provider::{Jwt, SignatureAlgorithm},
+    provider::{Jwt, NamedBy, SignatureAlgorithm, TokenFormat},
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How far an issuer's clock may be from this one, seconds.
 const LEEWAY_SECONDS: u64 = 30;
@@ -26,20 +29,41 @@ const MAX_VERDICTS: u64 = 20_000;
 pub(super) struct JwtVerifier {
     name: ProviderName,
     rules: Jwt,
-    jwks: Jwks,
+    jwks: Arc<Jwks>,
+    _looked_at: Option<AbortOnDropHandle<()>>,
+    /// Who says whose a token is, where the token does not.
+    catalog: Option<Introspector>,
     verdicts: Cache<Digest, Verdict>,
 }
 
 #[derive(Clone)]
 struct Verdict {
-    identity: Identity,
+    proven: Proven,
     /// The key set that it was made with.
     generation: u64,
 }
 
+/// What a verified token proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Proven {
+    /// The user; none where the catalog is asked.
+    subject: Option<String>,
+    entitlement: Arc<Entitlement>,
+    expires_at: Timestamp,
+}
+
 impl JwtVerifier {
-    pub(super) fn new(name: ProviderName, rules: Jwt, jwks: Jwks) -> Self {
-        Self { name, rules, jwks, verdicts: Cache::new(MAX_VERDICTS) }
+    /// `catalog` is there if and only if the rules say that it is asked.
+    pub(super) fn new(
+        name: ProviderName,
+        rules: Jwt,
+        jwks: Jwks,
+        catalog: Option<Introspector>,
+    ) -> Self {
+        let jwks = Arc::new(jwks);
+        let looked_at = jwks.looked_at();
+        let verdicts = Cache::new(MAX_VERDICTS);
+        Self { name, rules, jwks, _looked_at: looked_at, catalog, verdicts }
     }
 
     /// Judges one token. `digest` is the token's keyed digest.
@@ -49,10 +73,38 @@ impl JwtVerifier {
         digest: Digest,
         now: Timestamp,
     ) -> Result<Identity, AuthnError> {
+        let Proven { subject, entitlement, expires_at } = self.proven(token, digest, now).await?;
+        let (issuer, subject) = match (&self.catalog, subject) {
+            // asked every time, and remembered there: a user may be shut out before the token ends
+            (Some(catalog), _) => {
+                let subject = catalog.owner(token, digest).await?.ok_or(AuthnError::Invalid)?;
+                (catalog.origin().to_owned(), subject)
+            }
+            (None, Some(subject)) => (self.rules.issuer.clone(), subject),
+            (None, None) => return Err(AuthnError::MissingClaim),
+        };
+        Ok(Identity {
+            provider: self.name.clone(),
+            issuer,
+            subject,
+            authority: entitlement.authority(),
+            entitlement,
+            mode: Mode::Jwt,
+            expires_at: Some(expires_at),
+        })
+    }
+
+    /// What a token proves by itself.
+    async fn proven(
+        &self,
+        token: &str,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<Proven, AuthnError> {
         if let Some(verdict) = self.verdicts.get(&digest).await {
             let is_current = self.jwks.generation() == Some(verdict.generation);
-            if is_current && !has_ended(&verdict.identity, now) {
-                return Ok(verdict.identity);
+            if is_current && !has_ended(verdict.proven.expires_at, now) {
+                return Ok(verdict.proven);
             }
             self.verdicts.invalidate(&digest).await;
         }
@@ -67,14 +119,14 @@ impl JwtVerifier {
         )
         .map_err(|error| reason(error.kind()))?
         .claims;
-        let identity = identity(&self.name, &self.rules, &claims)?;
+        let proven = said(&self.rules, &claims)?;
         // the library reads its own clock; the end is checked again by the one that callers see
-        if has_ended(&identity, now) {
+        if has_ended(proven.expires_at, now) {
             return Err(AuthnError::Expired);
         }
-        let verdict = Verdict { identity: identity.clone(), generation: set.generation };
+        let verdict = Verdict { proven: proven.clone(), generation: set.generation };
         self.verdicts.insert(digest, verdict).await;
-        Ok(identity)
+        Ok(proven)
     }
 
     /// The token's algorithm, if it is one of the provider's.
@@ -100,9 +152,9 @@ impl JwtVerifier {
     }
 }
 
-fn has_ended(identity: &Identity, now: Timestamp) -> bool {
+fn has_ended(expires_at: Timestamp, now: Timestamp) -> bool {
     let leeway = jiff::SignedDuration::from_secs(LEEWAY_SECONDS.cast_signed());
-    identity.expires_at.is_some_and(|end| end.checked_add(leeway).is_ok_and(|end| end <= now))
+    expires_at.checked_add(leeway).is_ok_and(|end| end <= now)
 }
 
 /// A client is told what it can mend; that its signature is wrong is the same to it as any other flaw.
@@ -116,16 +168,19 @@ fn reason(kind: &ErrorKind) -> AuthnError {
 }
 
 /// What verified claims say, by the provider's rules.
-fn identity(
-    provider: &ProviderName,
-    rules: &Jwt,
-    claims: &Map<String, Value>,
-) -> Result<Identity, AuthnError> {
+fn said(rules: &Jwt, claims: &Map<String, Value>) -> Result<Proven, AuthnError> {
+    let named_by = match &rules.format {
+        TokenFormat::QuiltEnhanced(format) => Some(&format.named_by),
+        TokenFormat::Standard => None,
+    };
+    let is_asked = matches!(named_by, Some(NamedBy::Catalog(_)));
     let subject = claims
         .get(&rules.subject_claim)
         .and_then(Value::as_str)
-        .filter(|subject| !subject.is_empty())
-        .ok_or(AuthnError::MissingClaim)?;
+        .filter(|subject| !is_asked && !subject.is_empty());
+    if subject.is_none() && !is_asked {
+        return Err(AuthnError::MissingClaim);
+    }
     for (name, wanted) in &rules.required_claims {
         let is_there = match claims.get(name) {
             Some(Value::String(value)) => value == wanted,
@@ -140,15 +195,20 @@ fn identity(
     }
     let narrowing = rules.authority_claims.iter();
     let narrowing = narrowing.filter_map(|name| Some((name.clone(), claims.get(name)?.clone())));
-    let entitlement = Entitlement { claims: narrowing.collect(), ..Entitlement::default() };
-    Ok(Identity {
-        provider: provider.clone(),
-        issuer: rules.issuer.clone(),
-        subject: subject.to_owned(),
-        authority: entitlement.authority(),
-        entitlement: Arc::new(entitlement),
-        mode: Mode::Jwt,
-        expires_at: Some(end_of(claims).ok_or(AuthnError::Invalid)?),
+    let enhanced = match &rules.format {
+        TokenFormat::QuiltEnhanced(format) => {
+            Some(EnhancedClaims::expand(claims, &format.codes).with_roles_by(&format.aliases))
+        }
+        TokenFormat::Standard => None,
+    };
+    Ok(Proven {
+        subject: subject.map(str::to_owned),
+        entitlement: Arc::new(Entitlement {
+            claims: narrowing.collect(),
+            enhanced,
+            said_by: if is_asked { SaidBy::Holder } else { SaidBy::Issuer },
+        }),
+        expires_at: end_of(claims).ok_or(AuthnError::Invalid)?,
     })
 }
 
@@ -174,65 +234,9 @@ fn library_name(algorithm: SignatureAlgorithm) -> Algorithm {
         SignatureAlgorithm::ES256 => Algorithm::ES256,
         SignatureAlgorithm::ES384 => Algorithm::ES384,
         SignatureAlgorithm::EdDSA => Algorithm::EdDSA,
+        SignatureAlgorithm::HS256 => Algorithm::HS256,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use patchbay_core::{fixtures, provider::Method, tenant::Authority};
-    use serde_json::json;
-
-    fn rules() -> Jwt {
-        let Method::Jwt(jwt) = fixtures::jwt("p", &["c"], "https://i").method else { panic!() };
-        jwt
-    }
-
-    fn identify(rules: &Jwt, claims: Value) -> Result<Identity, AuthnError> {
-        let Value::Object(claims) = claims else { panic!() };
-        identity(&ProviderName::parse("p").unwrap(), rules, &claims)
-    }
-
-    #[test]
-    fn the_subject_claim_names_the_user_and_must_be_there() {
-        let claims = json!({"sub": "alice", "email": "a@x", "exp": 100});
-        assert_eq!(identify(&rules(), claims.clone()).unwrap().subject, "alice");
-        let by_email = Jwt { subject_claim: "email".into(), ..rules() };
-        assert_eq!(identify(&by_email, claims).unwrap().subject, "a@x");
-        for bad in [json!({"exp": 1}), json!({"sub": "", "exp": 1}), json!({"sub": 7, "exp": 1})] {
-            assert_eq!(identify(&rules(), bad), Err(AuthnError::MissingClaim));
-        }
-    }
-
-    #[test]
-    fn required_claims_must_be_there_with_their_value() {
-        let required = [("org".to_owned(), "acme".to_owned())].into();
-        let rules = Jwt { required_claims: required, ..rules() };
-        let with = |org: Value| identify(&rules, json!({"sub": "a", "exp": 1, "org": org}));
-        assert!(with(json!("acme")).is_ok());
-        assert!(with(json!(["x", "acme"])).is_ok());
-        for bad in [json!("other"), json!(["x"]), json!(null), json!({"acme": 1})] {
-            assert_eq!(with(bad), Err(AuthnError::MissingClaim));
-        }
-    }
-
-    #[test]
-    fn other_authority_is_another_tenant_and_a_refreshed_token_is_not() {
-        let rules = Jwt { authority_claims: vec!["role".into()], ..rules() };
-        let authority = |claims| identify(&rules, claims).unwrap().authority;
-        let reader = authority(json!({"sub": "a", "exp": 1, "jti": "1", "role": "reader"}));
-        let refreshed = authority(json!({"sub": "a", "exp": 2, "jti": "2", "role": "reader"}));
-        let writer = authority(json!({"sub": "a", "exp": 1, "role": "writer"}));
-        let none = authority(json!({"sub": "a", "exp": 1}));
-        assert_eq!(reader, refreshed);
-        assert_ne!(reader, writer);
-        assert_eq!(none, Authority::unrestricted());
-    }
-
-    #[test]
-    fn a_verdict_ends_with_its_token_and_the_leeway() {
-        let identity = identify(&rules(), json!({"sub": "a", "exp": 1000.9})).unwrap();
-        assert!(!has_ended(&identity, Timestamp::from_second(1029).unwrap()));
-        assert!(has_ended(&identity, Timestamp::from_second(1030).unwrap()));
-    }
-}
+mod tests;

@@ -9,20 +9,28 @@ pub mod choose;
 mod introspection;
 mod jwks;
 mod jwt;
+mod key_material;
+mod key_source;
+mod login_code;
 pub mod presented;
 
-pub use jwks::KeySetSource;
+pub use key_source::{KeySetSource, MAX_KEY_SET_BYTES, NamedKeys};
 
 use crate::outbound::{Outbound, OutboundError};
 use introspection::Introspector;
 use jiff::Timestamp;
-use jwks::{Jwks, Published};
+use jwks::Jwks;
 use jwt::JwtVerifier;
+use key_material::Form;
+use key_source::{Discovered, Published};
 use patchbay_core::{
     digest::DigestKey,
     id::ProviderName,
     identity::{Authenticated, Identity},
-    provider::{ApiKeys, IdentityProvider, KeySource, Method, Provisioning},
+    provider::{
+        ApiKeys, IdentityProvider, Introspection, Jwt, KeySource, Method, NamedBy, Provisioning,
+        TokenFormat,
+    },
     routing::Route,
 };
 use presented::Presented;
@@ -42,9 +50,25 @@ pub enum AuthnError {
     /// No provider of this route judges credentials of this form.
     #[error("credentials of this kind are not accepted here")]
     NotAccepted,
-    /// The credential's provider does not know it.
-    #[error("the credential is not valid")]
+    /// The credential is a token of an issuer that no provider of this route judges.
+    #[error(
+        "tokens of this issuer are not accepted here; get one from an issuer that this gateway names"
+    )]
+    UnknownIssuer,
+    /// It is a catalog's login code.
+    #[error(
+        "this is a login code, which its catalog exchanges once; get an API key for it with \
+         `patchbay login --catalog ORIGIN` and send that"
+    )]
+    LoginCode,
+    /// The credential's provider does not know it: it was changed, is another's, or was revoked.
+    #[error("the credential is not valid, or was revoked; get a new one")]
     Invalid,
+    /// The API key's provider does not know it.
+    #[error(
+        "the API key is not valid, or was revoked; check that it is complete, or get a new one"
+    )]
+    InvalidKey,
     /// The credential has ended.
     #[error("the credential has expired; get a new one")]
     Expired,
@@ -71,7 +95,10 @@ impl AuthnError {
             Self::Missing => "missing_credential",
             Self::Malformed(_) => "malformed_credential",
             Self::NotAccepted => "credential_not_accepted",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::LoginCode => "login_code",
             Self::Invalid => "invalid_credential",
+            Self::InvalidKey => "invalid_api_key",
             Self::Expired => "expired_credential",
             Self::NotYetValid => "credential_not_yet_valid",
             Self::WrongAudience => "wrong_audience",
@@ -119,6 +146,14 @@ pub enum Unusable {
     /// It trusts the cluster's own issuer, and there is no cluster.
     #[error("`spec.jwt.jwks.cluster` needs a cluster; give the key set's `url` here")]
     NoCluster,
+    /// Its keys are in a Secret, and nobody said where those are.
+    #[error(
+        "`spec.jwt.jwks.secretRef` needs a place of Secrets; name a directory with --provider-secrets"
+    )]
+    NoSecrets,
+    /// Its keys are in a Secret, and are none.
+    #[error("`spec.jwt.jwks.secretRef`: {0}")]
+    Keys(String),
 }
 
 /// With what providers are asked.
@@ -128,6 +163,8 @@ pub struct Sources {
     pub crypto: Arc<CryptoProvider>,
     /// The keys of the cluster's own issuer, where there is a cluster.
     pub cluster: Option<Arc<dyn KeySetSource>>,
+    /// Keys in Secrets, where there are any.
+    pub named: Option<Arc<dyn NamedKeys>>,
 }
 
 /// An authenticated user, and whether the provider lets a first contact make a tenant.
@@ -202,28 +239,74 @@ impl Authenticator {
     }
 }
 
+/// Whether a provider's keys in a Secret can be used now; of other places, nothing is asked.
+pub async fn check_keys(
+    provider: &IdentityProvider,
+    sources: &Sources,
+) -> Result<(), UnusableProvider> {
+    let unusable = |source| UnusableProvider { provider: provider.name.clone(), source };
+    let Method::Jwt(rules) = &provider.method else { return Ok(()) };
+    let KeySource::Secret(_) = &rules.jwks else { return Ok(()) };
+    let source = key_source(rules, sources).map_err(unusable)?;
+    let why = jwks::unusable(source.as_ref(), Form::of(rules)).await;
+    why.map_or(Ok(()), |why| Err(unusable(Unusable::Keys(why))))
+}
+
+fn key_source(rules: &Jwt, sources: &Sources) -> Result<Arc<dyn KeySetSource>, Unusable> {
+    Ok(match &rules.jwks {
+        KeySource::Url(at) => {
+            let outbound = sources.outbound(at.ca_bundle.as_deref())?;
+            Arc::new(Published { url: at.url.clone(), outbound })
+        }
+        KeySource::Discovery { ca_bundle } => {
+            let outbound = sources.outbound(ca_bundle.as_deref())?;
+            Arc::new(Discovered { issuer: rules.issuer.clone(), outbound })
+        }
+        KeySource::Cluster => sources.cluster.clone().ok_or(Unusable::NoCluster)?,
+        KeySource::Secret(entry) => {
+            sources.named.as_ref().ok_or(Unusable::NoSecrets)?.source(entry)
+        }
+    })
+}
+
 fn verifier(provider: &IdentityProvider, sources: &Sources) -> Result<Verifier, Unusable> {
-    let outbound =
-        |ca_bundle: &Option<String>| Outbound::new(sources.crypto.clone(), ca_bundle.as_deref());
+    let asking = |catalog: &Introspection| {
+        let outbound = sources.outbound(catalog.ca_bundle.as_deref())?;
+        Ok::<_, Unusable>(Introspector::new(provider.name.clone(), catalog.clone(), outbound))
+    };
     Ok(match &provider.method {
         Method::ApiKeys(keys) => Verifier::ApiKeys(keys.clone()),
         Method::Jwt(rules) => {
-            let source = match &rules.jwks {
-                KeySource::Url(at) => {
-                    Arc::new(Published { url: at.url.clone(), outbound: outbound(&at.ca_bundle)? })
-                }
-                KeySource::Cluster => sources.cluster.clone().ok_or(Unusable::NoCluster)?,
+            let source = key_source(rules, sources)?;
+            let jwks = Jwks::new(rules.issuer.clone(), source, Form::of(rules));
+            let named_by = match &rules.format {
+                TokenFormat::QuiltEnhanced(format) => Some(&format.named_by),
+                TokenFormat::Standard => None,
             };
-            let jwks = Jwks::new(rules.issuer.clone(), source);
-            let verifier = JwtVerifier::new(provider.name.clone(), rules.clone(), jwks);
+            let catalog = match named_by {
+                Some(NamedBy::Catalog(catalog)) => Some(asking(catalog)?),
+                Some(NamedBy::Token) => {
+                    tracing::warn!(
+                        provider = %provider.name,
+                        condition = "KeyHeldByServersOnly",
+                        "users are believed to be who their enhanced tokens say: nobody but servers \
+                         may hold the key"
+                    );
+                    None
+                }
+                None => None,
+            };
+            let verifier = JwtVerifier::new(provider.name.clone(), rules.clone(), jwks, catalog);
             Verifier::Jwt(Box::new(verifier))
         }
-        Method::Introspection(catalog) => {
-            let outbound = outbound(&catalog.ca_bundle)?;
-            let asked = Introspector::new(provider.name.clone(), catalog.clone(), outbound);
-            Verifier::Introspection(Box::new(asked))
-        }
+        Method::Introspection(catalog) => Verifier::Introspection(Box::new(asking(catalog)?)),
     })
+}
+
+impl Sources {
+    fn outbound(&self, ca_bundle: Option<&str>) -> Result<Outbound, OutboundError> {
+        Outbound::new(self.crypto.clone(), ca_bundle)
+    }
 }
 
 #[cfg(test)]
@@ -232,12 +315,13 @@ mod tests {
     use patchbay_core::{
         digest::Digest,
         fixtures::{api_keys, class, jwt},
+        provider::SecretEntry,
         routing::RouteTable,
     };
 
     fn sources() -> Sources {
         let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Sources { crypto, cluster: None }
+        Sources { crypto, cluster: None, named: None }
     }
 
     fn authenticator(providers: &[Arc<IdentityProvider>]) -> Authenticator {
@@ -268,7 +352,7 @@ mod tests {
         let (second, unusable) = first.for_providers(&after, &sources());
         assert!(unusable.is_empty());
         let revoked = judge(&second, &after, "pb_k2_secret").await;
-        assert_eq!(revoked, Err(AuthnError::Invalid));
+        assert_eq!(revoked, Err(AuthnError::InvalidKey));
         // or every worker would be bound anew
         assert_eq!(judge(&second, &after, "pb_k1_secret").await, Ok(known));
     }
@@ -298,5 +382,16 @@ mod tests {
         let error = Authenticator::new(key, &[provider.into()], &sources()).err().unwrap();
         assert_eq!(error.provider.as_str(), "agents");
         assert!(matches!(error.source, Unusable::NoCluster));
+    }
+
+    #[test]
+    fn keys_in_a_secret_are_refused_where_there_is_no_place_of_secrets() {
+        let mut provider = jwt("staff", &["c"], "https://i");
+        let Method::Jwt(rules) = &mut provider.method else { panic!() };
+        rules.jwks = KeySource::Secret(SecretEntry { name: "keys".into(), key: "k".into() });
+        let key = DigestKey::generate().unwrap();
+        let error = Authenticator::new(key, &[provider.into()], &sources()).err().unwrap();
+        assert!(matches!(error.source, Unusable::NoSecrets));
+        assert!(error.source.to_string().contains("--provider-secrets"));
     }
 }
