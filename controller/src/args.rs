@@ -2,8 +2,8 @@
 #![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
 
 use crate::{
-    clients::ClientArgs, contact::ContactArgs, gateway::GatewayArgs, operator::OperatorArgs,
-    verify::VerifyArgs, why::WhyArgs,
+    clients::ClientArgs, contact::ContactArgs, gateway::GatewayArgs, login::LoginArgs,
+    operator::OperatorArgs, verify::VerifyArgs, why::WhyArgs,
 };
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use jiff::Timestamp;
@@ -37,6 +37,8 @@ enum Command {
     Tenant(TenantArgs),
     /// Make a first contact as a user would, and tell what each step came to.
     Contact(ContactArgs),
+    /// Exchange a Quilt catalog's login code for an API key of the catalog's, and print the key once.
+    Login(LoginArgs),
     /// Check from a pod that the cluster gives an installation what its isolation needs.
     Verify(VerifyArgs),
     /// Tell what has become of a user of a cluster: how their tenant stands, what happened, and what to do.
@@ -131,6 +133,7 @@ impl Args {
             Command::ApiKey(args) => crate::api_key::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Tenant(args) => crate::tenant::run(args).map(|()| ExitCode::SUCCESS),
             Command::Contact(args) => crate::contact::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Login(args) => crate::login::run(args).map(|()| ExitCode::SUCCESS),
             Command::Verify(args) => crate::verify::run(args),
             Command::Why(args) => crate::why::run(args),
         }

@@ -13,6 +13,7 @@ mod doctor;
 mod gateway;
 mod key_files;
 mod local;
+mod login;
 mod operator;
 mod probes;
 mod telemetry;

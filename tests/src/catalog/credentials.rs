@@ -2,7 +2,7 @@
 //! its `qk_` API keys. It turns a bearer into the name of a user, or nothing.
 
 use super::keys::SigningKey;
-use data_encoding::BASE32_NOPAD;
+use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL_NOPAD};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, Validation};
 use parking_lot::Mutex;
@@ -28,6 +28,8 @@ pub struct Credentials {
 struct Issued {
     api_keys: HashMap<Digest, String>,
     refresh_tokens: HashMap<Digest, String>,
+    /// Users by the `uuid` of sessions, which enhanced tokens carry on from the token that they were made of.
+    sessions: HashMap<Digest, String>,
     revoked: HashSet<Digest>,
 }
 
@@ -56,6 +58,11 @@ impl Credentials {
             gateway_audience,
             issued: Mutex::default(),
         })
+    }
+
+    /// `iss` of its tokens.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// The key that signs, for forgeries and key sets.
@@ -99,6 +106,33 @@ impl Credentials {
         token.into()
     }
 
+    /// A login code of `user`, as the catalog's page shows it: good for one use, where a refresh token is.
+    pub fn login_code(&self, user: &str) -> SecretString {
+        let code = json!({ "id": user, "code": uuid::Uuid::new_v4() }).to_string();
+        let code = BASE64.encode(code.as_bytes());
+        self.issued.lock().refresh_tokens.insert(Digest::of(code.as_bytes()), user.to_owned());
+        code.into()
+    }
+
+    /// The claims of an enhanced token of a new session of `user`, as the front end fills them in before it adds what
+    /// the user may do. The registry knows whose it is by `uuid` alone.
+    pub fn enhanced_claims(&self, user: &str) -> Value {
+        let uuid = uuid::Uuid::new_v4();
+        let digest = Digest::of(uuid.to_string().as_bytes());
+        self.issued.lock().sessions.insert(digest, user.to_owned());
+        let now = Timestamp::now();
+        json!({
+            "iss": "quilt-frontend",
+            "aud": "quilt-mcp-server",
+            "sub": user,
+            "id": user,
+            "uuid": uuid,
+            "iat": now.as_second(),
+            "exp": (now + TOKEN_LIFETIME).as_second(),
+            "jti": uuid::Uuid::new_v4(),
+        })
+    }
+
     /// From now on the registry refuses this token or key.
     pub fn revoke(&self, credential: &SecretString) {
         let digest = Digest::of(credential.expose_secret().as_bytes());
@@ -114,6 +148,9 @@ impl Credentials {
         }
         if bearer.starts_with("qk_") {
             return issued.api_keys.get(&digest).cloned();
+        }
+        if let Some(uuid) = session_of(bearer) {
+            return issued.sessions.get(&Digest::of(uuid.as_bytes())).cloned();
         }
         drop(issued);
         let mut validation = Validation::new(Algorithm::RS256);
@@ -141,6 +178,15 @@ impl Credentials {
             expires_at: (now + TOKEN_LIFETIME).as_second(),
         }))
     }
+}
+
+/// The `uuid` of an enhanced token. Its signature proves nothing to a registry, since every browser has the key; the
+/// `uuid` is what nobody else knows.
+fn session_of(bearer: &str) -> Option<String> {
+    let payload = BASE64URL_NOPAD.decode(bearer.split('.').nth(1)?.as_bytes()).ok()?;
+    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    let is_enhanced = claims["iss"] == "quilt-frontend";
+    claims["uuid"].as_str().filter(|_| is_enhanced).map(str::to_owned)
 }
 
 /// 244 random bits in lower-case base32.

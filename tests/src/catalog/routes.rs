@@ -24,6 +24,7 @@ pub(super) fn catalog(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/config.json", get(config))
         .route("/.well-known/jwks.json", get(key_set))
+        .route("/.well-known/openid-configuration", get(discovery))
         .fallback(not_found)
         .with_state(shared)
 }
@@ -101,6 +102,11 @@ async fn key_set(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(shared.credentials.key().jwks())
 }
 
+async fn discovery(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let issuer = shared.credentials.issuer();
+    Json(json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/.well-known/jwks.json") }))
+}
+
 #[derive(Deserialize)]
 struct Refresh {
     refresh_token: String,
@@ -151,7 +157,8 @@ async fn graphql(
     Json(request): Json<graphql::Request>,
 ) -> Json<Value> {
     let directory: &mut Directory = &mut shared.directory.lock();
-    Json(graphql::answer(&shared.world, directory, &user.name, &request))
+    let new_key = || shared.credentials.api_key(&user.name);
+    Json(graphql::answer(&shared.world, directory, &user.name, &new_key, &request))
 }
 
 async fn requests(State(shared): State<Arc<Shared>>) -> Response {

@@ -3,6 +3,7 @@
 //! client that starts to need more is noticed.
 
 mod admin;
+mod api_keys;
 mod directory;
 mod shapes;
 pub mod syntax;
@@ -11,6 +12,7 @@ mod tabulator;
 pub use directory::Directory;
 
 use crate::catalog::world::{Member, World};
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use syntax::Field;
@@ -43,6 +45,8 @@ struct Call<'a> {
     directory: &'a mut Directory,
     caller: &'a Member,
     variables: &'a Map<String, Value>,
+    /// Makes an API key of the caller.
+    new_key: &'a dyn Fn() -> SecretString,
 }
 
 impl Call<'_> {
@@ -66,8 +70,14 @@ impl Call<'_> {
     }
 }
 
-/// Answers a request of `caller`: `{"data"}`, with `"errors"` where a field failed.
-pub fn answer(world: &World, directory: &mut Directory, caller: &str, request: &Request) -> Value {
+/// Answers a request of `caller`: `{"data"}`, with `"errors"` where a field failed. `new_key` makes an API key of theirs.
+pub fn answer(
+    world: &World,
+    directory: &mut Directory,
+    caller: &str,
+    new_key: &dyn Fn() -> SecretString,
+    request: &Request,
+) -> Value {
     let fields = match syntax::parse(&request.query) {
         Ok(fields) => fields,
         Err(error) => return json!({ "errors": [{ "message": error.to_string() }] }),
@@ -78,7 +88,7 @@ pub fn answer(world: &World, directory: &mut Directory, caller: &str, request: &
     };
     let no_variables = Map::new();
     let variables = request.variables.as_ref().unwrap_or(&no_variables);
-    let mut call = Call { directory, caller, variables };
+    let mut call = Call { directory, caller, variables, new_key };
     let mut data = Map::new();
     let mut errors = Vec::new();
     for field in &fields {
@@ -111,6 +121,7 @@ fn resolve(call: &mut Call<'_>, field: &Field) -> Resolved {
             let bucket = call.caller.buckets.iter().find(|bucket| bucket.name == name);
             Ok(bucket.map_or(Value::Null, |bucket| shapes::bucket(call.directory, bucket)))
         }
+        "apiKeyCreate" => api_keys::create(call),
         "bucketSetTabulatorTable" => tabulator::set_table(call),
         "bucketRenameTabulatorTable" => tabulator::rename_table(call),
         "roles" => {
@@ -157,7 +168,8 @@ mod tests {
         for (query, variables) in queries {
             let request =
                 Request { query: (*query).into(), variables: variables.as_object().cloned() };
-            last = answer(&world, &mut directory, caller, &request);
+            let new_key = || SecretString::from("qk_new");
+            last = answer(&world, &mut directory, caller, &new_key, &request);
         }
         last
     }
