@@ -10,6 +10,7 @@ use patchbay_core::{
     routing::{Route, RouteTable},
 };
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// The path of RFC 9728 metadata; a resource's own path follows it.
 const METADATA: &str = "/.well-known/oauth-protected-resource";
@@ -58,13 +59,14 @@ fn only_advertised<'a>(host: &str, table: &'a RouteTable) -> Option<&'a Route> {
     advertised.next().filter(|_| advertised.next().is_none())
 }
 
-/// The authorization servers from which a route's clients get their tokens.
+/// The authorization servers from which a route's clients get their tokens, each once.
 fn authorization_servers(route: &Route) -> Vec<&str> {
     let servers = route.providers.iter().filter_map(|provider| match &provider.method {
         Method::Jwt(jwt) => jwt.authorization_server.as_deref(),
         _ => None,
     });
-    servers.collect()
+    // in order of names: providers have none of their own that a client would know
+    servers.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The metadata of a route's resource; `base` is how clients address this gateway, without a path.
@@ -117,6 +119,16 @@ mod tests {
         }
         let url = metadata_url("https://mcp.example", &table.routes()[0]);
         assert_eq!(url.unwrap(), format!("https://mcp.example{METADATA}/a/mcp"));
+    }
+
+    #[test]
+    fn an_authorization_server_of_several_providers_is_named_once() {
+        let mut other = advertised("q", "a");
+        let Method::Jwt(rules) = &mut other.method else { panic!() };
+        rules.issuer = "https://other.example".into();
+        let table = table(&[("a", "/mcp")], vec![advertised("p", "a"), other]);
+        let document = metadata("https://mcp.example", &table.routes()[0]);
+        assert_eq!(document["authorization_servers"], json!(["https://login.example"]));
     }
 
     #[test]

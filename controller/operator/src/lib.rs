@@ -2,7 +2,7 @@
 //!
 //! It knows desired state; it never sees a request, a tenant's credential or a gateway. The pure parts need no client
 //! and no clock: [`build`] makes manifests, [`observe`] reads pods, [`worker_class`] decides what to do and what to
-//! say of a class, [`tenant`] what to say of a tenant, [`enrol`] which key is a pod's, and [`lease`] who leads.
+//! say of a class, [`tenant`] what to say of a tenant, [`identity_provider`] of a provider, [`enrol`] which key is a pod's, and [`lease`] who leads.
 //! [`driver`] carries it out, on what [`cache`] sees, and [`link`] is its way to workers.
 
 pub mod authority;
@@ -10,6 +10,7 @@ pub mod build;
 pub mod cache;
 pub mod driver;
 pub mod enrol;
+pub mod identity_provider;
 pub mod lease;
 pub mod link;
 pub mod observe;

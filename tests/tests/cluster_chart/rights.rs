@@ -16,7 +16,7 @@ const VERBS: [&str; 8] =
     ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
 /// What anybody could ask for: group and resource.
-const RESOURCES: [(&str, &str); 32] = [
+const RESOURCES: [(&str, &str); 33] = [
     ("", "pods"),
     ("", "pods/status"),
     ("", "pods/exec"),
@@ -47,6 +47,7 @@ const RESOURCES: [(&str, &str); 32] = [
     ("patchbay.dev", "workerclasses"),
     ("patchbay.dev", "workerclasses/status"),
     ("patchbay.dev", "identityproviders"),
+    ("patchbay.dev", "identityproviders/status"),
     ("patchbay.dev", "tenants"),
     ("patchbay.dev", "tenants/status"),
 ];

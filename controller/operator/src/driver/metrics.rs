@@ -79,6 +79,8 @@ pub(super) enum WriteKind {
     TenantStatus,
     /// A class's status.
     ClassStatus,
+    /// A provider's status.
+    ProviderStatus,
     /// An Event.
     Event,
     /// A tenant is forgotten.

@@ -13,6 +13,7 @@ mod jobs;
 mod leader;
 mod memory;
 mod metrics;
+mod providers;
 mod writes;
 
 pub use self::{
@@ -126,6 +127,7 @@ impl Operator {
             () = end.cancelled() => {}
             () = feeds.ended() => tracing::error!("a watch ended"),
             () = Box::pin(authority::keep(authority, &certificate, &context.metrics)) => {}
+            () = Box::pin(providers::keep(&context, &client)) => tracing::error!("a watch ended"),
             () = async {
                 begin(&context).await;
                 state.is_synced.store(true, Ordering::Relaxed);
