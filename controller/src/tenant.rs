@@ -63,6 +63,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_of_an_enhanced_token_is_made_of_what_the_token_means() {
+        use patchbay_core::{
+            enhanced::{Codes, EnhancedClaims},
+            entitlement::Entitlement,
+        };
+        let payload = serde_json::json!({ "p": ["g"], "b": ["b-alice"], "sub": "alice" });
+        let enhanced = EnhancedClaims::expand(payload.as_object().unwrap(), &Codes::new());
+        let said = Entitlement { enhanced: Some(enhanced), ..Entitlement::default() };
+        let class = ClassName::parse("quilt").unwrap();
+        let (issuer, subject) = ("https://issuer.example".into(), "alice".into());
+        let of_token = TenantKey { issuer, subject, class, authority: said.authority() };
+        let given = r#"{"quiltEnhanced": {"level": "read", "permissions": ["s3:GetObject"],
+            "roles": [], "buckets": ["b-alice"]}}"#;
+        assert_eq!(name_with(Some(given)), of_token.name().to_string());
+    }
+
+    #[test]
     fn claims_that_are_no_object_are_refused() {
         for bad in ["", "reader", "[]", r#""role""#, r#"{"role":"reader"} and more"#] {
             assert!(claims(bad).unwrap_err().starts_with("not a JSON object of claims"), "{bad}");

@@ -83,9 +83,14 @@ fn entry_of(mut secret: Secret, entry: &SecretEntry) -> Result<SecretSlice<u8>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::Json;
+    use http::StatusCode;
     use k8s_openapi::ByteString;
     use kube::core::Status;
+    use parking_lot::Mutex;
     use secrecy::ExposeSecret;
+    use tokio::net::TcpListener;
+    use tokio_util::task::AbortOnDropHandle;
 
     fn entry(key: &str) -> SecretEntry {
         SecretEntry { name: "keys".into(), key: key.into() }
@@ -109,6 +114,40 @@ mod tests {
             assert!(why.contains(told) && why.contains("`keys`"), "{why}");
         }
         assert!(entry_of(Secret::default(), &entry("k")).is_err());
+    }
+
+    #[tokio::test]
+    async fn one_secret_is_asked_for_by_its_name() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let record = asked.clone();
+        let answer = async move |request: axum::extract::Request| {
+            record.lock().push(format!("{} {}", request.method(), request.uri().path()));
+            let is_known = request.uri().path().ends_with("/keys");
+            let forbidden = Status::failure("no", "Forbidden").with_code(403);
+            if is_known {
+                (StatusCode::OK, Json(serde_json::to_value(secret()).unwrap()))
+            } else {
+                (StatusCode::FORBIDDEN, Json(serde_json::to_value(forbidden).unwrap()))
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = axum::serve(listener, axum::Router::new().fallback(answer));
+        let _server = AbortOnDropHandle::new(tokio::spawn(server.into_future()));
+        let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+        let secrets = SecretKeys::new(client, "here", Duration::from_secs(10));
+        let read = secrets.source(&entry("k")).key_set().await.unwrap();
+        assert_eq!(read.expose_secret(), [0, 255]);
+        let other = SecretEntry { name: "other".into(), key: "k".into() };
+        let refused = secrets.source(&other).key_set().await.err().unwrap();
+        assert!(refused.contains("may not get the Secret `other`"), "{refused}");
+        assert_eq!(
+            *asked.lock(),
+            [
+                "GET /api/v1/namespaces/here/secrets/keys",
+                "GET /api/v1/namespaces/here/secrets/other"
+            ]
+        );
     }
 
     #[test]
