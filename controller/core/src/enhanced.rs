@@ -6,6 +6,7 @@
 //! this module must not know how a token was verified.
 
 use data_encoding::BASE64_NOPAD;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +52,8 @@ pub struct EnhancedClaims {
 }
 
 /// How much a role may do. Each level includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Look. Also what an absent level means, and one that nobody knows.
     #[default]

@@ -4,6 +4,7 @@
 //! no Kubernetes, no HTTP server, no runtime, no clock and no environment: those live at the edge, in
 //! the crates that depend on it.
 
+pub mod allowed;
 pub mod boot;
 pub mod chain;
 pub mod cidr;
@@ -22,10 +23,14 @@ pub mod jitter;
 pub mod latch;
 pub mod launch;
 pub mod link;
+pub mod mcp;
 pub mod orchestrator;
 pub mod pin;
 pub mod placement;
 pub mod provider;
 pub mod quilt;
+pub mod rate;
 pub mod routing;
+pub mod strict_json;
 pub mod tenant;
+pub mod tools;
