@@ -57,6 +57,12 @@ pub const PLACEMENT: u32 = 32;
 pub const TOOLS: u32 = 256;
 /// One name of a tool, as MCP bounds it.
 pub const TOOL: u32 = 128;
+/// Tools that more is said of than their names.
+pub const TOOL_RULES: u32 = 32;
+/// Permissions or arguments of one tool.
+pub const TOOL_NEEDS: u32 = 8;
+/// The name of a permission or an argument.
+pub const TOOL_NEED: u32 = 64;
 /// Paths of a machine.
 pub const READ_ONLY_PATHS: u32 = 64;
 

@@ -9,6 +9,7 @@ pub mod identity_provider;
 pub mod quantity;
 mod scheduling;
 pub mod tenant;
+mod tools;
 pub mod worker_class;
 
 use patchbay_core::cidr::Cidr;

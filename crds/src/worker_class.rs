@@ -8,11 +8,13 @@
 
 mod credentials;
 mod surroundings;
+mod tools;
 
 pub use credentials::{
     CatalogCredentials, CredentialFile, CredentialSource, Credentials, TokenExchange,
 };
 pub use surroundings::{Egress, EgressHost, Resources, Server, Tmpfs};
+pub use tools::Tools;
 
 use crate::{bounds, condition::Condition, rules, validate::worker_class as limits};
 use kube::CustomResource;
@@ -215,7 +217,8 @@ pub struct WorkerClassSpec {
     /// Where the user's credentials for the MCP server come from.
     #[serde(default)]
     pub credentials: Credentials,
-    /// Which tools of the MCP server users may see and call. Default: all.
+    /// Which tools of the MCP server users may see and call. Default: all, but `profile: quilt`
+    /// withholds `catalog_configure` and signed URLs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Tools>,
     /// What is used only on one machine without a cluster.
@@ -280,30 +283,17 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub tenants: Option<u32>,
-    /// Requests per second of one user, 1 to 1000000. Default: no limit.
+    /// Requests per second of one user, with a second's worth at once, 1 to 1000000. What is over it
+    /// is answered 429. Pings, notifications and streams that wait for events do not count.
+    /// Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_second: Option<u32>,
-    /// Calls of one user that run at one time, 1 to 1000000. Default: no limit.
+    /// Requests of one user that run at one time, 1 to 1000000. What is over it is answered 429, and
+    /// the same do not count. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrent_calls: Option<u32>,
-}
-
-/// Which tools users may see and call.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Tools {
-    /// Names of the only tools that are offered, at most 256, each of at most 128 characters.
-    /// Default: all that are not denied.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = bounds::TOOLS), inner(length(min = 1, max = bounds::TOOL)))]
-    pub allow: Option<Vec<String>>,
-    /// Names of tools that are never offered, at most 256, each of at most 128 characters.
-    /// Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = bounds::TOOLS), inner(length(min = 1, max = bounds::TOOL)))]
-    pub deny: Option<Vec<String>>,
 }
 
 /// What is used only on one machine without a cluster.

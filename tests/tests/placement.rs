@@ -107,7 +107,7 @@ fn tenant(subject: &str) -> anyhow::Result<TenantKey> {
 
 fn grant(subject: &str) -> Grant {
     let credential = Digest::of(subject.as_bytes());
-    Grant { credential, expires_at: None, catalog: None, aws: None }
+    Grant { credential, expires_at: None, catalog: None, aws: None, allowed: None }
 }
 
 const MADE_AT_NEED: Provisioning = Provisioning::OnFirstContact;

@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 use patchbay_core::{
+    allowed::Allowed,
     class::{CatalogSource, CredentialSource, WorkerClass},
     grant::{CatalogGrant, Grant, GrantError, GrantSource},
     identity::Authenticated,
@@ -33,8 +34,15 @@ impl GrantSource for Broker {
             expires_at: user.identity.expires_at,
             catalog,
             aws: None,
+            allowed: allowed(user)?,
         })
     }
+}
+
+/// What the user's claims leave of the MCP server's tools.
+fn allowed(user: &Authenticated) -> Result<Option<Allowed>, GrantError> {
+    Allowed::of(&user.identity.entitlement)
+        .map_err(|error| GrantError::Refused(format!("this gateway, because {error},")))
 }
 
 /// A catalog's own token or `qk_` key is used as it is. Patchbay's own keys mean nothing to a catalog and

@@ -3,15 +3,16 @@
 //! This module must not know how descriptors are passed or files mounted.
 
 use crate::{
-    class::{HostPort, Profile, Transport},
+    class::{HostPort, Profile, TenantLimits, Transport},
     id::ClassName,
     quilt::PlacedFile,
+    tools::ToolPolicy,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 /// A boot document is at most this long, bytes.
-pub const MAX_BOOT_BYTES: u64 = 256 * 1024;
+pub const MAX_BOOT_BYTES: u64 = 512 * 1024;
 
 /// The byte that a host sends on a connection of its agent together with a descriptor: the MCP server took
 /// a connection, and this is it. An end without it means that the server saw nothing.
@@ -94,6 +95,12 @@ pub struct AgentBoot {
     pub home: PathBuf,
     /// What the MCP server may reach, and how.
     pub relay: RelayBoot,
+    /// Which tools may be called; none = all, but for what the profile withholds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<ToolPolicy>,
+    /// What the tenant is held to.
+    #[serde(default, skip_serializing_if = "TenantLimits::is_none")]
+    pub limits: TenantLimits,
     /// Seconds without a call after which a bound worker leaves.
     pub idle_timeout_seconds: u64,
     /// Seconds of age after which it leaves at its next idle moment.

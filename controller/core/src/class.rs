@@ -3,7 +3,9 @@
 //! These are the words that every part shares; `patchbay-crds` makes them from documents and refuses
 //! bad ones with field and fix. This module must not know Kubernetes or YAML.
 
-use crate::{cidr::Cidr, digest::Digest, id::ClassName, idle::IdlePolicy, quilt};
+use crate::{
+    cidr::Cidr, digest::Digest, id::ClassName, idle::IdlePolicy, quilt, tools::ToolPolicy,
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -45,6 +47,10 @@ pub struct WorkerClass {
     pub warm: u32,
     /// Bounds on the tenants of the class.
     pub limits: Limits,
+    /// Bounds on one tenant, which its worker holds it to.
+    pub per_tenant: TenantLimits,
+    /// Which tools its users may call; none = all, but for what the profile withholds.
+    pub tools: Option<ToolPolicy>,
     /// Where the user's credentials for the MCP server come from.
     pub credentials: CredentialSource,
     /// What only the local orchestrator uses.
@@ -141,6 +147,25 @@ impl fmt::Display for HostPort {
 pub struct Limits {
     /// Tenants with a worker at one time; none = no limit.
     pub tenants: Option<u32>,
+}
+
+/// Bounds on one tenant. Its worker alone sees all of its requests, and counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TenantLimits {
+    /// Requests per second, with a second's worth at once; none = no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
+    /// Requests in flight at one time; none = no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent_calls: Option<u32>,
+}
+
+impl TenantLimits {
+    /// Whether there is nothing to count.
+    pub const fn is_none(&self) -> bool {
+        self.requests_per_second.is_none() && self.concurrent_calls.is_none()
+    }
 }
 
 /// Where the user's credentials for the MCP server come from.
@@ -240,6 +265,8 @@ impl WorkerClass {
             drain,
             warm: _,
             limits: _,
+            per_tenant,
+            tools,
             credentials,
             local,
             // of no worker of this machine; a pod's revision is made from its whole manifest
@@ -249,7 +276,7 @@ impl WorkerClass {
         // Debug output is deterministic, covers every field, and need only be stable within one process.
         let text = format!(
             "{name:?}{image:?}{command:?}{env:?}{transport:?}{profile:?}{start:?}{resources:?}\
-             {tmpfs:?}{egress:?}{idle:?}{drain:?}{credentials:?}{local:?}"
+             {tmpfs:?}{egress:?}{idle:?}{drain:?}{per_tenant:?}{tools:?}{credentials:?}{local:?}"
         );
         Digest::of(text.as_bytes())
     }

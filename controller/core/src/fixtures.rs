@@ -4,7 +4,7 @@
 use crate::{
     class::{
         CatalogSource, CredentialSource, Egress, Limits, LocalOptions, Profile, Resources,
-        Scheduling, Start, TmpfsSizes, Transport, WorkerClass,
+        Scheduling, Start, TenantLimits, TmpfsSizes, Transport, WorkerClass,
     },
     digest::Digest,
     id::{ClassName, ProviderName},
@@ -36,6 +36,8 @@ pub fn class(name: &str, path: &str) -> WorkerClass {
         forget_after: None,
         warm: 1,
         limits: Limits::default(),
+        per_tenant: TenantLimits::default(),
+        tools: None,
         credentials: CredentialSource::None,
         local: LocalOptions::default(),
         scheduling: Scheduling::default(),

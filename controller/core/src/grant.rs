@@ -4,7 +4,7 @@
 //! are [`SecretString`]s: they never appear in `Debug`, and are exposed by serialisation in one place,
 //! the body of a bind (see [`crate::link`]). This module must not know where grants come from.
 
-use crate::{class::WorkerClass, digest::Digest, identity::Authenticated};
+use crate::{allowed::Allowed, class::WorkerClass, digest::Digest, identity::Authenticated};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -26,6 +26,9 @@ pub struct Grant {
     /// Temporary AWS credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsGrant>,
+    /// What the user's claims allow of the MCP server's tools; none = they say nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Allowed>,
 }
 
 /// Access to a Quilt catalog: the relay presents `bearer` to these two origins and to no other.
@@ -171,6 +174,7 @@ mod tests {
                 expires_at: at(0),
                 region: "us-east-1".into(),
             }),
+            allowed: None,
         };
         assert!(!format!("{grant:?}").contains("hunter"));
     }

@@ -82,6 +82,8 @@ pub fn agent_boot(class: &WorkerClass, places: AgentPlaces) -> AgentBoot {
             },
             via,
         },
+        tools: class.tools.clone(),
+        limits: class.per_tenant,
         idle_timeout_seconds: class.idle.idle_timeout.as_secs(),
         max_age_seconds: class.idle.max_age.map(|age| age.as_secs()),
         drain_seconds: class.drain.as_secs(),

@@ -6,6 +6,7 @@
 //! This module must not know sockets, TLS or clients.
 
 use crate::{
+    allowed,
     grant::{Grant, expose},
     id::{Epoch, TenantUid},
     tenant::TenantName,
@@ -52,7 +53,7 @@ pub const MISDIRECTED: &str = "misdirected";
 pub const HEADER_PREFIX: &str = "patchbay-";
 
 /// A bind's body is at most this long, bytes.
-pub const MAX_BIND_BYTES: usize = 64 * 1024;
+pub const MAX_BIND_BYTES: usize = 64 * 1024 + allowed::MAX_BYTES;
 /// A reservation's body is at most this long, bytes.
 pub const MAX_RESERVATION_BYTES: usize = 1024;
 
@@ -229,7 +230,9 @@ pub struct Farewell {
 mod tests {
     use super::*;
     use crate::{
+        allowed::Allowed,
         digest::Digest,
+        enhanced::Level,
         grant::{AwsGrant, CatalogGrant},
     };
     use proptest::prelude::*;
@@ -253,6 +256,11 @@ mod tests {
                     expires_at: "2026-11-22T12:15:00Z".parse().unwrap(),
                     region: "us-east-1".into(),
                 }),
+                allowed: Some(Allowed {
+                    level: Level::Write,
+                    permissions: ["s3:GetObject".to_owned()].into(),
+                    buckets: ["b-alice".to_owned()].into(),
+                }),
             },
         }
     }
@@ -260,7 +268,13 @@ mod tests {
     #[test]
     fn the_wire_form_matches_the_golden_file() {
         let minimal = BindRequest {
-            grant: Grant { expires_at: None, catalog: None, aws: None, ..full_bind().grant },
+            grant: Grant {
+                expires_at: None,
+                catalog: None,
+                aws: None,
+                allowed: None,
+                ..full_bind().grant
+            },
             ..full_bind()
         };
         let accepted = [BindOutcome::Bound, BindOutcome::Replaced, BindOutcome::Kept]

@@ -105,7 +105,13 @@ struct Grants;
 #[async_trait]
 impl GrantSource for Grants {
     async fn prepare(&self, _: &WorkerClass, user: &Authenticated) -> Result<Grant, GrantError> {
-        Ok(Grant { credential: user.digest, expires_at: None, catalog: None, aws: None })
+        Ok(Grant {
+            credential: user.digest,
+            expires_at: None,
+            catalog: None,
+            aws: None,
+            allowed: None,
+        })
     }
 }
 

@@ -40,7 +40,10 @@ fn full(kind: Kind) -> Value {
                     "source": "catalog", "catalog": asked,
                     "files": [{"path": "p", "template": "t"}], "env": {"A": "b"},
                 },
-                "tools": {"allow": ["a"], "deny": ["b"]},
+                "tools": {
+                    "allow": ["a"], "deny": ["b"], "permissions": {"a": ["p"]},
+                    "bucketArguments": {"a": ["b"]}, "signedUrls": true, "hideDenied": true,
+                },
                 "local": {"readOnlyPaths": ["/p"], "command": ["/c"]},
             }),
         ),

@@ -5,6 +5,7 @@
 use super::{form, rule};
 use crate::validate::worker_class as limits;
 use kube::core::{Reason, Rule};
+use serde_json::{Value, json};
 
 /// The rules about the spec.
 pub(crate) fn spec() -> [Rule; 4] {
@@ -137,6 +138,32 @@ pub(crate) fn relative_path() -> [Rule; 1] {
         "!self.startsWith('/') && !self.endsWith('/') && !self.matches(r'(^|/)\\.{0,2}(/|$)')",
         "is not a path under the home directory; write it without `/` in front, such as \
          `.config/server.json`, and without empty, `.` or `..` segments",
+    )]
+}
+
+/// What is visible in ASCII, and nothing else.
+const WORD: &str = "is not a name; use visible ASCII characters, without spaces";
+
+/// The schema of the name of a tool, of an argument or of a permission, of at most `most` characters.
+pub(crate) fn word(most: u32) -> Value {
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": most,
+        "x-kubernetes-validations": [rule("self.matches('^[!-~]*$')", WORD)],
+    })
+}
+
+/// The schema of a list of at most `count` such names.
+pub(crate) fn words(count: u32, most: u32) -> Value {
+    json!({ "type": "array", "maxItems": count, "items": word(most) })
+}
+
+/// The rules about a map by names of tools.
+pub(crate) fn tool_names() -> [Rule; 1] {
+    [rule(
+        "self.all(name, name.matches('^[!-~]{1,128}$'))",
+        "has a name that is none of a tool; use 1 to 128 visible ASCII characters, without spaces",
     )]
 }
 

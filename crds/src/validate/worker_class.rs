@@ -5,7 +5,7 @@
 use super::{
     FieldError, Findings, Problem, address, certificates, cidr, duration, member, name, not_empty,
     quantity::{self, MIB, TIB},
-    scheduling,
+    scheduling, tools,
 };
 use crate::{
     WorkerClass,
@@ -102,10 +102,9 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
         .as_ref()
         .map(|after| f.check("spec.forgetAfter", duration::bounded(after, MOST_FORGET)));
     let warm = f.check("spec.warm", self::warm(*warm));
-    let limits = self::limits(f, limits);
+    let (limits, per_tenant) = self::limits(f, limits);
     let credentials = self::credentials(f, credentials);
-    let fix = "leave it out: all tools are offered";
-    f.unsupported("spec.tools", tools.is_some(), fix);
+    let tools = tools.as_ref().map(|tools| tools::tools(f, tools));
     let local = self::local(f, local);
     quilt_profile(f, &class.spec);
 
@@ -131,6 +130,8 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
             forget_after: forget_after.flatten(),
             warm: warm?,
             limits,
+            per_tenant,
+            tools,
             credentials: credentials?,
             local,
             scheduling,
@@ -270,18 +271,24 @@ fn warm(warm: i32) -> Result<u32, Problem> {
     })
 }
 
-fn limits(findings: &mut Findings, limits: &Limits) -> class::Limits {
+fn limits(findings: &mut Findings, limits: &Limits) -> (class::Limits, class::TenantLimits) {
     let Limits { tenants, requests_per_second, concurrent_calls } = limits;
-    let fix = "leave it out: it would not be enforced";
-    let is_set = requests_per_second.is_some();
-    findings.unsupported("spec.limits.requestsPerSecond", is_set, fix);
-    let is_set = concurrent_calls.is_some();
-    findings.unsupported("spec.limits.concurrentCalls", is_set, fix);
-    if *tenants == Some(0) {
-        let fix = "use at least 1, or leave it out for no limit";
-        findings.add("spec.limits.tenants", Problem::new("0 shuts everyone out", fix));
+    for (field, limit) in [
+        ("tenants", tenants),
+        ("requestsPerSecond", requests_per_second),
+        ("concurrentCalls", concurrent_calls),
+    ] {
+        if *limit == Some(0) {
+            let fix = "use at least 1, or leave it out for no limit";
+            let problem = Problem::new("0 shuts everyone out", fix);
+            findings.add(format!("spec.limits.{field}"), problem);
+        }
     }
-    class::Limits { tenants: *tenants }
+    let of_one = class::TenantLimits {
+        requests_per_second: *requests_per_second,
+        concurrent_calls: *concurrent_calls,
+    };
+    (class::Limits { tenants: *tenants }, of_one)
 }
 
 fn credentials(

@@ -1,8 +1,9 @@
 //! What a `WorkerClass` may say, and how each mistake is answered.
 
 use super::*;
-use patchbay_core::cidr::Cidr;
+use patchbay_core::{cidr::Cidr, tools::ToolPolicy};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn minimal() -> Value {
     json!({"image": "registry.example/server:1", "command": ["/usr/bin/server"]})
@@ -237,10 +238,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
     for (at, value, field) in [
         ("transport", json!("stdio"), "spec.transport"),
         ("start", json!("onBind"), "spec.start"),
-        ("tools", json!({"deny": ["x"]}), "spec.tools"),
-        ("tools", json!({}), "spec.tools"),
-        ("limits/requestsPerSecond", json!(1), "spec.limits.requestsPerSecond"),
-        ("limits/concurrentCalls", json!(1), "spec.limits.concurrentCalls"),
         ("credentials/source", json!("assumeRole"), "spec.credentials.source"),
         ("credentials/source", json!("webIdentity"), "spec.credentials.source"),
         ("credentials/source", json!("inlineClaims"), "spec.credentials.source"),
@@ -254,6 +251,50 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         assert_eq!(errors[0].field, field);
         let problem = &errors[0].problem;
         assert!(problem.ends_with("is not supported in this release"), "{problem}");
+    }
+}
+
+#[test]
+fn what_is_said_of_tools_arrives() {
+    let nothing_said = validate(&class(minimal())).unwrap();
+    assert_eq!(nothing_said.tools, None);
+    assert!(nothing_said.per_tenant.is_none());
+    let mut spec = with(
+        "tools",
+        json!({
+            "allow": ["a", "b"], "deny": ["c"], "permissions": {"a": ["s3:GetObject"], "b": []},
+            "bucketArguments": {"a": ["from"]}, "signedUrls": true,
+        }),
+    );
+    spec["limits"] = json!({"requestsPerSecond": 5, "concurrentCalls": 2});
+    let class = validate(&class(spec)).unwrap();
+    let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    let expected = ToolPolicy {
+        allow: Some(set(&["a", "b"])),
+        deny: set(&["c"]),
+        permissions: [("a".to_owned(), set(&["s3:GetObject"])), ("b".to_owned(), set(&[]))].into(),
+        bucket_arguments: [("a".to_owned(), set(&["from"]))].into(),
+        signed_urls: true,
+        hide_denied: true,
+    };
+    assert_eq!(class.tools, Some(expected));
+    let limits = class::TenantLimits { requests_per_second: Some(5), concurrent_calls: Some(2) };
+    assert_eq!(class.per_tenant, limits);
+}
+
+#[test]
+fn what_is_no_name_of_a_tool_is_refused() {
+    for (at, value, field) in [
+        ("tools/allow", json!(["a b"]), "spec.tools.allow[0]"),
+        ("tools/deny", json!(["a", ""]), "spec.tools.deny[1]"),
+        ("tools/deny", json!(["x".repeat(129)]), "spec.tools.deny[0]"),
+        ("tools/permissions", json!({"é": []}), "spec.tools.permissions"),
+        ("tools/permissions", json!({"a": ["s3:GetObject "]}), "spec.tools.permissions.a[0]"),
+        ("tools/bucketArguments", json!({"a": ["\n"]}), "spec.tools.bucketArguments.a[0]"),
+        ("limits/requestsPerSecond", json!(0), "spec.limits.requestsPerSecond"),
+        ("limits/concurrentCalls", json!(0), "spec.limits.concurrentCalls"),
+    ] {
+        assert_eq!(fields(with(at, value)), [field]);
     }
 }
 

@@ -46,6 +46,7 @@ impl<'a> Tenant<'a> {
             expires_at: None,
             catalog: Some(catalog),
             aws: None,
+            allowed: None,
         };
         Self { link, claim: Claim { tenant: TenantUid::from(uid), epoch: Epoch(1) }, grant }
     }

@@ -24,6 +24,14 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
         with(class("c"), "env", json!({ "AWS_REGION": "us-east-1", "_x": "" })),
         with(class("c"), "tolerations", json!([{ "key": "k", "operator": "Exists", "x": [1] }])),
         with(class("c"), "tools", json!({ "allow": ["a"], "deny": [] })),
+        with(
+            class("c"),
+            "tools",
+            json!({
+                "permissions": { "a": ["s3:GetObject"], "b": [] },
+                "bucketArguments": { "a": ["from"] }, "signedUrls": true, "hideDenied": false,
+            }),
+        ),
         with(class("c"), "local", json!({ "readOnlyPaths": ["/opt"], "command": ["/c", ""] })),
         with(
             class("c"),
@@ -110,6 +118,32 @@ fn sizes() -> Vec<Case> {
         ("tolerations", json!(vec![json!({}); 33]), "spec.tolerations", "Too many"),
         ("image", json!("i".repeat(1025)), "spec.image", "Too long"),
         ("tools", json!({ "deny": ["x".repeat(129)] }), "spec.tools.deny[0]", "Too long"),
+        ("tools", json!({ "deny": ["a b"] }), "spec.tools.deny[0]", "is not a name; use visible"),
+        ("tools", json!({ "allow": [""] }), "spec.tools.allow[0]", "at least 1"),
+        (
+            "tools",
+            json!({ "permissions": { "é": [] } }),
+            "spec.tools.permissions",
+            "has a name that is none of a tool",
+        ),
+        (
+            "tools",
+            json!({ "permissions": { "a": ["b c"] } }),
+            "spec.tools.permissions.a[0]",
+            "is not a name; use visible",
+        ),
+        (
+            "tools",
+            json!({ "bucketArguments": { "a": vec!["x"; 9] } }),
+            "spec.tools.bucketArguments.a",
+            "Too many",
+        ),
+        (
+            "limits",
+            json!({ "requestsPerSecond": 0 }),
+            "spec.limits.requestsPerSecond",
+            "greater than or equal to 1",
+        ),
         ("warm", json!(1001), "spec.warm", "less than or equal to 1000"),
         ("warm", json!(-1), "spec.warm", "greater than or equal to 0"),
         ("limits", json!({ "tenants": 0 }), "spec.limits.tenants", "greater than or equal to 1"),

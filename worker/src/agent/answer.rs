@@ -60,12 +60,12 @@ pub(crate) fn refuse(status: StatusCode, reason: Reason) -> Response<Body> {
 
 /// An answer with a JSON body.
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    whole(status, Bytes::from(text(body)))
+    with(status, Bytes::from(text(body)))
 }
 
 /// An answer with a JSON body whose bytes are wiped once they are sent.
 pub(crate) fn secret_json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    whole(status, Bytes::from_owner(Zeroizing::new(text(body))))
+    with(status, Bytes::from_owner(Zeroizing::new(text(body))))
 }
 
 /// The bodies are plain structures, which always serialise; an empty one is still a right answer.
@@ -73,9 +73,13 @@ fn text(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).unwrap_or_default()
 }
 
-fn whole(status: StatusCode, text: Bytes) -> Response<Body> {
-    let body = Full::new(text).map_err(|never| match never {});
-    let mut response = Response::new(UnsyncBoxBody::new(body));
+/// A body of these bytes.
+pub(crate) fn whole(text: Bytes) -> Body {
+    UnsyncBoxBody::new(Full::new(text).map_err(|never| match never {}))
+}
+
+fn with(status: StatusCode, text: Bytes) -> Response<Body> {
+    let mut response = Response::new(whole(text));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -94,6 +94,7 @@ mod tests {
                 expires_at: None,
                 catalog: None,
                 aws: None,
+                allowed: None,
             },
         }
     }

@@ -116,6 +116,7 @@ mod tests {
                 bearer: bearer.into(),
             }),
             aws: None,
+            allowed: None,
         }
     }
 

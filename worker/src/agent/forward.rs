@@ -1,7 +1,8 @@
 //! Relays an admitted request to the MCP server and its response back, both as streams.
 //!
 //! Admission comes first: what names another tenant or epoch is answered before the MCP server sees
-//! a byte, and what a leaving worker refuses is refused before its body is read. It must not know
+//! a byte, and what a leaving worker refuses is refused before its body is read. Then a class's policy
+//! says whether it passes; what it is held to is [`policy`](super::policy)'s. This module must not know
 //! control requests, TLS, or what MCP messages say.
 
 use super::{
@@ -9,12 +10,13 @@ use super::{
     clock::Moment,
     headers,
     in_flight::InFlight,
+    policy::{Passed, Policy},
     relayed::Relayed,
     state::{Entry, Worker},
     upstream::{RequestBody, Upstream},
 };
 use http::{HeaderMap, Request, Response, StatusCode, Version};
-use http_body_util::{Either, combinators::UnsyncBoxBody};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use patchbay_core::{
     chain::Chain,
@@ -33,12 +35,24 @@ const NEWS_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) async fn forward(
     worker: &Arc<Worker>,
     upstream: &Upstream,
+    policy: Option<&Arc<Policy>>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, h2::Error> {
     let claim = headers::claim(request.headers());
     let weight = headers::weight(request.method(), request.headers());
     match worker.enter(claim.as_ref(), weight, Moment::now()) {
-        Entry::Admitted(in_flight) => relay(worker, upstream, request, in_flight).await,
+        Entry::Admitted(mut in_flight) => {
+            let passed = match policy {
+                None => Passed::unread(request),
+                Some(policy) => {
+                    match policy.admit(worker.claims(), request, &mut in_flight).await {
+                        Ok(passed) => passed,
+                        Err(answer) => return Ok(answer),
+                    }
+                }
+            };
+            relay(worker, upstream, passed, in_flight).await
+        }
         Entry::Misdirected => {
             let request_id = request_id(request.headers());
             tracing::warn!(request_id, ?claim, "refused a request for another tenant or epoch");
@@ -51,9 +65,10 @@ pub(crate) async fn forward(
 async fn relay(
     worker: &Worker,
     upstream: &Upstream,
-    request: Request<Incoming>,
+    passed: Passed,
     in_flight: InFlight,
 ) -> Result<Response<Body>, h2::Error> {
+    let Passed { request, listing } = passed;
     let request_id = request_id(request.headers()).map(str::to_owned);
     let Some(request) = to_server(upstream, request) else {
         return Ok(refuse(StatusCode::BAD_REQUEST, Reason::InvalidPath));
@@ -76,7 +91,11 @@ async fn relay(
             if upstream.confine_location(response.headers_mut()) {
                 tracing::warn!(request_id, "the MCP server points elsewhere; nobody is sent there");
             }
-            Ok(from_server(response, in_flight))
+            let response = from_server(response);
+            Ok(match listing {
+                Some(listing) => listing.response(response, in_flight).await,
+                None => response.map(|body| UnsyncBoxBody::new(Relayed::new(body, in_flight))),
+            })
         }
         Err(error) if error.is_connect() => {
             tracing::warn!(request_id, error = %Chain(&error), "the MCP server takes no connection");
@@ -94,20 +113,19 @@ async fn relay(
     }
 }
 
-fn to_server(upstream: &Upstream, request: Request<Incoming>) -> Option<Request<RequestBody>> {
+fn to_server(upstream: &Upstream, request: Request<RequestBody>) -> Option<Request<RequestBody>> {
     let (mut parts, body) = request.into_parts();
     let rest = parts.uri.path().strip_prefix(FORWARD_PREFIX)?;
     parts.uri = upstream.url(rest, parts.uri.query()).ok()?;
     parts.version = Version::HTTP_11;
     headers::strip_request(&mut parts.headers);
-    Some(Request::from_parts(parts, Either::Left(body)))
+    Some(Request::from_parts(parts, body))
 }
 
-fn from_server(response: Response<Incoming>, in_flight: InFlight) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    parts.version = Version::HTTP_2;
-    headers::strip_response(&mut parts.headers);
-    Response::from_parts(parts, UnsyncBoxBody::new(Relayed::new(body, in_flight)))
+fn from_server(mut response: Response<Incoming>) -> Response<Incoming> {
+    *response.version_mut() = Version::HTTP_2;
+    headers::strip_response(response.headers_mut());
+    response
 }
 
 fn request_id(headers: &HeaderMap) -> Option<&str> {

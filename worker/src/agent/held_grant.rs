@@ -6,9 +6,11 @@ use super::clock::Moment;
 use http::{HeaderValue, header::InvalidHeaderValue};
 use jiff::Timestamp;
 use patchbay_core::{
+    allowed::Allowed,
     digest::{Digest, NoRandomness},
     grant::{Grant, GrantStanding},
     quilt,
+    tools::Holds,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{fmt, sync::Arc};
@@ -20,6 +22,29 @@ pub(crate) struct HeldGrant {
     grant: Grant,
     session: Option<Arc<Session>>,
     refused_upstream: bool,
+    claims: Claims,
+}
+
+/// What is known of a tenant's claims.
+#[derive(Debug, Clone)]
+pub(crate) enum Claims {
+    /// Nothing: no grant is held.
+    Unknown,
+    /// Its credential has none.
+    Absent,
+    /// They allow this and no more.
+    Allow(Arc<Allowed>),
+}
+
+impl Claims {
+    /// What they leave to their tenant.
+    pub(crate) fn holds(&self) -> Holds<'_> {
+        match self {
+            Self::Unknown => Holds::Nothing,
+            Self::Absent => Holds::Everything,
+            Self::Allow(allowed) => Holds::Only(allowed),
+        }
+    }
 }
 
 /// What the MCP server presents, and what is put in its place: fixed for the life of one grant.
@@ -40,8 +65,14 @@ pub(crate) struct StandIn {
 
 impl HeldGrant {
     /// A grant that has not been used yet, and what the relay presents of it.
-    pub(crate) fn new(grant: Grant, session: Option<Session>) -> Self {
-        Self { grant, session: session.map(Arc::new), refused_upstream: false }
+    pub(crate) fn new(mut grant: Grant, session: Option<Session>) -> Self {
+        let claims = grant.allowed.take().map_or(Claims::Absent, |it| Claims::Allow(Arc::new(it)));
+        Self { grant, session: session.map(Arc::new), refused_upstream: false, claims }
+    }
+
+    /// What its tenant's claims say.
+    pub(crate) const fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// Whether one that ends at `offered_expiry` should take its place.
@@ -122,6 +153,7 @@ mod tests {
             expires_at: None,
             catalog: None,
             aws: None,
+            allowed: None,
         };
         let session = Session::new(StandIn::new("pod-x"), &"the-bearer".into()).unwrap();
         HeldGrant::new(grant, Some(session))

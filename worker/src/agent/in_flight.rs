@@ -2,7 +2,7 @@
 //! busy, and what ends a stream that waits for events when the worker closes. It must not know
 //! requests or responses.
 
-use super::{clock::Moment, state::Worker};
+use super::{clock::Moment, policy::meter::Slot, state::Worker};
 use patchbay_core::idle::Weight;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -12,12 +12,19 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct InFlight {
     worker: Arc<Worker>,
     weight: Weight,
+    /// Its place among its tenant's calls, where these are counted.
+    slot: Option<Slot>,
 }
 
 impl InFlight {
     /// The token of a request that `worker` has admitted, and counted if it is a call.
     pub(super) const fn new(worker: Arc<Worker>, weight: Weight) -> Self {
-        Self { worker, weight }
+        Self { worker, weight, slot: None }
+    }
+
+    /// Keeps a place among its tenant's calls until it is over.
+    pub(crate) fn keep(&mut self, slot: Slot) {
+        self.slot = Some(slot);
     }
 
     /// What ends this request when the worker leaves: a stream that waits for events is ended, a

@@ -7,6 +7,7 @@ use super::{
     clock::Moment,
     enrol, forward,
     lingering::Lingering,
+    policy::Policy,
     reserve,
     route::{Route, route},
     state::Worker,
@@ -46,6 +47,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(crate) struct Link {
     worker: Arc<Worker>,
     upstream: Arc<Upstream>,
+    /// What calls are held to; none = nothing is read of them.
+    policy: Option<Arc<Policy>>,
     tls: Arc<Rules>,
     /// The file of the token that is shown to operators.
     token: Option<Arc<PathBuf>>,
@@ -56,11 +59,12 @@ impl Link {
     pub(crate) fn new(
         worker: Arc<Worker>,
         upstream: Arc<Upstream>,
+        policy: Option<Policy>,
         tls: Rules,
         token: Option<PathBuf>,
     ) -> Self {
-        let (tls, token) = (Arc::new(tls), token.map(Arc::new));
-        Self { worker, upstream, tls, token, connections: TaskTracker::new() }
+        let (policy, tls, token) = (policy.map(Arc::new), Arc::new(tls), token.map(Arc::new));
+        Self { worker, upstream, policy, tls, token, connections: TaskTracker::new() }
     }
 
     /// Accepts connections until the worker closes. While it only leaves, it still accepts: a
@@ -123,7 +127,7 @@ impl Link {
     }
 
     async fn http2(self, tls: TlsStream<Stream>, role: Option<Role>) -> hyper::Result<()> {
-        let Self { worker, upstream, token, .. } = self;
+        let worker = Arc::clone(&self.worker);
         // a connection that is open when the worker begins to leave is told at once to move its
         // next requests elsewhere; one that is opened after that gets its refusals first
         let last_call =
@@ -144,9 +148,7 @@ impl Link {
             last_call.cancelled().await;
             let _ = preface.await;
         };
-        let service = service_fn(move |request| {
-            respond(Arc::clone(&worker), Arc::clone(&upstream), token.clone(), role, request)
-        });
+        let service = service_fn(move |request| self.clone().respond(role, request));
         let mut connection = pin!(
             http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -172,36 +174,39 @@ fn role(tls: &TlsStream<Stream>) -> Option<Role> {
     tls.get_ref().1.peer_certificates()?.first().and_then(Role::of_certificate)
 }
 
-async fn respond(
-    worker: Arc<Worker>,
-    upstream: Arc<Upstream>,
-    token: Option<Arc<PathBuf>>,
-    role: Option<Role>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, h2::Error> {
-    let (path, query) = (request.uri().path(), request.uri().query());
-    Ok(match route(request.method(), path, query, role) {
-        Route::Forward(_) => return forward::forward(&worker, &upstream, request).await,
-        Route::Bind => bind::bind(&worker, request).await,
-        Route::Enrol => enrol::enrol(&worker, token.as_deref().map(PathBuf::as_path)).await,
-        Route::Status => json(StatusCode::OK, &worker.status()),
-        Route::Reserve => reserve::reserve(&worker, request).await,
-        Route::Release => reserve::release(&worker, request).await,
-        Route::Retire => match worker.retire(Moment::now()) {
-            Ok(()) => bare(StatusCode::ACCEPTED),
-            Err(reason) => bind::refused(reason),
-        },
-        Route::Drain => {
-            worker.leave(LeaveReason::Drained.into());
-            bare(StatusCode::ACCEPTED)
-        }
-        Route::DrainWhenIdle => {
-            worker.leave_when_idle();
-            bare(StatusCode::ACCEPTED)
-        }
-        Route::Refuse(status) => {
-            tracing::warn!(?role, %status, "refused a request on the link");
-            bare(status)
-        }
-    })
+impl Link {
+    async fn respond(
+        self,
+        role: Option<Role>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, h2::Error> {
+        let Self { worker, upstream, policy, token, .. } = self;
+        let (path, query) = (request.uri().path(), request.uri().query());
+        Ok(match route(request.method(), path, query, role) {
+            Route::Forward(_) => {
+                return forward::forward(&worker, &upstream, policy.as_ref(), request).await;
+            }
+            Route::Bind => bind::bind(&worker, request).await,
+            Route::Enrol => enrol::enrol(&worker, token.as_deref().map(PathBuf::as_path)).await,
+            Route::Status => json(StatusCode::OK, &worker.status()),
+            Route::Reserve => reserve::reserve(&worker, request).await,
+            Route::Release => reserve::release(&worker, request).await,
+            Route::Retire => match worker.retire(Moment::now()) {
+                Ok(()) => bare(StatusCode::ACCEPTED),
+                Err(reason) => bind::refused(reason),
+            },
+            Route::Drain => {
+                worker.leave(LeaveReason::Drained.into());
+                bare(StatusCode::ACCEPTED)
+            }
+            Route::DrainWhenIdle => {
+                worker.leave_when_idle();
+                bare(StatusCode::ACCEPTED)
+            }
+            Route::Refuse(status) => {
+                tracing::warn!(?role, %status, "refused a request on the link");
+                bare(status)
+            }
+        })
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! It turns one boot document into a mutually authenticated link, a bind into a latch, and admitted
 //! requests into requests to the MCP server through the host; it leaves when it is idle, asked, or
-//! without its server. It must not know Kubernetes, other tenants, or what MCP messages say.
+//! without its server. It must not know Kubernetes or other tenants, and only [`policy`] what MCP
+//! messages say.
 
 mod answer;
 mod bind;
@@ -23,6 +24,7 @@ mod lingering;
 mod link;
 mod location;
 mod opening;
+mod policy;
 mod readiness;
 mod relay;
 mod relayed;
@@ -39,6 +41,7 @@ use self::{
     departure::Departure,
     lifeline::{Order, Placing},
     link::Link,
+    policy::Policy,
     relay::{Relay, RelayError},
     report::{ReportError, Reporter},
     state::Worker,
@@ -99,6 +102,8 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
         profile,
         home,
         relay,
+        tools,
+        limits,
         idle_timeout_seconds,
         max_age_seconds,
         drain_seconds,
@@ -123,7 +128,8 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let worker = Arc::new(Worker::new(credentials));
     let relay = Arc::new(Relay::new(relay, Arc::clone(&worker))?);
     let upstream = Arc::new(Upstream::new(server, transport));
-    let link = Link::new(Arc::clone(&worker), Arc::clone(&upstream), tls, token);
+    let policy = Policy::new(tools, limits, profile);
+    let link = Link::new(Arc::clone(&worker), Arc::clone(&upstream), policy, tls, token);
     tokio::spawn(opening::serve(link.clone(), link_side, Arc::clone(&worker)));
     reporter.write(&ReportLine::Enrolled(fingerprint));
     tracing::info!(%class, %fingerprint, "listening");

@@ -9,7 +9,7 @@ use super::{
     clock::Moment,
     credentials::Credentials,
     departure::Departure,
-    held_grant::{HeldGrant, Session},
+    held_grant::{Claims, HeldGrant, Session},
     in_flight::InFlight,
     reservation::Reservation,
 };
@@ -173,6 +173,11 @@ impl Worker {
     /// was given no session.
     pub(crate) fn session(&self) -> Option<Arc<Session>> {
         self.state.lock().grant.as_ref()?.session().cloned()
+    }
+
+    /// What the tenant's claims say.
+    pub(crate) fn claims(&self) -> Claims {
+        self.state.lock().grant.as_ref().map_or(Claims::Unknown, |grant| grant.claims().clone())
     }
 
     /// An origin refused this session: the next bind's grant takes the place of the present one.

@@ -19,6 +19,7 @@ fn grant(expires_at: Option<&str>) -> HeldGrant {
         expires_at: expires_at.map(|text| text.parse().unwrap()),
         catalog: None,
         aws: None,
+        allowed: None,
     };
     HeldGrant::new(grant, None)
 }

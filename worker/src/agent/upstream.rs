@@ -2,11 +2,10 @@
 //! the host makes and hands over. Connections are kept and reused; one whose request was dropped is
 //! closed. It must not know tenants, or who asks.
 
-use super::location;
+use super::{location, policy::body::Held};
 use crate::handover;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri::InvalidUri};
-use http_body_util::{Either, Empty};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, Error},
@@ -30,8 +29,8 @@ const KEEP_FOR: Duration = Duration::from_secs(2);
 /// Unused connections kept.
 const KEEP_AT_MOST: usize = 32;
 
-/// The body of a request to the MCP server.
-pub(crate) type RequestBody = Either<Incoming, Empty<Bytes>>;
+/// The body of a request to the MCP server: as it comes, or read already.
+pub(crate) type RequestBody = Either<Incoming, Held>;
 
 /// A client of the MCP server.
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl Upstream {
     /// Whether the server answers: with success on its ready path, or, where it has none, at all.
     pub(crate) async fn answers(&self) -> Result<(), NoAnswer> {
         let path = self.ready_path.as_ref().unwrap_or(&self.path);
-        let mut request = Request::new(Either::Right(Empty::new()));
+        let mut request = Request::new(Either::Right(Held::default()));
         *request.uri_mut() = format!("http://127.0.0.1:{}{path}", self.port).parse()?;
         let status = self.send(request).await?.status();
         if self.ready_path.is_none() || status.is_success() {

@@ -178,6 +178,7 @@ pub(crate) fn grant() -> Grant {
             bearer: BEARER.into(),
         }),
         aws: None,
+        allowed: None,
     }
 }
 

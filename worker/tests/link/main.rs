@@ -16,6 +16,7 @@ mod client;
 mod doubles;
 mod leaving;
 mod mcp_server;
+mod policing;
 mod relaying;
 mod serving;
 mod standalone;

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, channel::Channel, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use patchbay_core::digest::Digest;
 use serde_json::json;
 use std::{convert::Infallible, sync::Arc};
 use tokio::{
@@ -93,6 +94,10 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
         "/mcp/stream" => return Ok(stream(closed)),
         "/mcp/trailers" => trailers().await,
         "/mcp/proxy" => text(ask_proxy().await),
+        "/mcp/tools" => typed("application/json", TOOLS.into()),
+        "/mcp/tools-stream" => {
+            typed("text/event-stream", format!("event: message\ndata: {TOOLS}\n\n"))
+        }
         _ => echo(request).await,
     };
     closed.disarm();
@@ -112,6 +117,7 @@ async fn echo(request: Request<Incoming>) -> Response<Body> {
         "url": parts.uri.to_string(),
         "headers": headers,
         "length": body.len(),
+        "digest": Digest::of(&body).to_string(),
     });
     let mut response = text(seen.to_string());
     response.headers_mut().insert("mcp-session-id", "session".parse().unwrap());
@@ -156,6 +162,15 @@ async fn ask_proxy() -> String {
     let mut answer = String::new();
     proxy.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// A list of tools, whatever was asked.
+const TOOLS: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"},{"name":"drop"}],"nextCursor":"c"}}"#;
+
+fn typed(kind: &'static str, body: String) -> Response<Body> {
+    let mut response = text(body);
+    response.headers_mut().insert("content-type", kind.parse().unwrap());
+    response
 }
 
 fn text(text: impl Into<Bytes>) -> Response<Body> {

@@ -8,11 +8,12 @@ use crate::{
 };
 use patchbay_core::{
     boot::{AgentBoot, HostBoot, Listen, RelayBoot, Report, ReportLine, Roots},
-    class::{Profile, Transport},
+    class::{Profile, TenantLimits, Transport},
     id::ClassName,
     link::Farewell,
     pin::{Fingerprint, Role},
     quilt::PlacedFile,
+    tools::ToolPolicy,
 };
 use std::{
     collections::BTreeMap,
@@ -41,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) start_seconds: u64,
     pub(crate) profile: Profile,
     pub(crate) relay: RelayBoot,
+    pub(crate) tools: Option<ToolPolicy>,
+    pub(crate) limits: TenantLimits,
     pub(crate) files: Vec<PlacedFile>,
     pub(crate) token: Option<PathBuf>,
     pub(crate) agent_leaves_seconds: Option<u64>,
@@ -60,6 +63,8 @@ impl Default for Options {
             start_seconds: 30,
             profile: Profile::Generic,
             relay: RelayBoot::default(),
+            tools: None,
+            limits: TenantLimits::default(),
             files: Vec::new(),
             token: None,
             agent_leaves_seconds: None,
@@ -125,6 +130,8 @@ impl Worker {
             profile: options.profile,
             home: home.clone(),
             relay: options.relay,
+            tools: options.tools,
+            limits: options.limits,
             idle_timeout_seconds: options.idle_timeout_seconds,
             max_age_seconds: None,
             drain_seconds: options.drain_seconds,

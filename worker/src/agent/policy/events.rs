@@ -1,0 +1,170 @@
+//! A stream of events (`text/event-stream`, WHATWG HTML 9.2) that may hold a list of tools: events pass as they come, one
+//! by one, and those with such a list without what is denied. What cannot be looked through ends the stream with an error.
+//! It must not know what a list of tools looks like, or which are denied.
+
+use super::{Listing, MAX_LIST_BYTES, answers::Refusal, listing::Unlisted};
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// The body of such a response.
+pub(super) struct Events<B> {
+    /// None once it has ended, or was ended.
+    source: Option<B>,
+    listing: Listing,
+    splitter: Splitter,
+}
+
+impl<B> Events<B> {
+    pub(super) fn new(source: B, listing: Listing) -> Self {
+        Self { source: Some(source), listing, splitter: Splitter::default() }
+    }
+
+    /// What can be passed on of what has come; ends the stream where something cannot.
+    fn passed(&mut self, is_end: bool) -> Bytes {
+        let mut passed = BytesMut::new();
+        let failed = loop {
+            let event = match self.splitter.next(is_end) {
+                Some(event) => event,
+                None if self.splitter.held.len() > MAX_LIST_BYTES => break Unlisted::Broken,
+                None => return passed.freeze(),
+            };
+            match event_without(&event, &|data| self.listing.filter(data)) {
+                Ok(None) => passed.extend_from_slice(&event),
+                Ok(Some(changed)) => passed.extend_from_slice(changed.as_bytes()),
+                Err(error) => break error,
+            }
+        };
+        let request_id = self.listing.request_id.as_deref();
+        tracing::warn!(request_id, error = %failed, "a stream with a list of tools is not passed on");
+        self.source = None;
+        let message = Refusal::from(failed).message(request_id);
+        passed.extend_from_slice(format!("event: message\ndata: {message}\n\n").as_bytes());
+        passed.freeze()
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Events<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        loop {
+            let Some(source) = &mut self.source else { return Poll::Ready(None) };
+            let passed = match ready!(Pin::new(source).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.splitter.held.extend_from_slice(&data);
+                        self.passed(false)
+                    }
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => {
+                    self.source = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    let rest = self.passed(true);
+                    self.source = None;
+                    rest
+                }
+            };
+            if !passed.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(passed))));
+            }
+        }
+    }
+}
+
+/// Cuts a stream into events, each with the empty line that ends it.
+#[derive(Debug, Default)]
+struct Splitter {
+    held: BytesMut,
+    /// Where the first line begins that has not been seen whole.
+    seen: usize,
+}
+
+impl Splitter {
+    /// The next event; at the end of the stream, also one without its empty line.
+    fn next(&mut self, is_end: bool) -> Option<Bytes> {
+        while let Some(end) = line_end(&self.held[self.seen..]) {
+            let is_empty = end.content == 0;
+            self.seen += end.content + end.mark;
+            if is_empty {
+                let event = self.held.split_to(self.seen).freeze();
+                self.seen = 0;
+                return Some(event);
+            }
+        }
+        if !is_end || self.held.is_empty() {
+            return None;
+        }
+        self.seen = 0;
+        Some(self.held.split().freeze())
+    }
+}
+
+/// How long a line is, and the mark that ends it.
+struct LineEnd {
+    content: usize,
+    mark: usize,
+}
+
+/// Lines end with a line feed, a carriage return, or both. The second of both may not have come yet: it is an empty line
+/// then, which means nothing between events.
+fn line_end(text: &[u8]) -> Option<LineEnd> {
+    let content = text.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?;
+    let mark = if text[content..].starts_with(b"\r\n") { 2 } else { 1 };
+    Some(LineEnd { content, mark })
+}
+
+/// A message without what was taken out; none where nothing was.
+type Filtered = Result<Option<Vec<u8>>, Unlisted>;
+
+/// The event with its data changed as `filter` says; none where it stays.
+fn event_without(
+    event: &[u8],
+    filter: &dyn Fn(&[u8]) -> Filtered,
+) -> Result<Option<String>, Unlisted> {
+    let text = std::str::from_utf8(event).map_err(|_| Unlisted::Form)?;
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some(LineEnd { content, mark }) = line_end(rest.as_bytes()) {
+        lines.push(&rest[..content]);
+        rest = &rest[content + mark..];
+    }
+    lines.push(rest);
+    let data: Vec<&str> = lines.iter().filter_map(|line| data_of(line)).collect();
+    let data = data.join("\n");
+    if data.trim().is_empty() {
+        return Ok(None);
+    }
+    let Some(changed) = filter(data.as_bytes())? else { return Ok(None) };
+    let changed = String::from_utf8(changed).map_err(|_| Unlisted::Form)?;
+    // white space between tokens; in a text of JSON they are escaped
+    let changed = changed.replace(['\r', '\n'], " ");
+    let data = format!("data: {changed}");
+    let others = lines.into_iter().filter(|line| !line.is_empty() && data_of(line).is_none());
+    let lines: Vec<&str> = others.chain([&*data, "", ""]).collect();
+    Ok(Some(lines.join("\n")))
+}
+
+fn data_of(line: &str) -> Option<&str> {
+    // a mark of the byte order may stand before the first line
+    let line = line.trim_start_matches('\u{feff}');
+    if line == "data" {
+        return Some("");
+    }
+    let value = line.strip_prefix("data:")?;
+    Some(value.strip_prefix(' ').unwrap_or(value))
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;
