@@ -15,7 +15,7 @@ use patchbay_tests::{
     pods::{Class, PodWorker, Stage, Tenant, roots},
     quilt::{
         QuiltWorld,
-        isolation::{calls_of, check, check_bearers},
+        isolation::{calls_of, check, check_bearers, listing},
     },
 };
 use serde_json::{Value, json};
@@ -80,8 +80,7 @@ async fn bound<'a>(
 
 /// A user finds what is theirs.
 async fn own_objects(tenant: &Tenant<'_>, user: &str) -> anyhow::Result<()> {
-    let bucket = json!({ "bucket": format!("b-{user}") });
-    let said = tenant.said("bucket_objects_list", bucket).await?;
+    let said = tenant.said("bucket_objects_list", listing(&format!("b-{user}"))).await?;
     ensure!(said.contains(&format!("notes/{user}.txt")), "{said}");
     Ok(())
 }

@@ -12,7 +12,7 @@ use patchbay_tests::{
     processes,
     quilt::{
         CLASS, Era, PATH, QuiltWorld, call,
-        isolation::{calls_of, check, check_bearers},
+        isolation::{calls_of, check, check_bearers, listing},
         sdk_calls,
     },
     secrets::Secrets,
@@ -55,7 +55,7 @@ async fn alice_and_bob_at_once_each_act_as_themselves_in_both_eras() -> anyhow::
 
     // alice's API key is alice: the same tenant, the same worker
     let key = world.api_key("alice");
-    let notes = [call("bucket_objects_list", json!({ "bucket": "b-alice" }))];
+    let notes = [call("bucket_objects_list", listing("b-alice"))];
     let by_key = sdk_calls(&url, ("X-API-Key", &key), Era::Modern, &notes).await?;
     ensure!(by_key.results[0].text.contains("notes/alice.txt"), "{by_key:?}");
     let tenants = controller.tenants().await?;
@@ -181,13 +181,15 @@ async fn a_redirect_stays_at_the_gateway() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pointing_the_server_at_a_hostile_catalog_leaks_nothing() -> anyhow::Result<()> {
     let world = QuiltWorld::start().await?;
-    // it passes for alice's own registry's catalog, and the operator even lets workers reach it
+    // it passes for alice's own registry's catalog, and the operator even offers the tool and lets workers reach it
     let hostile = HostileCatalog::start(world.catalog.registry_url()).await?;
     let mut documents = world.documents(1).await?;
     let mut class: Value = serde_json::from_str(&documents[0])?;
     let hosts = class["spec"]["egress"]["hosts"].as_array_mut().context("no hosts")?;
     let address = hostile.address;
     hosts.push(json!({ "host": address.ip(), "port": address.port(), "plainHttp": true }));
+    let tools = ["bucket_list", "catalog_configure", "search_catalog", "bucket_object_text"];
+    class["spec"]["tools"] = json!({ "allow": tools });
     documents[0] = class.to_string();
     let controller = ControllerConfig::new(documents).start().await?;
 

@@ -11,6 +11,7 @@ use patchbay_tests::{
     processes,
     quilt::{
         CLASS, QuiltWorld,
+        isolation::listing,
         stateless::{DATA, FILES, check_tools, home, in_file},
     },
     sandbox::{self, HOME, Part},
@@ -53,8 +54,7 @@ fn data(files: &[&str]) -> Vec<String> {
 }
 
 async fn own_objects(client: &McpClient, user: &str) -> anyhow::Result<()> {
-    let objects =
-        client.call("bucket_objects_list", json!({ "bucket": format!("b-{user}") })).await?;
+    let objects = client.call("bucket_objects_list", listing(&format!("b-{user}"))).await?;
     ensure!(objects.to_string().contains(&format!("notes/{user}.txt")), "{objects}");
     Ok(())
 }

@@ -6,13 +6,18 @@ use crate::catalog::record::Seen;
 use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 
+/// The arguments of `bucket_objects_list`, without the signed URLs that the profile withholds.
+pub fn listing(bucket: &str) -> Value {
+    json!({ "bucket": bucket, "include_signed_urls": false })
+}
+
 /// Every class of tool that a shared server would mix up, on one's own things and on the other's.
 pub fn calls_of(own: &str, other: &str) -> Vec<Value> {
     let (mine, theirs) = (format!("b-{own}"), format!("b-{other}"));
     let note = |user: &str| format!("s3://b-{user}/notes/{user}.txt");
     vec![
-        call("bucket_objects_list", json!({ "bucket": mine })),
-        call("bucket_objects_list", json!({ "bucket": theirs })),
+        call("bucket_objects_list", listing(&mine)),
+        call("bucket_objects_list", listing(&theirs)),
         call("bucket_object_info", json!({ "s3_uri": note(own) })),
         call("bucket_object_text", json!({ "s3_uri": note(own) })),
         call("bucket_object_text", json!({ "s3_uri": note(other) })),
@@ -32,12 +37,14 @@ pub fn calls_of(own: &str, other: &str) -> Vec<Value> {
             "package_browse",
             json!({
                 "package_name": format!("{own}/demo"), "registry": format!("s3://{mine}"),
+                "include_signed_urls": false,
             }),
         ),
         call(
             "package_browse",
             json!({
                 "package_name": format!("{other}/demo"), "registry": format!("s3://{theirs}"),
+                "include_signed_urls": false,
             }),
         ),
         call(

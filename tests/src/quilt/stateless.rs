@@ -1,5 +1,6 @@
 //! What upstream's checks of a stateless container ask of a user's `quilt-mcp`, wherever its worker runs.
 
+use super::isolation::listing;
 use crate::{
     mcp::{McpClient, rpc_response},
     sandbox::{self, HOME},
@@ -25,7 +26,7 @@ pub async fn check_tools(client: &McpClient) -> anyhow::Result<()> {
     let answer = rpc_response(&client.post(&headers, &asked).await?)?;
     let tools = answer.pointer("/result/tools").and_then(Value::as_array).context("no tools")?;
     ensure!(tools.len() >= 50, "{} tools", tools.len());
-    let listed = session.call("bucket_objects_list", json!({ "bucket": "b-alice" })).await?;
+    let listed = session.call("bucket_objects_list", listing("b-alice")).await?;
     ensure!(listed.to_string().contains("notes/alice.txt"), "{listed}");
     Ok(())
 }
