@@ -1,7 +1,8 @@
 //! Which tools a class offers, and how much of them, black-box: in both eras, and with real `quilt-mcp`.
 
 use anyhow::{Context, ensure};
-use http::StatusCode;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
 use patchbay_core::{
     allowed::Allowed,
     class::Profile,
@@ -10,7 +11,7 @@ use patchbay_core::{
 };
 use patchbay_tests::{
     controller::{Controller, ControllerConfig, api_key, fixture_documents},
-    http::Answer,
+    http::{Answer, Http},
     mcp::{McpClient, modern_headers, modern_message, rpc_response},
     quilt::{CLASS as QUILT, Era, QuiltWorld, call, isolation::listing, sdk_calls},
 };
@@ -99,35 +100,33 @@ async fn a_body_is_judged_and_a_header_is_not() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn too_many_calls_at_one_time_are_told_to_come_back_and_can() -> anyhow::Result<()> {
-    let controller = start("  limits: { concurrentCalls: 2 }\n").await?;
+    let controller = start("  limits: { concurrentCalls: 1 }\n").await?;
     let (alice, bob) = (client(&controller, "alice"), client(&controller, "bob"));
-    let waiting = |key: &'static str| {
-        let alice = alice.clone();
-        tokio::spawn(async move { alice.modern_call("await_value", json!({ "key": key })).await })
-    };
-    let running = [waiting("a"), waiting("b")];
-    let over = async {
-        loop {
-            let answer = alice.modern_call("echo", json!({ "text": "x" })).await?;
-            if answer.status != StatusCode::OK {
-                return anyhow::Ok(answer);
-            }
-        }
-    };
-    let answer = timeout(Duration::from_secs(30), over).await??;
+    let steps = json!({ "n": 1_000_000, "interval_ms": 10 });
+    let mut message = modern_message("tools/call", "progress", &steps);
+    message["params"]["_meta"]["progressToken"] = json!("p");
+    let headers = modern_headers("tools/call", "progress");
+    let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let headers = alice.headers(&headers);
+    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let (http, url) = (Http::default(), controller.url(CLASS));
+    let mut running = http.open(Method::POST, url, &headers, message.to_string()).await?;
+    // it runs once it tells of its progress
+    let first = timeout(Duration::from_secs(30), running.body_mut().frame()).await?;
+    ensure!(first.is_some_and(|frame| frame.is_ok()), "{}", running.status());
+
+    let answer = alice.modern_call("echo", json!({ "text": "x" })).await?;
     ensure!(answer.status == StatusCode::TOO_MANY_REQUESTS, "{} {}", answer.status, answer.text());
     ensure!(answer.headers.get("retry-after").is_some_and(|it| it == "1"), "{:?}", answer.headers);
     ensure!(answer.reason().as_deref() == Some("too_many_calls"), "{}", answer.text());
     // another user's calls are their own
     bob.call("echo", json!({ "text": "x" })).await?;
-    for call in running {
-        call.abort();
-    }
+    drop((running, http));
     let freed = async || {
         let answer = alice.modern_call("echo", json!({ "text": "x" })).await?;
         Ok(answer.status == StatusCode::OK)
     };
-    controller.eventually("calls that were given up are no calls any more", freed).await
+    controller.eventually("a call that was given up is no call any more", freed).await
 }
 
 #[tokio::test]

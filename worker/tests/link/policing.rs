@@ -274,11 +274,13 @@ async fn too_many_requests_in_a_second_are_told_when_to_come_back() {
     let worker = Worker::ready(Options { limits, ..Options::default() }).await;
     let gateway = worker.bound().await;
     let call = tool_call("echo", &json!({}));
-    assert_eq!(reason(&gateway, "/echo", &call).await.0, StatusCode::OK);
+    // a batch counts as many as it has, and what is more than a second's worth is owed for
+    let batch = format!("[{call},{call},{call}]");
+    assert_eq!(reason(&gateway, "/echo", &batch).await.0, StatusCode::OK);
     let response = gateway.call(Method::POST, "/echo", &call).await.unwrap();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     let seconds: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-    assert_eq!(seconds, 1);
+    assert!((1..=3).contains(&seconds), "{seconds}");
     assert_eq!(error(response).await["error"]["data"]["reason"], "too_many_requests");
     let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
     assert_eq!(reason(&gateway, "/echo", &ping).await.0, StatusCode::OK);
