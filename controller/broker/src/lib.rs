@@ -66,6 +66,8 @@ mod tests {
     use super::*;
     use patchbay_core::{
         digest::Digest,
+        enhanced::EnhancedClaims,
+        entitlement::Entitlement,
         fixtures::class,
         id::ProviderName,
         identity::{Identity, Mode},
@@ -120,5 +122,26 @@ mod tests {
     async fn a_patchbay_key_is_never_shown_to_a_catalog() {
         let refused = Broker.prepare(&catalog_class(), &user("pb_k_secret")).await;
         assert!(matches!(refused, Err(GrantError::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn what_a_tokens_claims_allow_goes_with_the_grant_or_is_refused_whole() {
+        let claiming = |buckets: &[String]| {
+            let enhanced = EnhancedClaims {
+                buckets: buckets.iter().cloned().collect(),
+                ..EnhancedClaims::default()
+            };
+            let entitlement = Entitlement { enhanced: Some(enhanced), ..Entitlement::default() };
+            let mut user = user("token");
+            user.identity.entitlement = Arc::new(entitlement);
+            user
+        };
+        let plain = class("c", "/c");
+        let grant = Broker.prepare(&plain, &claiming(&["b-alice".into()])).await.unwrap();
+        assert!(grant.allowed.is_some_and(|it| it.reaches("b-alice") && !it.reaches("b-bob")));
+        assert!(Broker.prepare(&plain, &user("token")).await.unwrap().allowed.is_none());
+        let many: Vec<String> = (0..2000).map(|n| format!("{n:0>60}")).collect();
+        let refused = Broker.prepare(&plain, &claiming(&many)).await;
+        assert!(matches!(refused, Err(GrantError::Refused(_))), "{refused:?}");
     }
 }
