@@ -16,7 +16,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use patchbay_broker::Broker;
 use patchbay_core::{
-    class::WorkerClass, digest::DigestKey, provider::IdentityProvider, routing::RouteTable,
+    class::WorkerClass,
+    digest::DigestKey,
+    provider::IdentityProvider,
+    routing::{Route, RouteTable},
     tenant::TenantKey,
 };
 use patchbay_crds::{WorkerClassSpec, documents, worker_class::ignored_locally};
@@ -75,6 +78,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         ca.roots,
         vec![listener.address()?, admin_address],
     )?;
+    let reached = routes.routes().to_vec();
     let mut registry = Registry::default();
     show_isolation(&orchestrator, &mut registry);
     let authenticator = Authenticator::new(DigestKey::generate()?, &providers, &sources)?;
@@ -104,7 +108,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
             .with_graceful_shutdown(shutdown.clone().cancelled_owned())
             .into_future(),
     );
-    announce(&classes, &listener, admin_address)?;
+    announce(&reached, &listener, admin_address)?;
     let serving = tokio::spawn(listener.serve(gateway, shutdown.clone()));
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(renewal.run()));
 
@@ -265,16 +269,13 @@ fn run_root(told: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     bail!("XDG_RUNTIME_DIR is not set: give a directory for sockets with --run-dir")
 }
 
-fn announce(
-    classes: &[Arc<WorkerClass>],
-    listener: &Listener,
-    admin: SocketAddr,
-) -> anyhow::Result<()> {
+fn announce(routes: &[Route], listener: &Listener, admin: SocketAddr) -> anyhow::Result<()> {
     let scheme = if listener.is_tls() { "https" } else { "http" };
     let address = listener.address()?;
-    for class in classes {
+    for route in routes {
+        let class = &route.class;
         let url = format!("{scheme}://{address}{}", class.path);
-        tracing::info!(class = %class.name, url, warm = class.warm, "serving");
+        tracing::info!(class = %class.name, url, warm = class.warm, modes = route.modes(), "serving");
     }
     tracing::info!(url = format!("http://{admin}"), "admin pages");
     Ok(())

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use std::{fmt, sync::Arc};
 
 /// How a user proved who they are; a label of metrics and logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// An API key: `X-API-Key`, or a `pb_`/`qk_` bearer.
     ApiKey,

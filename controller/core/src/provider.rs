@@ -7,6 +7,7 @@ use crate::{
     digest::Digest,
     enhanced::{Aliases, Codes},
     id::{ClassName, ProviderName},
+    identity::Mode,
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, fmt};
@@ -42,6 +43,17 @@ pub enum Method {
     Introspection(Introspection),
     /// Patchbay's own keys.
     ApiKeys(ApiKeys),
+}
+
+impl Method {
+    /// How its users may prove who they are.
+    pub const fn modes(&self) -> &'static [Mode] {
+        match self {
+            Self::Jwt(_) => &[Mode::Jwt],
+            Self::Introspection(_) => &[Mode::ApiKey, Mode::Opaque],
+            Self::ApiKeys(_) => &[Mode::ApiKey],
+        }
+    }
 }
 
 /// Signed tokens of one issuer.

@@ -8,7 +8,10 @@ use crate::{
     id::ClassName,
     provider::{IdentityProvider, Method},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// One route: a class, and who may use it.
 #[derive(Debug, Clone)]
@@ -17,6 +20,16 @@ pub struct Route {
     pub class: Arc<WorkerClass>,
     /// The providers that list the class, by name.
     pub providers: Vec<Arc<IdentityProvider>>,
+}
+
+impl Route {
+    /// How its users may prove who they are, in words for logs.
+    pub fn modes(&self) -> String {
+        let modes: BTreeSet<_> =
+            self.providers.iter().flat_map(|provider| provider.method.modes()).collect();
+        let words: Vec<_> = modes.into_iter().map(|mode| mode.as_str()).collect();
+        words.join(", ")
+    }
 }
 
 /// All routes of a gateway.
@@ -282,6 +295,17 @@ mod tests {
         for other in ["/mcpx", "/", "/v1/bind", "/MCP", "//mcp"] {
             assert!(table.find("h", other).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_route_says_how_its_users_may_prove_who_they_are_each_way_once() {
+        let providers = vec![
+            jwt("staff", &["a"], "https://i"),
+            introspection("catalog", &["a"]),
+            api_keys("agents", &["a"], &[]),
+        ];
+        let table = build(vec![class("a", "/mcp")], providers).unwrap();
+        assert_eq!(table.routes()[0].modes(), "api_key, jwt, opaque");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod authn;
 pub mod bind;
 pub mod config;
 mod control;
+mod diagnosis;
 pub mod drain;
 pub mod forward;
 pub mod metrics;

@@ -1,6 +1,5 @@
 //! What the gateway counts. Labels are bounded: never a tenant, a subject or a path.
 
-use patchbay_core::identity::Mode;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -25,7 +24,8 @@ struct RequestLabels {
 /// Labels of an authentication.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AuthenticationLabels {
-    /// `api_key`, `jwt`, `opaque`, or `none` where nobody was authenticated.
+    /// `api_key`, `jwt` or `opaque`: how somebody proved who they are or, where nobody did, by its form what was presented;
+    /// then also `none` and `malformed`.
     mode: &'static str,
     /// `ok`, or the stable reason.
     outcome: &'static str,
@@ -77,8 +77,7 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { class: class.into(), outcome }).inc();
     }
 
-    pub(crate) fn authentication(&self, mode: Option<Mode>, outcome: &'static str) {
-        let mode = mode.map_or("none", Mode::as_str);
+    pub(crate) fn authentication(&self, mode: &'static str, outcome: &'static str) {
         self.authentications.get_or_create(&AuthenticationLabels { mode, outcome }).inc();
     }
 

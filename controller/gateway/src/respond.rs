@@ -233,7 +233,7 @@ mod tests {
             Refusal::Authn(AuthnError::Expired),
             Refusal::Authn(AuthnError::NotYetValid),
             Refusal::Authn(AuthnError::WrongAudience),
-            Refusal::Authn(AuthnError::MissingClaim),
+            Refusal::Authn(AuthnError::MissingClaim("sub".into())),
             Refusal::Authn(AuthnError::ProviderUnavailable("the catalog".into())),
             Refusal::HeadersTooLarge { count: 1, bytes: 2 },
             Refusal::BodyTooLarge(3),

@@ -5,8 +5,9 @@
 
 use crate::{
     activate::{ActivateError, Activator, Bound, Request as Activation, Settled},
-    authn::{Admitted, Authenticator, presented},
+    authn::{Admitted, Authenticator, AuthnError, NotAdmitted, presented},
     config::Limits,
+    diagnosis::{Told, form},
     drain::{Drain, Ending},
     forward::{
         body::{End, Source},
@@ -31,6 +32,7 @@ use jiff::Timestamp;
 use patchbay_core::{
     chain::Chain,
     grant::GrantSource,
+    id::ProviderName,
     link::{MISDIRECTED, REFUSAL_HEADER, forward_path},
     orchestrator::Orchestrator,
     routing::{Route, RouteTable},
@@ -52,6 +54,8 @@ pub struct Gateway {
     activator: Activator,
     drain: Drain,
     waiting: Arc<WaitingRoom>,
+    /// Which credentials were told of.
+    told: Told,
     limits: Limits,
     metrics: Metrics,
 }
@@ -99,6 +103,12 @@ struct RequestContext {
     request_id: String,
     class: String,
     metadata_url: Option<String>,
+    /// What was presented, by its form.
+    mode: &'static str,
+    /// Who was to judge it.
+    provider: Option<ProviderName>,
+    /// The claim that it lacks.
+    missing: Option<String>,
 }
 
 /// How often a request whose MCP server saw nothing of it is sent to another worker. Each time needs a
@@ -124,6 +134,7 @@ impl Gateway {
             drain: Drain::default(),
             activator: Activator::new(orchestrator, grants, links),
             waiting: WaitingRoom::new(limits.waiters_per_tenant, limits.waiting_bytes),
+            told: Told::default(),
             limits,
             metrics,
         }
@@ -161,7 +172,7 @@ impl Gateway {
             && !head.headers.contains_key(header::EXPECT);
         let mut context = RequestContext { request_id, ..RequestContext::default() };
         let outcome = self.answer(&configuration, head, &size, &source, &mut context).await;
-        let RequestContext { request_id, class, metadata_url } = context;
+        let RequestContext { request_id, class, metadata_url, mode, provider, missing } = context;
         match outcome {
             Ok(response) => {
                 self.metrics.request(&class, FORWARDED);
@@ -173,6 +184,9 @@ impl Gateway {
                     request_id,
                     class,
                     reason = refusal.reason(),
+                    mode,
+                    provider = provider.as_ref().map(ProviderName::as_str),
+                    missing,
                     error = &refusal as &dyn std::error::Error,
                     "refused"
                 );
@@ -204,16 +218,19 @@ impl Gateway {
             WellKnown::NotFound => return Err(Refusal::NoRoute),
         }
         let presented = presented::read(&head.headers, head.uri.query());
+        context.mode = form(&presented);
         // without a credential, not even the existence of a path is told
         let Some((route, rest)) = table.find(&host.name, head.uri.path()) else {
             return Err(presented.err().map_or(Refusal::NoRoute, Refusal::Authn));
         };
         context.class = route.class.name.to_string();
         context.metadata_url = metadata_url(&base, route);
-        let admitted = self.authenticate(authenticator, presented, route).await?;
+        let admitted = self.authenticate(authenticator, presented, route, context).await?;
         let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
+        let tenant = admitted.user.identity.tenant(&route.class.name);
+        self.told.admitted(&admitted, &tenant.name(), &context.request_id).await;
         let forward = Forward {
-            tenant: admitted.user.identity.tenant(&route.class.name),
+            tenant,
             admitted: &admitted,
             route,
             head: &head,
@@ -252,20 +269,28 @@ impl Gateway {
     async fn authenticate(
         &self,
         authenticator: &Authenticator,
-        presented: Result<presented::Presented, crate::authn::AuthnError>,
+        presented: Result<presented::Presented, AuthnError>,
         route: &Route,
+        context: &mut RequestContext,
     ) -> Result<Admitted, Refusal> {
         let outcome = match presented {
             Ok(presented) => authenticator.authenticate(presented, route, Timestamp::now()).await,
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
-        match &outcome {
+        match outcome {
             Ok(admitted) => {
-                self.metrics.authentication(Some(admitted.user.identity.mode), "ok");
+                self.metrics.authentication(admitted.user.identity.mode.as_str(), "ok");
+                Ok(admitted)
             }
-            Err(error) => self.metrics.authentication(None, error.reason()),
+            Err(NotAdmitted { error, provider }) => {
+                self.metrics.authentication(context.mode, error.reason());
+                context.provider = provider;
+                if let AuthnError::MissingClaim(claim) = &error {
+                    context.missing = Some(claim.clone());
+                }
+                Err(error.into())
+            }
         }
-        Ok(outcome?)
     }
 
     async fn forward(

@@ -24,7 +24,11 @@ use cluster_keys::ClusterKeys;
 use configuration::{Problems, build};
 use parking_lot::Mutex;
 use patchbay_broker::Broker;
-use patchbay_core::{digest::DigestKey, pin::Role, routing::RouteTable};
+use patchbay_core::{
+    digest::DigestKey,
+    pin::Role,
+    routing::{Route, RouteTable},
+};
 use patchbay_gateway::{
     Gateway, Limits, Listener,
     authn::{Authenticator, Sources},
@@ -42,6 +46,7 @@ use prometheus_client::registry::Registry;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use secret_keys::SecretKeys;
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -257,10 +262,20 @@ async fn keep_configured(
     mut problems: Problems,
     configured: &watch::Sender<bool>,
 ) {
+    let way_in =
+        |route: &Route| (route.class.name.clone(), (route.class.path.clone(), route.modes()));
+    let mut told = BTreeMap::new();
     loop {
         let now = definitions.borrow_and_update().clone();
         let (next, wrong) = build(&now, &configuration.load(), sources);
         let (routes, providers) = (next.routes.routes().len(), now.providers().len());
+        let reached: BTreeMap<_, _> = next.routes.routes().iter().map(way_in).collect();
+        for (class, (path, modes)) in &reached {
+            if told.get(class) != reached.get(class) {
+                tracing::info!(%class, path, modes, "a class is reached");
+            }
+        }
+        told = reached;
         configuration.store(Arc::new(next));
         tracing::info!(routes, providers, "the configuration is in use");
         problems.tell(wrong);

@@ -81,7 +81,9 @@ impl JwtVerifier {
                 (catalog.origin().to_owned(), subject)
             }
             (None, Some(subject)) => (self.rules.issuer.clone(), subject),
-            (None, None) => return Err(AuthnError::MissingClaim),
+            (None, None) => {
+                return Err(AuthnError::MissingClaim(self.rules.subject_claim.clone()));
+            }
         };
         Ok(Identity {
             provider: self.name.clone(),
@@ -179,7 +181,7 @@ fn said(rules: &Jwt, claims: &Map<String, Value>) -> Result<Proven, AuthnError> 
         .and_then(Value::as_str)
         .filter(|subject| !is_asked && !subject.is_empty());
     if subject.is_none() && !is_asked {
-        return Err(AuthnError::MissingClaim);
+        return Err(AuthnError::MissingClaim(rules.subject_claim.clone()));
     }
     for (name, wanted) in &rules.required_claims {
         let is_there = match claims.get(name) {
@@ -190,7 +192,7 @@ fn said(rules: &Jwt, claims: &Map<String, Value>) -> Result<Proven, AuthnError> 
             _ => false,
         };
         if !is_there {
-            return Err(AuthnError::MissingClaim);
+            return Err(AuthnError::MissingClaim(name.clone()));
         }
     }
     let narrowing = rules.authority_claims.iter();

@@ -80,9 +80,10 @@ pub enum AuthnError {
         "the credential was issued for another audience; ask its issuer for one for this gateway"
     )]
     WrongAudience,
-    /// The credential does not say what this gateway needs to know.
+    /// The credential does not say what this gateway needs to know: this claim is missing, or has another value. Its
+    /// name is for operators.
     #[error("the credential lacks a claim that is required here; ask your platform operator")]
-    MissingClaim,
+    MissingClaim(String),
     /// The credential's provider gave no verdict: nobody can be authenticated by it now.
     #[error("{0} cannot be reached to check the credential; try again")]
     ProviderUnavailable(String),
@@ -102,7 +103,7 @@ impl AuthnError {
             Self::Expired => "expired_credential",
             Self::NotYetValid => "credential_not_yet_valid",
             Self::WrongAudience => "wrong_audience",
-            Self::MissingClaim => "missing_claim",
+            Self::MissingClaim(_) => "missing_claim",
             Self::ProviderUnavailable(_) => "provider_unavailable",
         }
     }
@@ -176,6 +177,21 @@ pub struct Admitted {
     pub provisioning: Provisioning,
 }
 
+/// Why somebody is not let in, and who decided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotAdmitted {
+    /// Why.
+    pub error: AuthnError,
+    /// The one provider that was to judge the credential; none where there is none for it.
+    pub provider: Option<ProviderName>,
+}
+
+impl From<AuthnError> for NotAdmitted {
+    fn from(error: AuthnError) -> Self {
+        Self { error, provider: None }
+    }
+}
+
 impl Authenticator {
     /// An authenticator for these providers that remembers credentials under `key`.
     pub fn new(
@@ -223,17 +239,20 @@ impl Authenticator {
         presented: Presented,
         route: &Route,
         now: Timestamp,
-    ) -> Result<Admitted, AuthnError> {
+    ) -> Result<Admitted, NotAdmitted> {
         let provider = choose::choose(&presented, &route.providers)?;
         let digest = self.key.digest("credential", presented.secret().as_bytes());
-        let known = self.verifiers.get(&provider.name).ok_or(AuthnError::NotAccepted)?;
-        let identity: Identity = match known.verifier.as_ref() {
+        let by = |error| NotAdmitted { error, provider: Some(provider.name.clone()) };
+        let known =
+            self.verifiers.get(&provider.name).ok_or_else(|| by(AuthnError::NotAccepted))?;
+        let judged: Result<Identity, AuthnError> = match known.verifier.as_ref() {
             Verifier::ApiKeys(keys) => {
-                api_keys::verify(presented.secret(), &provider.name, keys, now)?
+                api_keys::verify(presented.secret(), &provider.name, keys, now)
             }
-            Verifier::Jwt(jwt) => jwt.verify(presented.secret(), digest, now).await?,
-            Verifier::Introspection(asked) => asked.verify(presented.secret(), digest).await?,
+            Verifier::Jwt(jwt) => jwt.verify(presented.secret(), digest, now).await,
+            Verifier::Introspection(asked) => asked.verify(presented.secret(), digest).await,
         };
+        let identity = judged.map_err(by)?;
         let user = Authenticated { identity, credential: presented.into_secret(), digest };
         Ok(Admitted { user, provisioning: provider.provisioning })
     }
@@ -337,8 +356,8 @@ mod tests {
         let table = RouteTable::build(&classes, providers).unwrap();
         let presented = Presented::Bearer(key.into());
         let now = Timestamp::from_second(0).unwrap();
-        let admitted = authenticator.authenticate(presented, &table.routes()[0], now).await?;
-        Ok(admitted.user.digest)
+        let judged = authenticator.authenticate(presented, &table.routes()[0], now).await;
+        judged.map(|admitted| admitted.user.digest).map_err(|refused| refused.error)
     }
 
     #[tokio::test]

@@ -44,8 +44,9 @@ fn the_subject_claim_names_the_user_and_must_be_there() {
     let by_email = Jwt { subject_claim: "email".into(), ..rules() };
     assert_eq!(prove(&by_email, claims).unwrap().subject.as_deref(), Some("a@x"));
     for bad in [json!({"exp": 1}), json!({"sub": "", "exp": 1}), json!({"sub": 7, "exp": 1})] {
-        assert_eq!(prove(&rules(), bad.clone()), Err(AuthnError::MissingClaim));
-        assert_eq!(prove(&enhanced(NamedBy::Token), bad), Err(AuthnError::MissingClaim));
+        let missing = Err(AuthnError::MissingClaim("sub".into()));
+        assert_eq!(prove(&rules(), bad.clone()), missing);
+        assert_eq!(prove(&enhanced(NamedBy::Token), bad), missing);
     }
 }
 
@@ -58,7 +59,7 @@ fn required_claims_must_be_there_with_their_value() {
         assert!(with(json!("acme")).is_ok());
         assert!(with(json!(["x", "acme"])).is_ok());
         for bad in [json!("other"), json!(["x"]), json!(null), json!({"acme": 1})] {
-            assert_eq!(with(bad), Err(AuthnError::MissingClaim));
+            assert_eq!(with(bad), Err(AuthnError::MissingClaim("org".into())));
         }
     }
 }

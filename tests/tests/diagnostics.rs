@@ -1,0 +1,143 @@
+//! What a platform operator is told of who came, how, and why not (KEY-6, JWT-5): structured, and never a secret.
+
+use anyhow::{Context, ensure};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use patchbay_tests::{
+    controller::{Controller, ControllerConfig, api_key, fixture_documents},
+    mcp::McpClient,
+    secrets::Secrets,
+};
+use serde_json::{Value, json};
+use std::fs;
+
+const CLASS: &str = "fixture";
+const KEY: &[u8] = b"only servers hold these 32 bytes";
+/// What a token says and no line repeats.
+const SUBJECT: &str = "alice.liddell@example.com";
+const BUCKET: &str = "the-bucket-of-a-secret-project";
+
+fn token(changes: &Value) -> anyhow::Result<String> {
+    let end = jiff::Timestamp::now().as_second() + 3600;
+    let mut claims = json!({
+        "iss": "quilt-frontend", "aud": "quilt-mcp-server", "exp": end, "sub": SUBJECT, "org": "acme",
+        "l": "write", "p": ["g", "p"], "b": [BUCKET], "r": ["ReadWriteQuiltV2-sales-prod"],
+    });
+    let changes = changes.as_object().context("changes")?.clone();
+    claims.as_object_mut().context("claims")?.extend(changes);
+    let key = EncodingKey::from_secret(KEY);
+    Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)
+}
+
+/// The lines with this message.
+fn lines(controller: &Controller, message: &str) -> Vec<Value> {
+    let logs = controller.logs();
+    let lines = logs.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["message"] == message).collect()
+}
+
+#[tokio::test]
+async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presented_and_what_lacks()
+-> anyhow::Result<()> {
+    let keys = tempfile::tempdir()?;
+    fs::create_dir(keys.path().join("quilt"))?;
+    fs::write(keys.path().join("quilt/hmac"), KEY)?;
+    let mut documents = fixture_documents(CLASS, 2, &["bob"], "")?;
+    documents.push(
+        json!({
+            "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
+            "metadata": { "name": "front-end" },
+            "spec": { "classes": [CLASS], "jwt": {
+                "issuer": "quilt-frontend", "audiences": ["quilt-mcp-server"], "algorithms": ["HS256"],
+                "jwks": { "secretRef": { "name": "quilt", "key": "hmac" } },
+                "format": "quiltEnhanced", "keyHeldByServersOnly": true,
+                "requiredClaims": { "org": "acme" },
+            } },
+        })
+        .to_string(),
+    );
+    let secrets_of_providers = keys.path().display().to_string();
+    let config =
+        ControllerConfig::new(documents).args(&["--provider-secrets", &secrets_of_providers]);
+    let controller = config.start().await?;
+    let url = controller.url(CLASS).to_owned();
+
+    let good = token(&json!({}))?;
+    let alice = McpClient::bearer(&url, &good);
+    alice.call("whoami", json!({})).await?;
+    alice.call("whoami", json!({})).await?;
+    let bobs = api_key("bob");
+    McpClient::with_headers(&url, &[("x-api-key", &bobs)]).call("whoami", json!({})).await?;
+    let without = token(&json!({ "org": "other" }))?;
+    for refused in [
+        McpClient::bearer(&url, &without),
+        McpClient::bearer(&url, &token(&json!({ "iss": "nobody-s" }))?),
+        McpClient::bearer(&url, "an-opaque-bearer-of-nobody"),
+        McpClient::with_headers(&url, &[]),
+    ] {
+        let answer = refused.modern_call("whoami", json!({})).await?;
+        ensure!(answer.status == 401, "{}", answer.text());
+    }
+
+    let modes: Vec<_> =
+        lines(&controller, "serving").iter().map(|it| it["modes"].clone()).collect();
+    ensure!(modes == [json!("api_key, jwt")], "{modes:?}");
+
+    let told = lines(&controller, "authenticated");
+    let [hers, his] = &told[..] else { anyhow::bail!("not one line for each: {told:?}") };
+    for (field, expected) in [
+        ("provider", json!("front-end")),
+        ("mode", json!("jwt")),
+        ("decoded", json!("enhanced")),
+        ("level", json!("write")),
+        ("permissions", json!(2)),
+        ("buckets", json!(1)),
+        ("roles", json!(1)),
+        ("said_by", json!("issuer")),
+    ] {
+        ensure!(hers[field] == expected, "{field}: {hers}");
+    }
+    ensure!(hers["request_id"].as_str().is_some_and(|id| id.len() == 32), "{hers}");
+    ensure!(hers["expires_at"].is_string(), "{hers}");
+    ensure!(his["mode"] == "api_key" && his["decoded"] == "none", "{his}");
+    let tenants: Vec<_> =
+        controller.tenants().await?.iter().map(|it| it["tenant"].clone()).collect();
+    ensure!(tenants.contains(&hers["tenant"]) && tenants.contains(&his["tenant"]), "{told:?}");
+
+    let refusals = lines(&controller, "refused");
+    let seen: Vec<_> = refusals
+        .iter()
+        .map(|it| [&it["reason"], &it["mode"], &it["provider"], &it["missing"]].map(Value::clone))
+        .collect();
+    let expected = [
+        [json!("missing_claim"), json!("jwt"), json!("front-end"), json!("org")],
+        [json!("unknown_issuer"), json!("jwt"), Value::Null, Value::Null],
+        [json!("credential_not_accepted"), json!("opaque"), Value::Null, Value::Null],
+        [json!("missing_credential"), json!("none"), Value::Null, Value::Null],
+    ];
+    ensure!(seen == expected, "{refusals:?}");
+
+    let metrics = controller.metrics().await?;
+    for (mode, outcome, count) in [
+        ("jwt", "ok", 2),
+        ("api_key", "ok", 1),
+        ("jwt", "missing_claim", 1),
+        ("jwt", "unknown_issuer", 1),
+        ("opaque", "credential_not_accepted", 1),
+        ("none", "missing_credential", 1),
+    ] {
+        let line = format!(
+            "patchbay_gateway_authentications_total{{mode=\"{mode}\",outcome=\"{outcome}\"}} {count}"
+        );
+        ensure!(metrics.lines().any(|it| it == line), "{line} is not in {metrics}");
+    }
+
+    let secrets = Secrets::new(&[
+        ("alice's token", &good),
+        ("a token", &without),
+        ("bob's key", &bobs),
+        ("alice's name", SUBJECT),
+        ("her bucket", BUCKET),
+    ])?;
+    secrets.not_in("the log", &controller.logs())?;
+    secrets.not_in("the metrics", &metrics)
+}
