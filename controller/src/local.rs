@@ -14,7 +14,7 @@ use crate::{
 use anyhow::{Context, bail, ensure};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use patchbay_broker::Broker;
+use patchbay_broker::{AwsSts, Broker};
 use patchbay_core::{
     class::WorkerClass,
     digest::DigestKey,
@@ -88,7 +88,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         names: clients.names(listener.address()?),
         public_url,
         orchestrator: orchestrator.clone(),
-        grants: Arc::new(Broker),
+        grants: Arc::new(Broker::new(Arc::new(AwsSts::new(crypto.clone())?))),
         links: Arc::new(LinkContext { crypto, certificate, limits: Limits::default() }),
         metrics: Metrics::register(&mut registry),
     }));

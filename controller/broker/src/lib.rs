@@ -4,6 +4,10 @@
 //! class's MCP server needs, or into a refusal; it never falls back to another source (invariant 5). It
 //! must not know HTTP routing, workers or pods.
 
+mod aws;
+
+pub use aws::{Assume, AwsSts, Keys, Sts, StsError};
+
 use async_trait::async_trait;
 use patchbay_core::{
     allowed::Allowed,
@@ -13,10 +17,19 @@ use patchbay_core::{
     provider::API_KEY_PREFIX,
 };
 use secrecy::ExposeSecret;
+use std::sync::Arc;
 
 /// Makes grants.
-#[derive(Debug, Default)]
-pub struct Broker;
+pub struct Broker {
+    keys: Keys,
+}
+
+impl Broker {
+    /// A broker that has roles assumed by `sts`.
+    pub fn new(sts: Arc<dyn Sts>) -> Self {
+        Self { keys: Keys::new(sts) }
+    }
+}
 
 #[async_trait]
 impl GrantSource for Broker {
@@ -25,15 +38,22 @@ impl GrantSource for Broker {
         class: &WorkerClass,
         user: &Authenticated,
     ) -> Result<Grant, GrantError> {
-        let catalog = match &class.credentials {
-            CredentialSource::None => None,
-            CredentialSource::Catalog(source) => Some(catalog_grant(source, user)?),
+        let catalog =
+            class.credentials.catalog().map(|source| catalog_grant(source, user)).transpose()?;
+        let aws = match &class.credentials {
+            CredentialSource::None | CredentialSource::Catalog(_) => None,
+            CredentialSource::AssumeRole(source) => {
+                let assume = aws::assume(source, &class.name, &user.identity)?;
+                Some(self.keys.get(&assume).await?)
+            }
         };
+        // a grant ends with the first of what is in it
+        let ends = [user.identity.expires_at, aws.as_ref().map(|keys| keys.expires_at)];
         Ok(Grant {
             credential: user.digest,
-            expires_at: user.identity.expires_at,
+            expires_at: ends.into_iter().flatten().min(),
             catalog,
-            aws: None,
+            aws,
             allowed: allowed(user)?,
         })
     }
@@ -64,16 +84,34 @@ fn catalog_grant(source: &CatalogSource, user: &Authenticated) -> Result<Catalog
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::{SignedDuration, Timestamp};
     use patchbay_core::{
+        class::{AssumeRole, SessionPolicy},
         digest::Digest,
         enhanced::EnhancedClaims,
         entitlement::Entitlement,
         fixtures::class,
+        grant::AwsGrant,
         id::ProviderName,
         identity::{Identity, Mode},
         tenant::Authority,
     };
-    use std::sync::Arc;
+
+    /// Keys of an hour.
+    struct Double;
+
+    #[async_trait]
+    impl Sts for Double {
+        async fn assume(&self, assume: &Assume, _: &str) -> Result<AwsGrant, StsError> {
+            let (id, end) = ("ASIAX".to_owned(), Timestamp::now() + SignedDuration::from_hours(1));
+            AwsGrant::temporary(id, "hunter2".into(), "t".into(), end, assume.region.clone())
+                .ok_or(StsError::NotTemporary)
+        }
+    }
+
+    fn broker() -> Broker {
+        Broker::new(Arc::new(Double))
+    }
 
     fn user(credential: &str) -> Authenticated {
         Authenticated {
@@ -104,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_class_without_credentials_gets_a_grant_that_holds_nothing() {
-        let grant = Broker.prepare(&class("c", "/c"), &user("pb_k_secret")).await.unwrap();
+        let grant = broker().prepare(&class("c", "/c"), &user("pb_k_secret")).await.unwrap();
         assert!(grant.catalog.is_none() && grant.aws.is_none());
         let text = serde_json::to_string(&grant).unwrap();
         assert!(!text.contains("secret"), "{text}");
@@ -112,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_catalogs_own_credential_is_granted_for_its_two_origins() {
-        let grant = Broker.prepare(&catalog_class(), &user("qk_abc")).await.unwrap();
+        let grant = broker().prepare(&catalog_class(), &user("qk_abc")).await.unwrap();
         let catalog = grant.catalog.unwrap();
         assert_eq!(catalog.origin, "https://catalog.example");
         assert_eq!(catalog.bearer.expose_secret(), "qk_abc");
@@ -120,7 +158,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_patchbay_key_is_never_shown_to_a_catalog() {
-        let refused = Broker.prepare(&catalog_class(), &user("pb_k_secret")).await;
+        let refused = broker().prepare(&catalog_class(), &user("pb_k_secret")).await;
+        assert!(matches!(refused, Err(GrantError::Refused(_))));
+    }
+
+    fn aws_class(catalog: bool) -> WorkerClass {
+        let catalog = catalog_class().credentials.catalog().filter(|_| catalog).cloned();
+        let source = AssumeRole {
+            session_policy: SessionPolicy::WhenClaimed,
+            catalog,
+            ..aws::tests::source()
+        };
+        let credentials = CredentialSource::AssumeRole(Box::new(source));
+        WorkerClass { credentials, ..class("aws", "/mcp") }
+    }
+
+    #[tokio::test]
+    async fn keys_are_granted_beside_a_catalog_or_alone_and_the_grant_ends_with_the_first_of_its_parts()
+     {
+        let alone = broker().prepare(&aws_class(false), &user("pb_k_secret")).await.unwrap();
+        let keys = alone.aws.unwrap();
+        assert!(alone.catalog.is_none());
+        assert_eq!((alone.expires_at, keys.region.as_str()), (Some(keys.expires_at), "us-east-1"));
+        assert!(keys.renew_at.unwrap() < keys.expires_at);
+
+        let mut ending = user("qk_abc");
+        let end = Timestamp::now() + SignedDuration::from_mins(1);
+        ending.identity.expires_at = Some(end);
+        let both = broker().prepare(&aws_class(true), &ending).await.unwrap();
+        assert_eq!(both.catalog.unwrap().bearer.expose_secret(), "qk_abc");
+        assert_eq!(both.expires_at, Some(end));
+    }
+
+    #[tokio::test]
+    async fn a_credential_that_one_source_refuses_gets_nothing_of_the_other() {
+        let refused = broker().prepare(&aws_class(true), &user("pb_k_secret")).await;
         assert!(matches!(refused, Err(GrantError::Refused(_))));
     }
 
@@ -137,11 +209,11 @@ mod tests {
             user
         };
         let plain = class("c", "/c");
-        let grant = Broker.prepare(&plain, &claiming(&["b-alice".into()])).await.unwrap();
+        let grant = broker().prepare(&plain, &claiming(&["b-alice".into()])).await.unwrap();
         assert!(grant.allowed.is_some_and(|it| it.reaches("b-alice") && !it.reaches("b-bob")));
-        assert!(Broker.prepare(&plain, &user("token")).await.unwrap().allowed.is_none());
+        assert!(broker().prepare(&plain, &user("token")).await.unwrap().allowed.is_none());
         let many: Vec<String> = (0..2000).map(|n| format!("{n:0>60}")).collect();
-        let refused = Broker.prepare(&plain, &claiming(&many)).await;
+        let refused = broker().prepare(&plain, &claiming(&many)).await;
         assert!(matches!(refused, Err(GrantError::Refused(_))), "{refused:?}");
     }
 }

@@ -121,6 +121,9 @@ pub struct RelayBoot {
     /// The catalog, whose requests are given the user's bearer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<RelayCatalog>,
+    /// Whether grants hold AWS keys, which the relay hands out itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aws_keys: bool,
     /// The egress proxy's Unix socket; none = the agent dials by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<PathBuf>,

@@ -3,6 +3,12 @@
 //! These are the words that every part shares; `patchbay-crds` makes them from documents and refuses
 //! bad ones with field and fix. This module must not know Kubernetes or YAML.
 
+mod credentials;
+
+pub use credentials::{
+    AssumeRole, CatalogSource, CredentialSource, PolicyClaims, RoleChoice, SessionPolicy,
+};
+
 use crate::{
     cidr::Cidr, digest::Digest, id::ClassName, idle::IdlePolicy, quilt, tools::ToolPolicy,
 };
@@ -168,28 +174,6 @@ impl TenantLimits {
     }
 }
 
-/// Where the user's credentials for the MCP server come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CredentialSource {
-    /// The MCP server needs none.
-    None,
-    /// A Quilt catalog.
-    Catalog(CatalogSource),
-}
-
-/// A Quilt catalog as a source of credentials.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CatalogSource {
-    /// The catalog's origin, `https://host[:port]`, lower case, no trailing slash.
-    pub origin: String,
-    /// The registry's origin.
-    pub registry: String,
-    /// The AWS region of the stack.
-    pub region: String,
-    /// PEM certificates to trust for these two origins, besides the public ones.
-    pub ca_bundle: Option<String>,
-}
-
 /// What only the local orchestrator uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalOptions {
@@ -229,7 +213,7 @@ impl WorkerClass {
     /// All that the MCP server may reach: what the class lists, and its catalog.
     pub fn egress_hosts(&self) -> Vec<HostPort> {
         let mut hosts = self.egress.hosts.clone();
-        if let CredentialSource::Catalog(catalog) = &self.credentials {
+        if let Some(catalog) = self.credentials.catalog() {
             hosts.extend([&catalog.origin, &catalog.registry].map(|origin| HostPort {
                 host: quilt::origin_host(origin).to_owned(),
                 port: quilt::origin_port(origin),

@@ -60,6 +60,33 @@ pub struct AwsGrant {
     pub expires_at: Timestamp,
     /// The region of the user's data.
     pub region: String,
+    /// When newer ones should take their place; only who had them made knows. None = when they end.
+    #[serde(skip)]
+    pub renew_at: Option<Timestamp>,
+}
+
+impl AwsGrant {
+    /// Temporary credentials, or none where these are not: only `ASIA` names a key of STS, and only a session
+    /// token makes it one.
+    pub fn temporary(
+        access_key_id: String,
+        secret_access_key: SecretString,
+        session_token: SecretString,
+        expires_at: Timestamp,
+        region: String,
+    ) -> Option<Self> {
+        let is_temporary = access_key_id.starts_with("ASIA")
+            && !secret_access_key.expose_secret().is_empty()
+            && !session_token.expose_secret().is_empty();
+        is_temporary.then_some(Self {
+            access_key_id,
+            secret_access_key,
+            session_token,
+            expires_at,
+            region,
+            renew_at: None,
+        })
+    }
 }
 
 pub(crate) fn expose<S: Serializer>(
@@ -86,6 +113,14 @@ pub enum GrantError {
     /// The source of credentials cannot be reached, or failed.
     #[error("{0} is unavailable; try again")]
     Unavailable(String),
+    /// The user gets no AWS role, or no part of it.
+    #[error("no AWS role is given to this user: {0}")]
+    RoleDenied(String),
+    /// What the user may do is more than one session policy can say.
+    #[error(
+        "this user's buckets and permissions do not fit into a session policy ({0}); use a token with fewer buckets"
+    )]
+    PolicyTooLarge(String),
 }
 
 /// What decides between two grants of one tenant.
@@ -173,9 +208,19 @@ mod tests {
                 session_token: "hunter4".into(),
                 expires_at: at(0),
                 region: "us-east-1".into(),
+                renew_at: None,
             }),
             allowed: None,
         };
         assert!(!format!("{grant:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn a_long_term_key_is_never_granted() {
+        let keys = |id: &str, token: &str| {
+            AwsGrant::temporary(id.into(), "s".into(), token.into(), at(0), "us-east-1".into())
+        };
+        assert!(keys("ASIAX", "token").is_some());
+        assert!(keys("AKIAX", "token").is_none() && keys("ASIAX", "").is_none());
     }
 }

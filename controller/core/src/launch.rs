@@ -5,8 +5,9 @@
 //! know how places are made, or which orchestrator asks.
 
 use crate::{
+    aws_keys,
     boot::{AgentBoot, HostBoot, Listen, RelayBoot, RelayCatalog, Report, Roots},
-    class::{CredentialSource, Profile, Transport, WorkerClass},
+    class::{Profile, Transport, WorkerClass},
     quilt,
 };
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -72,14 +73,12 @@ pub fn agent_boot(class: &WorkerClass, places: AgentPlaces) -> AgentBoot {
         home: HOME.into(),
         relay: RelayBoot {
             hosts: class.egress_hosts(),
-            catalog: match &class.credentials {
-                CredentialSource::None => None,
-                CredentialSource::Catalog(catalog) => Some(RelayCatalog {
-                    origin: catalog.origin.clone(),
-                    registry: catalog.registry.clone(),
-                    ca_bundle: catalog.ca_bundle.clone(),
-                }),
-            },
+            catalog: class.credentials.catalog().map(|catalog| RelayCatalog {
+                origin: catalog.origin.clone(),
+                registry: catalog.registry.clone(),
+                ca_bundle: catalog.ca_bundle.clone(),
+            }),
+            aws_keys: class.credentials.grants_aws_keys(),
             via,
         },
         tools: class.tools.clone(),
@@ -131,6 +130,9 @@ pub fn server_env(class: &WorkerClass) -> BTreeMap<String, String> {
     if class.profile == Profile::Quilt {
         env.extend(quilt::environment(class));
     }
+    if class.credentials.grants_aws_keys() {
+        env.extend(aws_keys::environment(PROXY_PORT, HOME, class.credentials.region()));
+    }
     env.extend(class.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env
 }
@@ -147,8 +149,8 @@ pub struct Configuration {
 /// The configuration file of a class's profile, where it has one. It must be a mount of its own, so that the
 /// MCP server can neither replace nor rename it.
 pub fn configuration(class: &WorkerClass) -> Option<Configuration> {
-    match (&class.profile, &class.credentials) {
-        (Profile::Quilt, CredentialSource::Catalog(catalog)) => Some(Configuration {
+    match (&class.profile, class.credentials.catalog()) {
+        (Profile::Quilt, Some(catalog)) => Some(Configuration {
             path: format!("{HOME}/{}/config.yml", quilt::DATA_DIR).into(),
             text: quilt::config_yml(catalog),
         }),

@@ -5,6 +5,7 @@
 //! the crates that depend on it.
 
 pub mod allowed;
+pub mod aws_keys;
 pub mod boot;
 pub mod chain;
 pub mod cidr;
@@ -30,6 +31,7 @@ pub mod placement;
 pub mod provider;
 pub mod quilt;
 pub mod rate;
+pub mod role;
 pub mod routing;
 pub mod strict_json;
 pub mod tenant;

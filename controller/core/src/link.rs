@@ -255,6 +255,7 @@ mod tests {
                     session_token: "the-session-token".into(),
                     expires_at: "2026-11-22T12:15:00Z".parse().unwrap(),
                     region: "us-east-1".into(),
+                    renew_at: None,
                 }),
                 allowed: Some(Allowed {
                     level: Level::Write,

@@ -115,10 +115,7 @@ main()
 /// The environment that makes `quilt-mcp` the server of one user over HTTP.
 pub fn environment(class: &WorkerClass) -> BTreeMap<String, String> {
     let Transport::Http { port, .. } = &class.transport;
-    let region = match &class.credentials {
-        crate::class::CredentialSource::Catalog(catalog) => catalog.region.as_str(),
-        crate::class::CredentialSource::None => "us-east-1",
-    };
+    let region = class.credentials.region().unwrap_or("us-east-1");
     [
         // the one mode that acts as whoever is logged in under HOME and ignores inbound tokens
         ("QUILT_DEPLOYMENT", "legacy".to_owned()),

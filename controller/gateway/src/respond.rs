@@ -143,6 +143,12 @@ fn activate_told(error: &ActivateError) -> Told {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "control_plane_unavailable", 5)
         }
         ActivateError::Grant(GrantError::Refused(_)) => told(S::FORBIDDEN, -32002, "grant_refused"),
+        ActivateError::Grant(GrantError::RoleDenied(_)) => {
+            told(S::FORBIDDEN, -32002, "role_denied")
+        }
+        ActivateError::Grant(GrantError::PolicyTooLarge(_)) => {
+            told(S::FORBIDDEN, -32002, "policy_too_large")
+        }
         ActivateError::Grant(GrantError::Unavailable(_)) => {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "grant_unavailable", 5)
         }
@@ -254,6 +260,8 @@ mod tests {
             activate(ActivateError::ControlPlane(Unavailable("10.0.0.1 refused".into()))),
             activate(ActivateError::Grant(GrantError::Refused("the catalog".into()))),
             activate(ActivateError::Grant(GrantError::Unavailable("the catalog".into()))),
+            activate(ActivateError::Grant(GrantError::RoleDenied("the class lists none".into()))),
+            activate(ActivateError::Grant(GrantError::PolicyTooLarge("3000 characters".into()))),
             activate(ActivateError::Unreachable),
             activate(ActivateError::BindFailed),
             activate(ActivateError::Outrun),

@@ -23,7 +23,7 @@ use arc_swap::ArcSwap;
 use cluster_keys::ClusterKeys;
 use configuration::{Problems, build};
 use parking_lot::Mutex;
-use patchbay_broker::Broker;
+use patchbay_broker::{AwsSts, Broker};
 use patchbay_core::{
     digest::DigestKey,
     pin::Role,
@@ -138,7 +138,7 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
         names: clients.names(address),
         public_url,
         orchestrator: orchestrator.clone(),
-        grants: Arc::new(Broker),
+        grants: Arc::new(Broker::new(Arc::new(AwsSts::new(crypto.clone())?))),
         links: Arc::new(LinkContext {
             crypto: crypto.clone(),
             certificate: certificate.clone(),

@@ -75,11 +75,10 @@ const fn status(reason: BindRefusal) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::{
-        credentials::{Credentials, QuiltSession},
-        lifeline::Placing,
-    };
+    use crate::agent::{credentials::Credentials, lifeline::Placing};
     use patchbay_core::{
+        boot::RelayBoot,
+        class::Profile,
         digest::Digest,
         grant::Grant,
         id::{Epoch, TenantUid},
@@ -101,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_binds_at_once_exactly_one_tenant_wins() {
-        let worker = Arc::new(Worker::new(Credentials::Generic));
+        let worker = Arc::new(Worker::new(Credentials::Nothing));
         worker.set_ready();
         let mut binds = tokio::task::JoinSet::new();
         for tenant in 0..20 {
@@ -116,8 +115,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_grant_that_cannot_be_stored_refuses_the_bind_and_keeps_others_out() {
-        let session = QuiltSession::new("/home".into(), None, Placing::new().0);
-        let worker = Arc::new(Worker::new(Credentials::Quilt(session)));
+        let (home, relay) = ("/home".into(), RelayBoot::default());
+        let credentials = Credentials::new(home, Profile::Quilt, &relay, Placing::new().0);
+        let worker = Arc::new(Worker::new(credentials));
         worker.set_ready();
         assert_eq!(
             apply(Arc::clone(&worker), request("t1")).await,

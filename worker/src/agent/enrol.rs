@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_token_is_the_files_of_this_moment_and_a_worker_without_one_has_nothing_to_show() {
-        let worker = Worker::new(Credentials::Generic);
+        let worker = Worker::new(Credentials::Nothing);
         assert_eq!(enrol(&worker, None).await.status(), StatusCode::NOT_FOUND);
         let file = tempfile::NamedTempFile::new().unwrap();
         for token in ["first.token", "second_token"] {
@@ -87,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_token_is_not_shown() {
-        let worker = Worker::new(Credentials::Generic);
+        let worker = Worker::new(Credentials::Nothing);
         let file = tempfile::NamedTempFile::new().unwrap();
         for text in ["", "\n", "two words", "a\"b", &"x".repeat(20_000)] {
             std::fs::write(file.path(), text).unwrap();

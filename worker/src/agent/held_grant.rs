@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use patchbay_core::{
     allowed::Allowed,
     digest::{Digest, NoRandomness},
-    grant::{Grant, GrantStanding},
+    grant::{AwsGrant, Grant, GrantStanding},
     quilt,
     tools::Holds,
 };
@@ -52,8 +52,10 @@ impl Claims {
 pub(crate) struct Session {
     /// What the MCP server holds.
     pub(crate) stand_in: StandIn,
-    /// The value of `Authorization` that the origins are shown; marked as sensitive.
-    pub(crate) authorization: HeaderValue,
+    /// The value of `Authorization` that the origins are shown, where a catalog is granted; marked as sensitive.
+    pub(crate) authorization: Option<HeaderValue>,
+    /// The AWS keys that the stand-in is worth, where such are granted.
+    pub(crate) keys: Option<AwsGrant>,
 }
 
 /// The bearer that the MCP server holds instead of the user's.
@@ -98,15 +100,24 @@ impl HeldGrant {
 }
 
 impl Session {
-    /// Presents `bearer` wherever the server presents `stand_in`.
+    /// What the server's `stand_in` is worth: `bearer` at a catalog, `keys` here.
     pub(crate) fn new(
         stand_in: StandIn,
-        bearer: &SecretString,
+        bearer: Option<&SecretString>,
+        keys: Option<AwsGrant>,
     ) -> Result<Self, InvalidHeaderValue> {
-        let value = Zeroizing::new(format!("Bearer {}", bearer.expose_secret()));
-        let mut authorization = HeaderValue::from_str(&value)?;
-        authorization.set_sensitive(true);
-        Ok(Self { stand_in, authorization })
+        let sensitive = |bearer: &SecretString| {
+            let value = Zeroizing::new(format!("Bearer {}", bearer.expose_secret()));
+            let mut authorization = HeaderValue::from_str(&value)?;
+            authorization.set_sensitive(true);
+            Ok(authorization)
+        };
+        Ok(Self { stand_in, authorization: bearer.map(sensitive).transpose()?, keys })
+    }
+
+    /// The AWS keys, unless they have ended.
+    pub(crate) fn live_keys(&self, now: Timestamp) -> Option<&AwsGrant> {
+        self.keys.as_ref().filter(|keys| now < keys.expires_at)
     }
 }
 
@@ -155,7 +166,8 @@ mod tests {
             aws: None,
             allowed: None,
         };
-        let session = Session::new(StandIn::new("pod-x"), &"the-bearer".into()).unwrap();
+        let session =
+            Session::new(StandIn::new("pod-x"), Some(&"the-bearer".into()), None).unwrap();
         HeldGrant::new(grant, Some(session))
     }
 
@@ -186,6 +198,21 @@ mod tests {
 
     #[test]
     fn a_bearer_that_is_no_header_is_refused() {
-        assert!(Session::new(StandIn::new("pod-x"), &"a\r\nb: c".into()).is_err());
+        let broken = "a\r\nb: c".into();
+        assert!(Session::new(StandIn::new("pod-x"), Some(&broken), None).is_err());
+    }
+
+    #[test]
+    fn keys_that_have_ended_are_none() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let keys = AwsGrant::temporary(
+            "ASIAX".into(),
+            "s".into(),
+            "t".into(),
+            at(100),
+            "us-east-1".into(),
+        );
+        let session = Session::new(StandIn::new("pod-x"), None, keys).unwrap();
+        assert!(session.live_keys(at(99)).is_some() && session.live_keys(at(100)).is_none());
     }
 }

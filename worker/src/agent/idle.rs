@@ -44,7 +44,7 @@ mod tests {
     }
 
     fn watched(policy: IdlePolicy) -> Arc<Worker> {
-        let worker = Arc::new(Worker::new(Credentials::Generic));
+        let worker = Arc::new(Worker::new(Credentials::Nothing));
         worker.set_ready();
         tokio::spawn(watch(Arc::clone(&worker), policy));
         worker

@@ -48,6 +48,15 @@ pub(crate) struct Order {
     placed: oneshot::Sender<Outcome>,
 }
 
+#[cfg(test)]
+impl Order {
+    /// The files, once who asked has been told that they are in place.
+    pub(crate) fn placed(self) -> Vec<PlacedFile> {
+        answer(self.placed, Ok(()));
+        self.files
+    }
+}
+
 /// The way to have files placed.
 #[derive(Debug, Clone)]
 pub(crate) struct Placing(mpsc::Sender<Order>);

@@ -37,7 +37,7 @@ mod tls;
 mod upstream;
 
 use self::{
-    credentials::{Credentials, QuiltSession},
+    credentials::Credentials,
     departure::Departure,
     lifeline::{Order, Placing},
     link::Link,
@@ -51,7 +51,6 @@ use self::{
 use crate::listen::{self, ListenError, Reserved};
 use patchbay_core::{
     boot::{AgentBoot, ReportLine},
-    class::Profile,
     idle::IdlePolicy,
     link::LeaveReason,
 };
@@ -118,13 +117,7 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let control_side = listen::unix(&control)?;
 
     let (placing, orders) = Placing::new();
-    let credentials = match profile {
-        Profile::Generic => Credentials::Generic,
-        Profile::Quilt => {
-            let home = home.display().to_string();
-            Credentials::Quilt(QuiltSession::new(home, relay.catalog.clone(), placing))
-        }
-    };
+    let credentials = Credentials::new(home.display().to_string(), profile, &relay, placing);
     let worker = Arc::new(Worker::new(credentials));
     let relay = Arc::new(Relay::new(relay, Arc::clone(&worker))?);
     let upstream = Arc::new(Upstream::new(server, transport));

@@ -45,7 +45,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_is_ready_when_its_server_answers_and_not_before() {
-        let worker = Worker::new(Credentials::Generic);
+        let worker = Worker::new(Credentials::Nothing);
         let mut waiting = std::pin::pin!(becomes_ready(&worker));
         tokio::select! {
             biased;
@@ -58,7 +58,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_leaves_before_it_is_ready_never_is() {
-        let worker = Arc::new(Worker::new(Credentials::Generic));
+        let worker = Arc::new(Worker::new(Credentials::Nothing));
         let waiting = tokio::spawn({
             let worker = Arc::clone(&worker);
             async move { becomes_ready(&worker).await }

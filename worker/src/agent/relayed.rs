@@ -78,7 +78,7 @@ mod tests {
 
     fn admitted(weight: Weight) -> (Arc<Worker>, InFlight) {
         let claim = Claim { tenant: TenantUid::parse("t1").unwrap(), epoch: Epoch(1) };
-        let worker = Arc::new(Worker::new(Credentials::Generic));
+        let worker = Arc::new(Worker::new(Credentials::Nothing));
         worker.apply_bind(&claim, None, Moment::now()).unwrap();
         let Entry::Admitted(in_flight) = worker.enter(Some(&claim), weight, Moment::now()) else {
             panic!("not admitted");

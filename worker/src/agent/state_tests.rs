@@ -30,7 +30,7 @@ fn after(seconds: u64) -> Moment {
 }
 
 fn bound() -> Arc<Worker> {
-    let worker = Arc::new(Worker::new(Credentials::Generic));
+    let worker = Arc::new(Worker::new(Credentials::Nothing));
     worker.set_ready();
     worker.apply_bind(&claim("t1"), Some(grant(None)), Moment::now()).unwrap();
     worker
@@ -38,7 +38,7 @@ fn bound() -> Arc<Worker> {
 
 #[tokio::test]
 async fn a_worker_whose_server_does_not_answer_yet_is_bound_by_nobody() {
-    let worker = Worker::new(Credentials::Generic);
+    let worker = Worker::new(Credentials::Nothing);
     let plan = worker.plan_bind(&claim("t1"), None, Moment::now());
     assert_eq!(plan, Err(BindRefusal::Warming));
     assert_eq!(worker.status().phase, WorkerPhase::Warming);
@@ -59,7 +59,7 @@ async fn a_bind_again_replaces_only_a_worse_grant() {
 
 #[tokio::test]
 async fn a_worker_that_could_not_store_its_grant_is_that_tenants_all_the_same() {
-    let worker = Worker::new(Credentials::Generic);
+    let worker = Worker::new(Credentials::Nothing);
     worker.set_ready();
     worker.apply_bind(&claim("t1"), None, Moment::now()).unwrap();
     let now = Moment::now();
@@ -94,7 +94,7 @@ async fn idleness_and_leaving_are_one_step() {
 
 #[tokio::test]
 async fn an_anonymous_worker_is_never_idle() {
-    let worker = Worker::new(Credentials::Generic);
+    let worker = Worker::new(Credentials::Nothing);
     assert_eq!(worker.leave_if_idle(&POLICY, after(100_000)), IdleCheck::AtChange);
 }
 
@@ -102,7 +102,7 @@ async fn an_anonymous_worker_is_never_idle() {
 async fn a_bound_worker_is_not_retired_and_an_anonymous_one_is_never_bound_again() {
     let now = Moment::now();
     assert_eq!(bound().retire(now), Err(BindRefusal::OtherTenant));
-    let worker = Worker::new(Credentials::Generic);
+    let worker = Worker::new(Credentials::Nothing);
     worker.set_ready();
     assert_eq!(worker.retire(now), Ok(()));
     let bind = worker.apply_bind(&claim("t1"), None, Moment::now());
@@ -114,7 +114,7 @@ async fn a_bound_worker_is_not_retired_and_an_anonymous_one_is_never_bound_again
 async fn a_worker_that_is_kept_is_not_retired_and_who_binds_first_has_it_all_the_same() {
     let [alice, bob] =
         ["a", "b"].map(|it| TenantName::parse(format!("t-{}", it.repeat(20))).unwrap());
-    let worker = Worker::new(Credentials::Generic);
+    let worker = Worker::new(Credentials::Nothing);
     let now = Moment::now();
     assert_eq!(worker.reserve(&alice, now), Err(BindRefusal::Warming));
     worker.set_ready();
@@ -148,7 +148,7 @@ async fn a_worker_that_is_asked_serves_on_until_it_is_idle_and_says_whose_it_was
 
 #[tokio::test]
 async fn an_anonymous_worker_that_is_asked_leaves_at_once() {
-    let worker = Worker::new(Credentials::Generic);
+    let worker = Worker::new(Credentials::Nothing);
     worker.leave_when_idle();
     assert!(worker.is_leaving());
     assert_eq!((worker.farewell().reason, worker.farewell().tenant), (LeaveReason::Retired, None));

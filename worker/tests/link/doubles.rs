@@ -183,6 +183,7 @@ impl World {
                 registry: format!("https://registry.test:{}", self.registry.port),
                 ca_bundle: Some(self.ca.clone()),
             }),
+            aws_keys: false,
             via: Some(egress(self.directory.path())),
         }
     }

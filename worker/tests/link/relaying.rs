@@ -12,10 +12,11 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Bu
 use http_body_util::{BodyExt as _, Empty, Full, channel::Channel};
 use hyper::{body::Incoming, client::conn::http1, upgrade};
 use hyper_util::rt::TokioIo;
+use jiff::{SignedDuration, Timestamp};
 use patchbay_core::{
     boot::RelayBoot,
     class::{HostPort, Profile},
-    grant::{CatalogGrant, Grant},
+    grant::{AwsGrant, CatalogGrant, Grant},
     pin::Role,
     quilt::PlacedFile,
 };
@@ -324,6 +325,47 @@ async fn a_401_of_another_host_says_nothing_of_the_grant() {
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let kept = (StatusCode::OK, json!({"outcome": "kept"}));
     assert_eq!(setting.bind("second").await, kept);
+}
+
+#[tokio::test]
+async fn granted_aws_keys_are_served_to_sdks_and_to_quilt3_and_renewed_by_the_next_bind() {
+    let world = World::new().await;
+    let setting = Setting::with(RelayBoot { aws_keys: true, ..world.relay() }, world).await;
+    let granted = |id: &str, minutes: i64| {
+        let end = Timestamp::now() + SignedDuration::from_mins(minutes);
+        let aws = AwsGrant::temporary(id.into(), "s3cret".into(), "t".into(), end, "r".into());
+        Grant { expires_at: Some(end), aws, ..setting.grant(BEARER) }
+    };
+    let bind = async |grant| setting.gateway.bind_with("t1", 1, grant).await;
+    assert_eq!(bind(setting.grant(BEARER)).await.1, json!({"reason": "storageFailed"}));
+    assert_eq!(bind(granted("ASIA1", 15)).await.0, StatusCode::OK);
+    let token = fs::read_to_string(setting.worker.home().join(".patchbay/aws-token")).unwrap();
+    assert_eq!(token, setting.stand_in());
+
+    let own = "/.patchbay/aws-credentials";
+    let registry = "http://registry.test/api/auth/get_credentials";
+    let keys = async || {
+        let mut ids = Vec::new();
+        for (target, presented) in [(own, &token), (registry, &setting.session())] {
+            let response = setting.get(target, Some(presented)).await;
+            assert_eq!(response.status(), StatusCode::OK, "{target}");
+            let keys: Value = serde_json::from_slice(&body_of(response).await).unwrap();
+            assert_eq!(keys["SecretAccessKey"], "s3cret");
+            ids.push(keys["AccessKeyId"].as_str().unwrap().to_owned());
+        }
+        ids
+    };
+    assert_eq!(keys().await, ["ASIA1", "ASIA1"]);
+    assert_eq!(bind(granted("ASIA2", 30)).await.1, json!({"outcome": "replaced"}));
+    assert_eq!(keys().await, ["ASIA2", "ASIA2"]);
+    assert!(setting.world.registry.seen().is_empty(), "the registry was asked for keys");
+
+    let foreign = (StatusCode::FORBIDDEN, Value::from("foreignCredential"));
+    for presented in [None, Some("pod-other")] {
+        assert_eq!(reason(setting.get(own, presented).await).await, foreign);
+    }
+    let logs = setting.worker.logs();
+    assert!(!logs.contains("s3cret") && !logs.contains(&token), "{logs}");
 }
 
 #[tokio::test]

@@ -52,7 +52,10 @@ impl Relay {
         };
         headers::strip_to_origin(&mut parts.headers);
         if let Some(session) = swap {
-            parts.headers.insert(header::AUTHORIZATION, session.authorization.clone());
+            let Some(authorization) = session.authorization.clone() else {
+                return refuse(Reason::ForeignCredential, host);
+            };
+            parts.headers.insert(header::AUTHORIZATION, authorization);
         }
         if reads_config {
             config_json::ask_readably(&mut parts.headers);

@@ -10,6 +10,7 @@ mod config_json;
 mod connect;
 mod dial;
 mod exchange;
+mod keys;
 mod origin;
 mod refusal;
 mod request;
@@ -30,6 +31,7 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
+use jiff::Timestamp;
 use patchbay_core::boot::RelayBoot;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -67,7 +69,7 @@ impl Relay {
     /// A relay that presents what `worker` holds.
     pub(crate) fn new(boot: RelayBoot, worker: Arc<Worker>) -> Result<Self, RelayError> {
         let destinations = Destinations::new(&boot)?;
-        let RelayBoot { hosts: _, catalog, via } = boot;
+        let RelayBoot { hosts: _, catalog, aws_keys: _, via } = boot;
         let dialler = Dialler::new(destinations.policy.clone(), via);
         let ca_bundle = catalog.and_then(|catalog| catalog.ca_bundle);
         let client = Client::builder(TokioExecutor::new())
@@ -116,6 +118,7 @@ impl Relay {
         let stand_in = session.as_ref().map(|session| &session.stand_in);
         let (method, target) = (request.method(), request.uri());
         match decide(method, target, request.headers(), &self.destinations, stand_in) {
+            Route::Keys(asker) => keys::answer(asker, session.as_deref(), Timestamp::now()),
             Route::Originate(origin, authorization) => {
                 let swap = session.as_ref().filter(|_| authorization == Authorization::Swap);
                 self.originate(origin, swap, request).await
@@ -134,7 +137,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn relay() -> Arc<Relay> {
-        let worker = Arc::new(Worker::new(Credentials::Generic));
+        let worker = Arc::new(Worker::new(Credentials::Nothing));
         Arc::new(Relay::new(RelayBoot::default(), worker).unwrap())
     }
 

@@ -21,6 +21,8 @@ pub(crate) enum Reason {
     MethodNotAllowed,
     /// Nobody's session is here yet.
     NoGrant,
+    /// Nobody's AWS keys are here any more, or yet.
+    NoKeys,
     /// It presents another credential than this worker's to the catalog.
     ForeignCredential,
     /// It takes the session's bearer elsewhere than to the catalog.
@@ -44,7 +46,7 @@ impl Reason {
         match self {
             Self::InvalidTarget => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoGrant => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoGrant | Self::NoKeys => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignCredential
             | Self::SessionElsewhere
             | Self::HostNotAllowed

@@ -5,6 +5,7 @@
 //! the bearer itself.
 
 use super::{
+    keys::{self, Asker},
     origin::{InvalidOrigin, Origin, port_of},
     refusal::Reason,
 };
@@ -21,6 +22,8 @@ pub(crate) struct Destinations {
     /// What the class lists.
     pub(crate) policy: EgressPolicy,
     origins: Option<Origins>,
+    /// Whether AWS keys are asked for here.
+    aws_keys: bool,
 }
 
 /// The two origins that the user's bearer is for.
@@ -37,6 +40,8 @@ pub(crate) struct Origins {
 pub(crate) enum Route<'a> {
     /// Send it over https to this origin.
     Originate(&'a Origin, Authorization),
+    /// Answer it with the grant's AWS keys.
+    Keys(Asker),
     /// Send it as it is to this host and port.
     Plain(Target),
     /// Connect, and pass bytes.
@@ -75,12 +80,19 @@ impl Destinations {
         Ok(Self {
             policy: EgressPolicy::new(boot.hosts.iter().cloned()),
             origins: boot.catalog.as_ref().map(origins).transpose()?,
+            aws_keys: boot.aws_keys,
         })
     }
 
     /// The class's catalog and registry.
     pub(crate) const fn origins(&self) -> Option<&Origins> {
         self.origins.as_ref()
+    }
+
+    /// Whether a request of the registry is one for AWS keys, which the grant has and the registry does not make.
+    fn answers_for_registry(&self, method: &Method, target: &Uri, origin: &Origin) -> bool {
+        let is_registry = self.origins.as_ref().is_some_and(|origins| *origin == origins.registry);
+        self.aws_keys && is_registry && keys::is_asked_of_registry(method, target.path())
     }
 
     /// The origin whose plain name this is. Where one origin is both, it is that one.
@@ -106,6 +118,9 @@ pub(crate) fn decide<'a>(
     destinations: &'a Destinations,
     stand_in: Option<&StandIn>,
 ) -> Route<'a> {
+    if destinations.aws_keys && keys::is_own_address(target) {
+        return own(method, headers, stand_in);
+    }
     let Some(authority) = target.authority() else {
         return Route::Refuse(Reason::InvalidTarget);
     };
@@ -117,10 +132,32 @@ pub(crate) fn decide<'a>(
     match (method == Method::CONNECT, target.scheme(), port) {
         (true, None, Some(port)) => tunnel(host, port, &destinations.policy),
         (false, Some(_), _) if is_http => match destinations.origin_named(host, port) {
-            Some(origin) => originate(method, headers, origin, stand_in),
+            Some(origin) => match originate(method, headers, origin, stand_in) {
+                Route::Originate(origin, Authorization::Swap)
+                    if destinations.answers_for_registry(method, target, origin) =>
+                {
+                    Route::Keys(Asker::Quilt3)
+                }
+                route => route,
+            },
             None => plain(target, host, port.unwrap_or(80), headers, destinations, stand_in),
         },
         _ => Route::Refuse(Reason::InvalidTarget),
+    }
+}
+
+/// A request of an AWS SDK. It presents the token without a scheme.
+fn own<'a>(method: &Method, headers: &HeaderMap, stand_in: Option<&StandIn>) -> Route<'a> {
+    let Some(stand_in) = stand_in else {
+        return Route::Refuse(Reason::NoGrant);
+    };
+    if method != Method::GET {
+        return Route::Refuse(Reason::MethodNotAllowed);
+    }
+    let mut presented = headers.get_all(header::AUTHORIZATION).iter();
+    match (presented.next(), presented.next()) {
+        (Some(value), None) if stand_in.is(value.as_bytes()) => Route::Keys(Asker::Sdk),
+        _ => Route::Refuse(Reason::ForeignCredential),
     }
 }
 
@@ -208,9 +245,14 @@ mod tests {
                 registry: "https://registry.example:8443".into(),
                 ca_bundle: None,
             }),
+            aws_keys: false,
             via: None,
         })
         .unwrap()
+    }
+
+    fn with_keys() -> Destinations {
+        Destinations { aws_keys: true, ..destinations() }
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -275,6 +317,49 @@ mod tests {
         let d = destinations();
         let route = decide(&Method::GET, &target, &headers(&[]), &d, None);
         assert_eq!(route, Route::Refuse(Reason::NoGrant));
+    }
+
+    #[test]
+    fn keys_are_for_who_presents_the_stand_in_at_one_of_two_places() {
+        let d = with_keys();
+        let bare = headers(&[("authorization", "pod-stand-in")]);
+        let bearer = headers(&[("authorization", "Bearer pod-stand-in")]);
+        let own = "/.patchbay/aws-credentials";
+        let absolute = format!("http://127.0.0.1:3128{own}");
+        let registry = "http://registry.example/api/auth/get_credentials";
+        for target in [own, absolute.as_str()] {
+            assert_eq!(route(&Method::GET, target, &bare, &d), Route::Keys(Asker::Sdk), "{target}");
+            let post = route(&Method::POST, target, &bare, &d);
+            assert_eq!(post, Route::Refuse(Reason::MethodNotAllowed), "{target}");
+            for other in [&headers(&[]), &bearer, &headers(&[("authorization", "pod-other")])] {
+                let route = route(&Method::GET, target, other, &d);
+                assert_eq!(route, Route::Refuse(Reason::ForeignCredential), "{target} {other:?}");
+            }
+            let early = decide(&Method::GET, &target.parse().unwrap(), &bare, &d, None);
+            assert_eq!(early, Route::Refuse(Reason::NoGrant));
+        }
+        assert_eq!(route(&Method::GET, registry, &bearer, &d), Route::Keys(Asker::Quilt3));
+        let refused = route(&Method::GET, registry, &bare, &d);
+        assert_eq!(refused, Route::Refuse(Reason::ForeignCredential));
+        for target in
+            ["http://registry.example/graphql", "http://catalog.example/api/auth/get_credentials"]
+        {
+            let route = route(&Method::GET, target, &bearer, &d);
+            assert!(
+                matches!(route, Route::Originate(_, Authorization::Swap)),
+                "{target} {route:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_a_class_grants_no_keys_nothing_is_answered_for_them() {
+        let d = destinations();
+        let bearer = headers(&[("authorization", "Bearer pod-stand-in")]);
+        let registry = "http://registry.example/api/auth/get_credentials";
+        let route_of = |target| route(&Method::GET, target, &bearer, &d);
+        assert!(matches!(route_of(registry), Route::Originate(_, Authorization::Swap)));
+        assert_eq!(route_of("/.patchbay/aws-credentials"), Route::Refuse(Reason::InvalidTarget));
     }
 
     #[test]

@@ -1,0 +1,265 @@
+//! Has a role assumed once for all who want the same keys, and keeps them until it is time for newer ones.
+//!
+//! One call to STS is under way per session at a time, few in all, and none while STS has said that it is asked too
+//! often: what many users want at one moment never becomes many tries. This module must not know how a session is
+//! decided, or the SDK.
+
+use super::{Assume, Sts, StsError};
+use jiff::{SignedDuration, Timestamp};
+use moka::{Expiry, future::Cache};
+use parking_lot::Mutex;
+use patchbay_core::{
+    digest::Digest,
+    grant::{AwsGrant, GrantError},
+    jitter,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, time::Instant};
+
+/// Calls to STS that are under way at a time.
+const MOST_CALLS: usize = 16;
+/// Sessions that are remembered; one more is asked for again.
+const MOST_KEPT: u64 = 10_000;
+/// Keys are renewed so long before they end: boto asks for newer ones 15 minutes before, and insists 10 minutes before.
+const RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(20);
+/// After STS has said that it is asked too often; doubled each time it says so again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(32);
+
+/// The keys of all sessions of this gateway.
+pub struct Keys {
+    sts: Arc<dyn Sts>,
+    kept: Cache<Digest, Kept>,
+    places: Semaphore,
+    pause: Mutex<Pause>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    keys: AwsGrant,
+    fresh_for: Duration,
+}
+
+/// When STS may be asked again.
+#[derive(Default)]
+struct Pause {
+    until: Option<Instant>,
+    last: Option<Duration>,
+}
+
+struct WhileFresh;
+
+impl Expiry<Digest, Kept> for WhileFresh {
+    fn expire_after_create(
+        &self,
+        _: &Digest,
+        kept: &Kept,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(kept.fresh_for)
+    }
+}
+
+impl Keys {
+    /// Keys by `sts`.
+    pub fn new(sts: Arc<dyn Sts>) -> Self {
+        let kept = Cache::builder().max_capacity(MOST_KEPT).expire_after(WhileFresh).build();
+        Self { sts, kept, places: Semaphore::new(MOST_CALLS), pause: Mutex::default() }
+    }
+
+    /// Keys of this session: those that are kept, or newer ones.
+    pub(crate) async fn get(&self, assume: &Assume) -> Result<AwsGrant, GrantError> {
+        // Debug covers every field
+        let session = Digest::of(format!("{assume:?}").as_bytes());
+        let kept = self.kept.try_get_with(session, self.assumed(assume)).await;
+        kept.map(|kept| kept.keys).map_err(|error| refusal(assume, &error))
+    }
+
+    async fn assumed(&self, assume: &Assume) -> Result<Kept, StsError> {
+        let _place = self.places.acquire().await.map_err(|_| StsError::Throttled)?;
+        if self.pause.lock().is_on(Instant::now()) {
+            return Err(StsError::Throttled);
+        }
+        let now = Timestamp::now();
+        let answer = self.sts.assume(assume, &assume.session_name(now)).await;
+        self.pause.lock().after(&answer, Instant::now());
+        let keys = answer?;
+        let now = Timestamp::now();
+        let left = keys.expires_at.duration_since(now);
+        let fresh_for = fresh_for(left);
+        Ok(Kept {
+            keys: AwsGrant { renew_at: now.checked_add(fresh_for).ok(), ..keys },
+            fresh_for: Duration::try_from(fresh_for).unwrap_or_default(),
+        })
+    }
+}
+
+impl Pause {
+    fn is_on(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    fn after<T>(&mut self, answer: &Result<T, StsError>, now: Instant) {
+        match answer {
+            Err(StsError::Throttled) => {
+                let pause = self.last.map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
+                *self = Self { until: Some(now + jitter::pause(pause)), last: Some(pause) };
+            }
+            Ok(_) => *self = Self::default(),
+            Err(_) => {}
+        }
+    }
+}
+
+/// How long keys that live for `left` are handed out: until boto would ask for newer ones, and at least half of it.
+fn fresh_for(left: SignedDuration) -> SignedDuration {
+    left - RENEW_AHEAD.min(left / 2)
+}
+
+/// What the user is told, and the operator.
+fn refusal(assume: &Assume, error: &StsError) -> GrantError {
+    let role = &assume.role;
+    match error {
+        StsError::Denied => {
+            tracing::warn!(%role, %error, "no keys");
+            GrantError::RoleDenied("AWS does not let the gateway assume the user's role".into())
+        }
+        StsError::PackedTooLarge => {
+            GrantError::PolicyTooLarge("AWS cannot pack it together with the session's tags".into())
+        }
+        StsError::OwnCredentials(_) | StsError::Invalid(_) | StsError::NotTemporary => {
+            tracing::error!(%role, %error, "no keys");
+            GrantError::Unavailable("AWS STS".into())
+        }
+        StsError::Throttled | StsError::Failed(_) => {
+            tracing::warn!(%role, %error, "no keys");
+            GrantError::Unavailable("AWS STS".into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::{self, tests::identity};
+    use async_trait::async_trait;
+    use patchbay_core::{class::SessionPolicy, entitlement::Entitlement, id::ClassName};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
+
+    /// Answers when it is let, with keys of this life or an error.
+    struct Double {
+        calls: AtomicUsize,
+        may_answer: Notify,
+        answer: Result<SignedDuration, StsError>,
+    }
+
+    impl Double {
+        fn new(answer: Result<SignedDuration, StsError>) -> Arc<Self> {
+            Arc::new(Self { calls: AtomicUsize::new(0), may_answer: Notify::new(), answer })
+        }
+
+        fn calls(&self) -> usize {
+            self.calls.load(Ordering::SeqCst)
+        }
+    }
+
+    #[async_trait]
+    impl Sts for Double {
+        async fn assume(&self, assume: &Assume, name: &str) -> Result<AwsGrant, StsError> {
+            let call = self.calls.fetch_add(1, Ordering::SeqCst);
+            assert!(name.starts_with("mcp-alice-"), "{name}");
+            self.may_answer.notified().await;
+            let end = Timestamp::now() + self.answer.clone()?;
+            let (id, region) = (format!("ASIA{call}"), assume.region.clone());
+            AwsGrant::temporary(id, "s".into(), "t".into(), end, region)
+                .ok_or(StsError::NotTemporary)
+        }
+    }
+
+    fn session(region: &str) -> Assume {
+        let source = patchbay_core::class::AssumeRole {
+            session_policy: SessionPolicy::WhenClaimed,
+            region: region.into(),
+            ..aws::tests::source()
+        };
+        let class = ClassName::parse("c").unwrap();
+        aws::assume(&source, &class, &identity(Entitlement::default())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_who_want_one_sessions_keys_cause_one_call_and_later_ones_none() {
+        let sts = Double::new(Ok(SignedDuration::from_hours(1)));
+        let keys = Keys::new(sts.clone());
+        let wanted = session("us-east-1");
+        let asking = futures(&keys, &wanted);
+        sts.may_answer.notify_one();
+        for got in asking.await {
+            assert_eq!(got.unwrap().access_key_id, "ASIA0");
+        }
+        assert_eq!(keys.get(&wanted).await.unwrap().access_key_id, "ASIA0");
+        assert_eq!(sts.calls(), 1);
+        sts.may_answer.notify_one();
+        assert_eq!(keys.get(&session("eu-west-1")).await.unwrap().access_key_id, "ASIA1");
+    }
+
+    async fn futures(keys: &Keys, wanted: &Assume) -> [Result<AwsGrant, GrantError>; 3] {
+        let (a, b, c) = tokio::join!(keys.get(wanted), keys.get(wanted), keys.get(wanted));
+        [a, b, c]
+    }
+
+    #[tokio::test]
+    async fn who_is_throttled_does_not_ask_again_at_once_for_anybody() {
+        let sts = Double::new(Err(StsError::Throttled));
+        let keys = Keys::new(sts.clone());
+        sts.may_answer.notify_one();
+        let unavailable = Err(GrantError::Unavailable("AWS STS".into()));
+        assert_eq!(keys.get(&session("us-east-1")).await.map(drop), unavailable);
+        assert_eq!(keys.get(&session("eu-west-1")).await.map(drop), unavailable);
+        assert_eq!(sts.calls(), 1);
+    }
+
+    #[tokio::test]
+    async fn each_failure_is_told_as_what_it_is() {
+        for (error, told) in [
+            (StsError::Denied, "RoleDenied"),
+            (StsError::PackedTooLarge, "PolicyTooLarge"),
+            (StsError::Throttled, "Unavailable"),
+            (StsError::Failed("503".into()), "Unavailable"),
+            (StsError::OwnCredentials("ExpiredToken".into()), "Unavailable"),
+            (StsError::Invalid("ValidationError".into()), "Unavailable"),
+            (StsError::NotTemporary, "Unavailable"),
+        ] {
+            let sts = Double::new(Err(error));
+            sts.may_answer.notify_one();
+            let refused = Keys::new(sts).get(&session("us-east-1")).await.unwrap_err();
+            assert!(format!("{refused:?}").starts_with(told), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_while_sts_complains_and_end_with_an_answer() {
+        let (mut pause, now) = (Pause::default(), Instant::now());
+        let mut ends = Vec::new();
+        for _ in 0..8 {
+            pause.after(&Err::<(), _>(StsError::Throttled), now);
+            assert!(pause.is_on(now));
+            ends.push(pause.last.unwrap());
+        }
+        assert_eq!(ends[..3], [1, 2, 4].map(Duration::from_secs));
+        assert_eq!(ends[7], LONGEST_PAUSE);
+        assert!(!pause.is_on(now + LONGEST_PAUSE * 2));
+        pause.after(&Err::<(), _>(StsError::Denied), now);
+        assert!(pause.is_on(now), "a refusal says nothing of how often");
+        pause.after(&Ok(()), now);
+        assert!(!pause.is_on(now));
+    }
+
+    #[test]
+    fn keys_are_renewed_before_boto_asks_and_short_ones_after_half_of_their_life() {
+        for (left, fresh) in [(3600, 2400), (43_200, 42_000), (900, 450), (0, 0)] {
+            let fresh_for = fresh_for(SignedDuration::from_secs(left));
+            assert_eq!(fresh_for, SignedDuration::from_secs(fresh));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Where the credentials of a class's users come from, as values: nothing here is a secret or about a user.
+//! This module must not know how credentials are obtained.
+
+use crate::role::{RoleArn, RolePattern};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Where the user's credentials for the MCP server come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// The MCP server needs none.
+    None,
+    /// A Quilt catalog.
+    Catalog(CatalogSource),
+    /// AWS keys of a role that the gateway assumes for the user.
+    AssumeRole(Box<AssumeRole>),
+}
+
+/// A Quilt catalog as a source of credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogSource {
+    /// The catalog's origin, `https://host[:port]`, lower case, no trailing slash.
+    pub origin: String,
+    /// The registry's origin.
+    pub registry: String,
+    /// The AWS region of the stack.
+    pub region: String,
+    /// PEM certificates to trust for these two origins, besides the public ones.
+    pub ca_bundle: Option<String>,
+}
+
+/// How roles are assumed for users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssumeRole {
+    /// Which role is a user's.
+    pub role: RoleChoice,
+    /// What the role's trust policy asks of who assumes it, where it does.
+    pub external_id: Option<String>,
+    /// The region of the STS endpoint, and of the user's data.
+    pub region: String,
+    /// An STS endpoint in the place of the region's own.
+    pub endpoint: Option<String>,
+    /// How long keys live: 15 minutes to 12 hours.
+    pub duration: Duration,
+    /// Session tags beside Patchbay's own.
+    pub tags: BTreeMap<String, String>,
+    /// Whether keys are given to users whose claims do not narrow the role.
+    pub session_policy: SessionPolicy,
+    /// The claims of standard tokens that narrow the role.
+    pub claims: Option<PolicyClaims>,
+    /// A catalog that the user's own credential is for, beside AWS.
+    pub catalog: Option<CatalogSource>,
+}
+
+/// Which role is a user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleChoice {
+    /// One for all.
+    Fixed(RoleArn),
+    /// By what a claim says, or by the subject; who is not in it has no role.
+    Map {
+        /// The claim; none = the subject.
+        claim: Option<String>,
+        /// From its value to the role.
+        roles: BTreeMap<String, RoleArn>,
+    },
+    /// The one that a claim names, if the class takes it.
+    Claim {
+        /// The claim.
+        claim: String,
+        /// What the class takes.
+        patterns: Vec<RolePattern>,
+    },
+}
+
+/// Whether keys are given to users whose claims do not narrow the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionPolicy {
+    /// They are refused.
+    #[default]
+    Required,
+    /// They may do all that the role may.
+    WhenClaimed,
+}
+
+/// The claims of standard tokens that narrow a role: lists of texts, or one text with words between spaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyClaims {
+    /// Names of buckets; `*` is all of them.
+    pub buckets: String,
+    /// IAM actions.
+    pub permissions: String,
+}
+
+impl CredentialSource {
+    /// The catalog that the user's own credential is for.
+    pub const fn catalog(&self) -> Option<&CatalogSource> {
+        match self {
+            Self::None => None,
+            Self::Catalog(catalog) => Some(catalog),
+            Self::AssumeRole(source) => source.catalog.as_ref(),
+        }
+    }
+
+    /// The AWS region of the user's data.
+    pub const fn region(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Catalog(catalog) => Some(catalog.region.as_str()),
+            Self::AssumeRole(source) => Some(source.region.as_str()),
+        }
+    }
+
+    /// Whether a user's grant holds AWS keys. A catalog's keys are fetched by the MCP server itself.
+    pub const fn grants_aws_keys(&self) -> bool {
+        matches!(self, Self::AssumeRole(_))
+    }
+}

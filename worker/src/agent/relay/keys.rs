@@ -1,0 +1,94 @@
+//! The relay's answers to those who ask for the grant's AWS keys: SDKs by the container provider, and quilt3 by the
+//! registry's own path. It must not know who may ask.
+
+use super::refusal::{Reason, refuse};
+use crate::agent::{
+    answer::{Body, secret_json},
+    held_grant::Session,
+};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
+use jiff::Timestamp;
+use patchbay_core::{
+    aws_keys::{self, ContainerKeys, RegistryKeys},
+    launch::PROXY_PORT,
+};
+
+/// Where quilt3 asks its registry for keys.
+const REGISTRY_PATH: &str = "/api/auth/get_credentials";
+
+/// Who asks, and so in which words the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// An AWS SDK.
+    Sdk,
+    /// quilt3.
+    Quilt3,
+}
+
+/// Whether this is where SDKs are told to ask. They ask directly; one that asks through its proxy ends up here too.
+pub(crate) fn is_own_address(target: &Uri) -> bool {
+    let is_here = target.authority().is_none_or(|authority| {
+        authority.host() == "127.0.0.1" && authority.port_u16() == Some(PROXY_PORT)
+    });
+    is_here && target.path() == aws_keys::PATH
+}
+
+/// Whether this is what quilt3 asks its registry for keys with.
+pub(crate) fn is_asked_of_registry(method: &Method, path: &str) -> bool {
+    *method == Method::GET && path == REGISTRY_PATH
+}
+
+/// The answer: keys that live, or that there are none.
+pub(super) fn answer(asker: Asker, session: Option<&Session>, now: Timestamp) -> Response<Body> {
+    let Some(keys) = session.and_then(|session| session.live_keys(now)) else {
+        return refuse(Reason::NoKeys, "127.0.0.1");
+    };
+    let mut answer = match asker {
+        Asker::Sdk => secret_json(StatusCode::OK, &ContainerKeys::from(keys)),
+        Asker::Quilt3 => secret_json(StatusCode::OK, &RegistryKeys::from(keys)),
+    };
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::held_grant::StandIn;
+    use http_body_util::BodyExt as _;
+    use patchbay_core::grant::AwsGrant;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn session() -> Session {
+        let keys = AwsGrant::temporary(
+            "ASIAX".into(),
+            "secret".into(),
+            "token".into(),
+            at(1000),
+            "us-east-1".into(),
+        );
+        Session::new(StandIn::new("pod-x"), None, keys).unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_asker_is_answered_in_its_own_words() {
+        for (asker, token) in [(Asker::Sdk, "Token"), (Asker::Quilt3, "SessionToken")] {
+            let response = answer(asker, Some(&session()), at(999));
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((&body["AccessKeyId"], &body[token]), (&"ASIAX".into(), &"token".into()));
+            assert_eq!(body["Expiration"], "1970-01-01T00:16:40Z");
+        }
+    }
+
+    #[test]
+    fn keys_that_have_ended_are_not_told() {
+        let response = answer(Asker::Sdk, Some(&session()), at(1000));
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer(Asker::Quilt3, None, at(0)).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
