@@ -5,6 +5,7 @@
 //! takes no lock and sends nothing. This module must not know what is forwarded or how workers are made.
 
 mod lock;
+mod renew;
 
 use crate::{
     bind::{self, BindError},
@@ -28,6 +29,7 @@ use patchbay_core::{
     provider::Provisioning,
     tenant::{TenantKey, TenantName},
 };
+use renew::Renewal;
 use std::{
     collections::HashMap,
     sync::{
@@ -92,6 +94,8 @@ pub struct Bound {
     pub link: Arc<Link>,
     /// The credential that the worker acknowledged last.
     acknowledged: Digest,
+    /// When what it holds must be renewed.
+    renewal: Option<Renewal>,
 }
 
 /// What an activation is for.
@@ -127,6 +131,8 @@ struct Slot {
     flight: tokio::sync::Mutex<()>,
     /// When a worker was last wanted, in milliseconds since 1970.
     last_request: AtomicI64,
+    /// When the last renewal began, in milliseconds since 1970.
+    last_renewal: AtomicI64,
 }
 
 /// How one attempt to use a placement ended.
@@ -167,7 +173,9 @@ impl Activator {
     pub fn ready(&self, request: &Request<'_>) -> Option<Arc<Bound>> {
         let slot = self.slots.lock().get(request.name).cloned()?;
         slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
-        self.current(&slot, request)
+        let bound = self.current(&slot, request)?;
+        self.renew_if_due(&slot, &bound, request);
+        Some(bound)
     }
 
     /// When this gateway last had a request of a tenant.
@@ -178,7 +186,8 @@ impl Activator {
 
     fn current(&self, slot: &Slot, request: &Request<'_>) -> Option<Arc<Bound>> {
         let bound = slot.bound.load_full()?;
-        if bound.acknowledged != request.user.digest {
+        let is_too_late = bound.renewal.is_some_and(|renewal| renewal.is_too_late(request.now));
+        if bound.acknowledged != request.user.digest || is_too_late {
             return None;
         }
         match self.orchestrator.lookup(request.name) {
@@ -304,9 +313,12 @@ impl Activator {
                 Ok(outcome) => {
                     let (tenant, worker) = (request.name, &offer.worker);
                     tracing::debug!(%tenant, %worker, ?outcome, "bound");
-                    let acknowledged = request.user.digest;
-                    let placement = placement.clone();
-                    return Ok(Attempt::Bound(Arc::new(Bound { placement, link, acknowledged })));
+                    return Ok(Attempt::Bound(Arc::new(Bound {
+                        placement: placement.clone(),
+                        link,
+                        acknowledged: request.user.digest,
+                        renewal: Renewal::of(grant),
+                    })));
                 }
                 Err(BindError::Refused(reason)) if reason.is_final() => {
                     tracing::warn!(

@@ -6,13 +6,13 @@ mod worker;
 
 use async_trait::async_trait;
 use http::StatusCode;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use patchbay_core::{
     class::WorkerClass,
     digest::Digest,
     fixtures,
-    grant::{Grant, GrantError, GrantSource},
+    grant::{AwsGrant, Grant, GrantError, GrantSource},
     id::{Epoch, Incarnation, ProviderName, TenantUid},
     identity::{Authenticated, Identity, Mode},
     latch::Claim,
@@ -26,8 +26,12 @@ use patchbay_core::{
 use patchbay_gateway::activate::{ActivateError, Activator, Bound, Request};
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
+use tokio::sync::mpsc;
 use worker::{Answer, Worker};
 
 /// What a gateway knows of a cluster: one tenant, and workers that are offered one after the other, the last one again
@@ -132,11 +136,42 @@ fn willing(path: &str) -> Answer {
     }
 }
 
+/// AWS keys: the first are to be renewed at once, or end at once, and later ones are good for long.
+struct Keys {
+    first_live: SignedDuration,
+    prepared: AtomicUsize,
+}
+
+impl Keys {
+    fn new(first_live: SignedDuration) -> Arc<Self> {
+        Arc::new(Self { first_live, prepared: AtomicUsize::new(0) })
+    }
+}
+
+#[async_trait]
+impl GrantSource for Keys {
+    async fn prepare(&self, _: &WorkerClass, user: &Authenticated) -> Result<Grant, GrantError> {
+        let is_first = self.prepared.fetch_add(1, Ordering::SeqCst) == 0;
+        let now = Timestamp::now();
+        let live = if is_first { self.first_live } else { SignedDuration::from_hours(12) };
+        let keys =
+            AwsGrant::temporary("ASIA".into(), "s".into(), "t".into(), now + live, "r".into());
+        let renew_at = if is_first { now } else { now + live / 2 };
+        let aws = keys.map(|keys| AwsGrant { renew_at: Some(renew_at), ..keys });
+        Ok(Grant { credential: user.digest, expires_at: Some(now + live), catalog: None, aws })
+    }
+}
+
 /// A first contact.
 async fn activate(cluster: &Arc<Cluster>) -> Result<Arc<Bound>, ActivateError> {
     let activator = Activator::new(cluster.clone(), Arc::new(Grants), Arc::new(worker::context()));
-    let class = fixtures::class("tools", "/mcp");
-    let user = Authenticated {
+    let (class, user) = (fixtures::class("tools", "/mcp"), alice());
+    let tenant = user.identity.tenant(&class.name);
+    activator.activate(&request(&class, &user, &tenant, &tenant.name())).await
+}
+
+fn alice() -> Authenticated {
+    Authenticated {
         identity: Identity {
             provider: ProviderName::parse("keys").unwrap(),
             issuer: "keys".into(),
@@ -148,17 +183,68 @@ async fn activate(cluster: &Arc<Cluster>) -> Result<Arc<Bound>, ActivateError> {
         },
         credential: "alice-1234".to_owned().into(),
         digest: Digest::of(b"alice"),
-    };
+    }
+}
+
+fn request<'a>(
+    class: &'a WorkerClass,
+    user: &'a Authenticated,
+    tenant: &'a TenantKey,
+    name: &'a TenantName,
+) -> Request<'a> {
+    let (provisioning, now) = (Provisioning::OnFirstContact, Timestamp::now());
+    Request { tenant, name, class, user, provisioning, now }
+}
+
+/// A worker that takes every bind, and tells of each.
+fn telling_of_binds(worker: Worker) -> mpsc::UnboundedReceiver<()> {
+    let (told, binds) = mpsc::unbounded_channel();
+    tokio::spawn(worker.serve(0, move |path| {
+        if path == BIND_PATH {
+            told.send(()).unwrap();
+        }
+        willing(path)
+    }));
+    binds
+}
+
+#[tokio::test]
+async fn keys_are_renewed_beside_the_requests_and_once() {
+    let own = Worker::new("own");
+    let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
+    let mut binds = telling_of_binds(own);
+    let keys = Keys::new(SignedDuration::from_mins(10));
+    let activator = Activator::new(cluster, keys.clone(), Arc::new(worker::context()));
+    let (class, user) = (fixtures::class("tools", "/mcp"), alice());
     let tenant = user.identity.tenant(&class.name);
-    let request = Request {
-        tenant: &tenant,
-        name: &tenant.name(),
-        class: &class,
-        user: &user,
-        provisioning: Provisioning::OnFirstContact,
-        now: Timestamp::now(),
-    };
-    activator.activate(&request).await
+    let name = tenant.name();
+    activator.activate(&request(&class, &user, &tenant, &name)).await.unwrap();
+    binds.recv().await.unwrap();
+    for _ in 0..10 {
+        assert!(activator.ready(&request(&class, &user, &tenant, &name)).is_some(), "it waits");
+    }
+    binds.recv().await.unwrap();
+    assert!(activator.ready(&request(&class, &user, &tenant, &name)).is_some());
+    assert_eq!(keys.prepared.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn keys_that_are_about_to_end_are_renewed_before_a_request() {
+    let own = Worker::new("own");
+    let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
+    let mut binds = telling_of_binds(own);
+    let keys = Keys::new(SignedDuration::from_secs(20));
+    let activator = Activator::new(cluster, keys.clone(), Arc::new(worker::context()));
+    let (class, user) = (fixtures::class("tools", "/mcp"), alice());
+    let tenant = user.identity.tenant(&class.name);
+    let name = tenant.name();
+    activator.activate(&request(&class, &user, &tenant, &name)).await.unwrap();
+    assert!(activator.ready(&request(&class, &user, &tenant, &name)).is_none());
+    activator.activate(&request(&class, &user, &tenant, &name)).await.unwrap();
+    assert!(activator.ready(&request(&class, &user, &tenant, &name)).is_some());
+    binds.recv().await.unwrap();
+    binds.recv().await.unwrap();
+    assert_eq!(keys.prepared.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
