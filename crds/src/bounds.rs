@@ -30,6 +30,18 @@ pub const QUANTITY: u32 = 18 + 1 + 18 + 2;
 pub const CIDR: u32 = 45 + 4;
 /// A word of somebody else's: the name of a claim, a region.
 pub const WORD: u32 = 256;
+/// The ARN of an IAM role: partition, account, path and name at their longest are shorter.
+pub const ROLE_ARN: u32 = 640;
+/// Roles by what is said of a user.
+pub const ROLES: u32 = 32;
+/// Patterns of roles.
+pub const ROLE_PATTERNS: u32 = 16;
+/// An external id, as STS bounds it.
+pub const EXTERNAL_ID: u32 = 1224;
+/// Session tags of a class: STS takes 50, and some are Patchbay's.
+pub const TAGS: u32 = 20;
+/// The value of a tag, as AWS bounds it.
+pub const TAG_VALUE: u32 = 256;
 /// PEM certificates: about forty of them.
 pub const CA_BUNDLE: u32 = 64 * 1024;
 

@@ -15,6 +15,7 @@
 //!
 //! This module must not know how a rule gets into a schema.
 
+pub(crate) mod assume_role;
 pub(crate) mod form;
 pub(crate) mod identity_provider;
 pub(crate) mod tenant;

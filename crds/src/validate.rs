@@ -4,6 +4,7 @@
 //! not enforced is worse than an error. These modules must not know YAML, files or an API server.
 
 pub mod address;
+pub mod credentials;
 pub mod duration;
 pub mod identity_provider;
 pub mod quantity;

@@ -6,10 +6,12 @@
 
 #![allow(clippy::duplicated_attributes, reason = "every column has a type")]
 
+mod assume_role;
 mod credentials;
 mod surroundings;
 mod tools;
 
+pub use assume_role::{AssumeRole, PolicyClaims, RoleClaim, RoleMap, SessionPolicy};
 pub use credentials::{
     CatalogCredentials, CredentialFile, CredentialSource, Credentials, TokenExchange,
 };

@@ -38,6 +38,12 @@ fn full(kind: Kind) -> Value {
                 "limits": {"tenants": 1, "requestsPerSecond": 1, "concurrentCalls": 1},
                 "credentials": {
                     "source": "catalog", "catalog": asked,
+                    "assumeRole": {
+                        "role": "r", "roleMap": {"claim": "c", "roles": {"a": "r"}},
+                        "roleClaim": {"claim": "c", "roles": ["r"]}, "externalId": "x",
+                        "region": "r", "endpoint": "e", "duration": "15m", "tags": {"a": "b"},
+                        "sessionPolicy": "required", "claims": {"buckets": "b", "permissions": "p"},
+                    },
                     "files": [{"path": "p", "template": "t"}], "env": {"A": "b"},
                 },
                 "tools": {

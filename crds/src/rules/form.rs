@@ -33,7 +33,7 @@ fn matches(text: &str, pattern: &str) -> String {
 }
 
 /// `text` is matched by `pattern` from its beginning to its end.
-fn is(text: &str, pattern: &str) -> String {
+pub(crate) fn is(text: &str, pattern: &str) -> String {
     matches(text, &format!("^({pattern})$"))
 }
 
@@ -102,11 +102,15 @@ pub(crate) fn cidr() -> [Rule; 1] {
 /// An https URL whose path is `path`, in its one spelling: the default port is not written, and a
 /// host of digits is an address.
 fn https(path: &str, message: &str) -> [Rule; 1] {
+    [rule(origin_expression(path), message)]
+}
+
+fn origin_expression(path: &str) -> String {
     let url = is("self", &format!(r"https://({}|\[{V6}\])(:{PORT})?{path}", dns()));
     let default_port = matches("self", r"^https://[^/]*:443(/|$)");
     let numeric = matches("self", r"^https://([^/:]*\.)?(0x[^./:]*|[0-9]+)(:[0-9]+)?(/|$)");
     let address = matches("self", &format!("^https://{}([:/]|$)", v4()));
-    [rule(format!("{url} && !{default_port} && (!{numeric} || {address})"), message)]
+    format!("{url} && !{default_port} && (!{numeric} || {address})")
 }
 
 const URL_PATH: &str = r"/[!$-;=@-\[\]-~]*";
@@ -116,6 +120,16 @@ pub(crate) fn origin() -> [Rule; 1] {
     let message = "is not an https origin; write `https://`, a lower-case host and, where it is \
                    not 443, a port: no path, no final slash";
     https("", message)
+}
+
+/// An https origin, or an http one on a loopback address.
+pub(crate) fn origin_or_loopback() -> [Rule; 1] {
+    let https = origin_expression("");
+    let loopback = is("self", &format!(r"http://127(\.{OCTET}){{3}}(:{PORT})?"));
+    let default_port = matches("self", ":443$");
+    let message = "is not an origin of STS; write an https origin, or http on a loopback address, \
+                   such as `http://127.0.0.1:5000`";
+    [rule(format!("({https}) || ({loopback} && !{default_port})"), message)]
 }
 
 /// An https URL.
@@ -173,20 +187,26 @@ pub(crate) fn is_key_id(text: &str) -> String {
 }
 
 /// A duration from 1 s to `most`, which is named as it is written.
-pub(crate) fn duration((name, most): (&str, Duration)) -> [Rule; 1] {
+pub(crate) fn duration(most: (&str, Duration)) -> [Rule; 1] {
+    duration_from(("1s", Duration::from_secs(1)), most)
+}
+
+/// A duration from `least` to `most`, which are named as they are written.
+pub(crate) fn duration_from(least: (&str, Duration), most: (&str, Duration)) -> [Rule; 1] {
     let form = "([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?";
     // nothing is found of a unit that is not written, and `0` is read
     let seconds = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)].map(|(unit, seconds)| {
         format!("int('0' + self.find('[0-9]+{unit}').replace('{unit}', '')) * {seconds}")
     });
     let seconds = seconds.join(" + ");
-    let most = most.as_secs();
     let message = format!(
-        "is not a duration from 1s to {name}; write numbers with the units d, h, m, s, such as \
-         `30s`, `15m` or `1h30m`"
+        "is not a duration from {} to {}; write numbers with the units d, h, m, s, such as `30s`, \
+         `15m` or `1h30m`",
+        least.0, most.0
     );
+    let (least, most) = (least.1.as_secs(), most.1.as_secs());
     let form = is("self", form);
-    [rule(format!("{form} && {seconds} >= 1 && {seconds} <= {most}"), &message)]
+    [rule(format!("{form} && {seconds} >= {least} && {seconds} <= {most}"), &message)]
 }
 
 /// An amount of memory from `least` to `most`.

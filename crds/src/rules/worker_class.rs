@@ -8,7 +8,7 @@ use kube::core::{Reason, Rule};
 use serde_json::{Value, json};
 
 /// The rules about the spec.
-pub(crate) fn spec() -> [Rule; 4] {
+pub(crate) fn spec() -> [Rule; 5] {
     [
         rule(
             "self.transport != 'stdio' || !has(self.server)",
@@ -22,11 +22,17 @@ pub(crate) fn spec() -> [Rule; 4] {
         )
         .field_path(".credentials.env"),
         rule(
-            "self.profile != 'quilt' || self.credentials.source == 'catalog'",
-            "is not what `profile: quilt` needs; use `catalog`: the profile's server acts as a \
-             catalog's user",
+            "self.profile != 'quilt' || self.credentials.source in ['catalog', 'assumeRole']",
+            "is not what `profile: quilt` needs; use `catalog` or `assumeRole`: the profile's \
+             server acts as a catalog's user",
         )
         .field_path(".credentials.source"),
+        rule(
+            "self.profile != 'quilt' || self.credentials.source != 'assumeRole' || \
+             has(self.credentials.catalog)",
+            "is what `profile: quilt` needs; name the catalog's `origin` and `registry`",
+        )
+        .field_path(".credentials.catalog"),
         rule(
             "self.profile != 'quilt' || size(self.command) == 1",
             "is not one program, as `profile: quilt` needs; name the Python that has quilt-mcp, \
@@ -89,7 +95,7 @@ pub(crate) fn names() -> [Rule; 1] {
 }
 
 /// The rules about credentials.
-pub(crate) fn credentials() -> [Rule; 3] {
+pub(crate) fn credentials() -> [Rule; 5] {
     [
         rule(
             "self.source != 'ambient'",
@@ -105,10 +111,21 @@ pub(crate) fn credentials() -> [Rule; 3] {
         .field_path(".catalog")
         .reason(Reason::FieldValueRequired),
         rule(
-            "self.source == 'catalog' || !has(self.catalog)",
-            "would not be used; set `source: catalog`, or remove it",
+            "self.source in ['catalog', 'assumeRole'] || !has(self.catalog)",
+            "would not be used; set `source: catalog` or `source: assumeRole`, or remove it",
         )
         .field_path(".catalog"),
+        rule(
+            "self.source != 'assumeRole' || has(self.assumeRole)",
+            "is what `source: assumeRole` needs; say `role`, or another way to a user's role",
+        )
+        .field_path(".assumeRole")
+        .reason(Reason::FieldValueRequired),
+        rule(
+            "self.source == 'assumeRole' || !has(self.assumeRole)",
+            "would not be used; set `source: assumeRole`, or remove it",
+        )
+        .field_path(".assumeRole"),
     ]
 }
 

@@ -43,12 +43,21 @@ pub fn parse(text: &str) -> Result<Duration, Problem> {
 
 /// Reads a duration from 1 s to `most`, which is named as it is written.
 pub fn bounded(text: &str, most: (&str, Duration)) -> Result<Duration, Problem> {
+    between(text, ("1s", SECOND), most)
+}
+
+/// Reads a duration from `least` to `most`, which are named as they are written.
+pub fn between(
+    text: &str,
+    least: (&str, Duration),
+    most: (&str, Duration),
+) -> Result<Duration, Problem> {
     let duration = parse(text)?;
-    if (SECOND..=most.1).contains(&duration) {
+    if (least.1..=most.1).contains(&duration) {
         return Ok(duration);
     }
-    let which = if duration < SECOND { "short" } else { "long" };
-    Err(Problem::with(text, format!("is too {which}"), format!("use 1s to {}", most.0)))
+    let which = if duration < least.1 { "short" } else { "long" };
+    Err(Problem::with(text, format!("is too {which}"), format!("use {} to {}", least.0, most.0)))
 }
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 //! This module must not know how workers are made.
 
 use super::{
-    FieldError, Findings, Problem, address, certificates, cidr, duration, member, name, not_empty,
+    FieldError, Findings, Problem, address, cidr, credentials, duration, member, name, not_empty,
     quantity::{self, MIB, TIB},
     scheduling, tools,
 };
 use crate::{
     WorkerClass,
     worker_class::{
-        CatalogCredentials, CredentialSource, Credentials, Egress, Limits, Local, Profile,
-        Resources, Server, Start, Tmpfs, Transport, WorkerClassSpec,
+        CredentialSource, Egress, Limits, Local, Profile, Resources, Server, Start, Tmpfs,
+        Transport, WorkerClassSpec,
     },
 };
-use patchbay_core::{class, id::ClassName, idle::IdlePolicy, quilt};
+use patchbay_core::{class, id::ClassName, idle::IdlePolicy};
 use std::{collections::BTreeMap, time::Duration};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -103,7 +103,7 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
         .map(|after| f.check("spec.forgetAfter", duration::bounded(after, MOST_FORGET)));
     let warm = f.check("spec.warm", self::warm(*warm));
     let (limits, per_tenant) = self::limits(f, limits);
-    let credentials = self::credentials(f, credentials);
+    let credentials = credentials::credentials(f, credentials);
     let tools = tools.as_ref().map(|tools| tools::tools(f, tools));
     let local = self::local(f, local);
     quilt_profile(f, &class.spec);
@@ -291,86 +291,25 @@ fn limits(findings: &mut Findings, limits: &Limits) -> (class::Limits, class::Te
     (class::Limits { tenants: *tenants }, of_one)
 }
 
-fn credentials(
-    findings: &mut Findings,
-    credentials: &Credentials,
-) -> Option<class::CredentialSource> {
-    let Credentials { source, catalog, files, env } = credentials;
-    let fix = "leave it out: nothing would be written";
-    findings.unsupported("spec.credentials.files", files.is_some(), fix);
-    let fix = "leave it out: nothing would be set";
-    findings.unsupported("spec.credentials.env", env.is_some(), fix);
-    match (source, catalog) {
-        (CredentialSource::None, None) => Some(class::CredentialSource::None),
-        (CredentialSource::Catalog, Some(catalog)) => {
-            let catalog = self::catalog(findings, catalog);
-            Some(class::CredentialSource::Catalog(catalog))
-        }
-        (CredentialSource::Catalog, None) => {
-            let fix = "say `catalog.origin` and `catalog.registry`";
-            let problem = Problem::new("is missing, though `source` is `catalog`", fix);
-            findings.add("spec.credentials.catalog", problem);
-            None
-        }
-        (CredentialSource::None, Some(_)) => {
-            let fix = "set `source: catalog`, or remove it";
-            let problem = Problem::new("is set, though `source` is `none`", fix);
-            findings.add("spec.credentials.catalog", problem);
-            None
-        }
-        (CredentialSource::AssumeRole, _) => unsupported_source(findings, "assumeRole"),
-        (CredentialSource::WebIdentity, _) => unsupported_source(findings, "webIdentity"),
-        (CredentialSource::InlineClaims, _) => unsupported_source(findings, "inlineClaims"),
-        (CredentialSource::Ambient, _) => unsupported_source(findings, "ambient"),
-    }
-}
-
-fn unsupported_source(findings: &mut Findings, source: &str) -> Option<class::CredentialSource> {
-    let fix = "use `none` or `catalog`";
-    findings.unsupported_value("spec.credentials.source", source, fix);
-    None
-}
-
-fn catalog(findings: &mut Findings, catalog: &CatalogCredentials) -> class::CatalogSource {
-    const FIELD: &str = "spec.credentials.catalog";
-    let CatalogCredentials { origin, registry, region, ca_bundle, exchange } = catalog;
-    findings.check(format!("{FIELD}.origin"), address::origin(origin));
-    findings.check(format!("{FIELD}.registry"), address::origin(registry));
-    if origin != registry && quilt::origin_host(origin) == quilt::origin_host(registry) {
-        // quilt3 knows both by host name alone, so the relay could not tell them apart
-        let fix = "give the registry a host name of its own, or let one origin serve both";
-        let problem = Problem::with(registry, "differs from the catalog by its port alone", fix);
-        findings.add(format!("{FIELD}.registry"), problem);
-    }
-    if let Some(bundle) = ca_bundle {
-        findings.check(format!("{FIELD}.caBundle"), certificates(bundle));
-    }
-    let is_region = !region.is_empty()
-        && region.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
-    if !is_region {
-        let fix = "write a region such as `us-east-1`";
-        let problem = Problem::with(region, "is not an AWS region", fix);
-        findings.add(format!("{FIELD}.region"), problem);
-    }
-    let fix = "leave it out: users present a token that the catalog takes";
-    findings.unsupported(&format!("{FIELD}.exchange"), exchange.is_some(), fix);
-    class::CatalogSource {
-        origin: origin.clone(),
-        registry: registry.clone(),
-        region: region.clone(),
-        ca_bundle: ca_bundle.clone(),
-    }
-}
-
 /// What the quilt profile needs of the rest of a class.
 fn quilt_profile(findings: &mut Findings, spec: &WorkerClassSpec) {
     if spec.profile != Profile::Quilt {
         return;
     }
-    if spec.credentials.source != CredentialSource::Catalog {
-        let fix = "use `catalog`: the profile's server acts as a catalog's user";
-        let problem = Problem::new("is not what `profile: quilt` needs", fix);
-        findings.add("spec.credentials.source", problem);
+    let credentials = &spec.credentials;
+    match credentials.source {
+        CredentialSource::AssumeRole if credentials.catalog.is_none() => {
+            let fix = "say `catalog.origin` and `catalog.registry`";
+            let problem = Problem::new("is what `profile: quilt` needs", fix);
+            findings.add("spec.credentials.catalog", problem);
+        }
+        CredentialSource::Catalog | CredentialSource::AssumeRole => {}
+        _ => {
+            let fix =
+                "use `catalog` or `assumeRole`: the profile's server acts as a catalog's user";
+            let problem = Problem::new("is not what `profile: quilt` needs", fix);
+            findings.add("spec.credentials.source", problem);
+        }
     }
     let commands = [
         ("spec.command", Some(&spec.command)),

@@ -238,7 +238,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
     for (at, value, field) in [
         ("transport", json!("stdio"), "spec.transport"),
         ("start", json!("onBind"), "spec.start"),
-        ("credentials/source", json!("assumeRole"), "spec.credentials.source"),
         ("credentials/source", json!("webIdentity"), "spec.credentials.source"),
         ("credentials/source", json!("inlineClaims"), "spec.credentials.source"),
         ("credentials/source", json!("ambient"), "spec.credentials.source"),

@@ -3,6 +3,7 @@
 //! It names sources and places and holds no credential itself. This module must not know how
 //! credentials are obtained.
 
+use super::assume_role::AssumeRole;
 use crate::{bounds, rules};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,13 @@ pub struct Credentials {
     /// `ambient` (the operator's own AWS identity, for one user on their own machine; refused in a
     /// cluster). Default: `none`.
     pub source: CredentialSource,
-    /// The Quilt catalog, for `source: catalog`: needed there, and not allowed with other sources.
+    /// The Quilt catalog: needed for `source: catalog`, and taken for `source: assumeRole`, where the user's own
+    /// credential is for the catalog and AWS keys are STS's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog: Option<CatalogCredentials>,
+    /// How AWS roles are assumed, for `source: assumeRole`: needed there, and not allowed with other sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assume_role: Option<AssumeRole>,
     /// Files that are written for the MCP server when a user is given the worker, at most 16.
     /// Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +98,7 @@ pub struct CatalogCredentials {
     pub exchange: Option<TokenExchange>,
 }
 
-fn default_region() -> String {
+pub(super) fn default_region() -> String {
     "us-east-1".into()
 }
 

@@ -155,6 +155,40 @@ const RANGES: [&str; 16] = [
     "10.0.0.0/8 ",
 ];
 
+const ROLES: [&str; 16] = [
+    "arn:aws:iam::123456789012:role/r",
+    "arn:aws-cn:iam::123456789012:role/team/r-1_x",
+    "arn:aws-us-gov:iam::123456789012:role/a+=,.@b",
+    "arn:aws:iam::123456789012:role//r",
+    "",
+    "role/r",
+    "arn:aws:iam::12345678901:role/r",
+    "arn:aws:iam::123456789012:role/",
+    "arn:aws:iam::123456789012:role/r/",
+    "arn:aws:iam::123456789012:user/r",
+    "arn:aws:iam:us-east-1:123456789012:role/r",
+    "arn:aws-:iam::123456789012:role/r",
+    "arn:awsx:iam::123456789012:role/r",
+    "arn:aws:iam::123456789012:role/*",
+    "arn:aws:iam::123456789012:role/a:role/b",
+    "arn:aws:iam::123456789012:role/r\n",
+];
+
+const ENDPOINTS: [&str; 12] = [
+    "https://sts.example",
+    "https://127.0.0.2:9000",
+    "http://127.0.0.1:5000",
+    "http://127.1.2.3",
+    "http://127.0.0.1:443",
+    "http://127.0.0.1.example",
+    "http://127.1",
+    "http://127.0.0.01",
+    "http://sts.example",
+    "http://128.0.0.1",
+    "http://127.0.0.1/",
+    "https://sts.example/",
+];
+
 /// Each text at a place of an object, and the field that it is.
 fn texts(object: &Value, pointer: &str, texts: &[&str]) -> Vec<(Value, String)> {
     let field = pointer.split('/').fold("spec".to_owned(), |field, segment| {
@@ -181,7 +215,13 @@ async fn an_api_server_refuses_the_texts_of_a_class_that_the_reader_of_files_ref
     let origins: Vec<String> = AUTHORITIES.iter().map(|text| format!("https://{text}")).collect();
     let mut origins: Vec<&str> = origins.iter().map(String::as_str).collect();
     origins.extend(["http://a.example", "HTTPS://a.example", "https://a.example/", ""]);
+    let role = json!({ "source": "assumeRole", "assumeRole": { "role": ROLES[0] } });
+    let with_role = with(class("c"), "credentials", role);
     let cases = [
+        texts(&with_role, "credentials/assumeRole/role", &ROLES),
+        texts(&with_role, "credentials/assumeRole/endpoint", &ENDPOINTS),
+        texts(&with_role, "credentials/assumeRole/region", &["us-east-1", "US", "", "us east"]),
+        texts(&with_role, "credentials/assumeRole/duration", &DURATIONS),
         texts(&class("c"), "path", &PATHS),
         texts(&listening, "server/path", &PATHS),
         texts(&listening, "server/readyPath", &PATHS),

@@ -18,7 +18,24 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
         with(quilt_class("c"), "credentials/catalog/registry", json!("https://c.example")),
         with(class("c"), "transport", json!("stdio")),
         with(on_bind, "credentials", json!({ "env": { "TOKEN": "t" } })),
-        with(class("c"), "credentials", json!({ "source": "assumeRole", "files": files })),
+        with(class("c"), "credentials", json!({ "files": files })),
+        with(class("c"), "credentials", assume_role(&json!({ "role": ROLE }))),
+        with(
+            with(quilt_class("c"), "credentials/source", json!("assumeRole")),
+            "credentials/assumeRole",
+            json!({ "roleMap": { "roles": { "alice": ROLE } } }),
+        ),
+        with(
+            class("c"),
+            "credentials",
+            assume_role(&json!({
+                "roleClaim": { "claim": "role", "roles": ["arn:aws:iam::*:role/quilt-?"] },
+                "externalId": "patchbay/1", "region": "eu-west-1",
+                "endpoint": "http://127.0.0.2:5000", "duration": "12h",
+                "tags": { "cost centre": "biology" }, "sessionPolicy": "whenClaimed",
+                "claims": { "buckets": "b", "permissions": "p" },
+            })),
+        ),
         with(class("c"), "server", json!({ "port": 9000, "readyPath": "/healthz" })),
         with(class("c"), "warm", json!(0)),
         with(class("c"), "env", json!({ "AWS_REGION": "us-east-1", "_x": "" })),
@@ -44,6 +61,12 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
         answer.object().with_context(|| object.to_string())?;
     }
     Ok(())
+}
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/quilt-user";
+
+fn assume_role(said: &Value) -> Value {
+    json!({ "source": "assumeRole", "assumeRole": said })
 }
 
 /// Where, what, which field is refused, and in which words.
@@ -103,6 +126,57 @@ fn credentials() -> Vec<Case> {
             "supported values",
         ),
     ]
+}
+
+fn roles() -> Vec<Case> {
+    const AT: &str = "spec.credentials.assumeRole";
+    let with = |name: &str, value: Value| assume_role(&json!({ "role": ROLE, name: value }));
+    let wrong = [
+        (json!({ "source": "assumeRole" }), AT, "is what `source: assumeRole` needs"),
+        (json!({ "assumeRole": { "role": ROLE } }), AT, "would not be used"),
+        (assume_role(&json!({})), AT, "does not say exactly one way to a user's role"),
+        (
+            with("roleMap", json!({ "roles": { "a": ROLE } })),
+            AT,
+            "does not say exactly one way to a user's role",
+        ),
+        (
+            assume_role(&json!({ "roleMap": { "roles": { "a": "b" } } })),
+            "spec.credentials.assumeRole.roleMap.roles",
+            "leads to what is not the ARN of an IAM role",
+        ),
+        (
+            assume_role(&json!({ "roleClaim": { "claim": "c", "roles": ["*"] } })),
+            "spec.credentials.assumeRole.roleClaim.roles",
+            "has one that is not the ARN of an IAM role with",
+        ),
+        (
+            with("tags", json!({ "patchbay:tenant": "x" })),
+            "spec.credentials.assumeRole.tags",
+            "has a key that is reserved",
+        ),
+        (
+            with("tags", json!({ "x": "a|b" })),
+            "spec.credentials.assumeRole.tags",
+            "has a value that is none of a tag",
+        ),
+        (
+            with("tags", json!({ "": "x" })),
+            "spec.credentials.assumeRole.tags",
+            "has a key that is none of a tag",
+        ),
+        (
+            with("externalId", json!("a b")),
+            "spec.credentials.assumeRole.externalId",
+            "is not an external id",
+        ),
+        (
+            with("sessionPolicy", json!("never")),
+            "spec.credentials.assumeRole.sessionPolicy",
+            "supported values",
+        ),
+    ];
+    wrong.map(|(said, field, words)| ("credentials", said, field, words)).into()
 }
 
 fn sizes() -> Vec<Case> {
@@ -171,6 +245,7 @@ async fn each_rule_holds() -> anyhow::Result<()> {
         ("transport", json!("tcp"), "spec.transport", "supported values"),
     ];
     cases.extend(credentials());
+    cases.extend(roles());
     cases.extend(sizes());
     for (pointer, value, field, said) in cases {
         let object = with(class("c"), pointer, value);
