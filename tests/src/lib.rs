@@ -22,3 +22,4 @@ pub mod quilt;
 pub mod repository;
 pub mod sandbox;
 pub mod secrets;
+pub mod strict_aws;

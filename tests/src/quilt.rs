@@ -5,7 +5,7 @@ pub mod isolation;
 pub mod stateless;
 
 use crate::{
-    catalog::{Catalog, Config, record::Bearers},
+    catalog::{Catalog, Config, record::Bearers, world::World},
     controller::{Controller, ControllerConfig},
     moto::{Moto, python_environment},
     repository::repository,
@@ -37,6 +37,8 @@ pub struct QuiltWorld {
     pub catalog: Catalog,
     /// The AWS.
     pub moto: Moto,
+    /// What is in both.
+    pub aws: World,
     audience: String,
 }
 
@@ -138,8 +140,9 @@ impl QuiltWorld {
         let config =
             Config { gateway_audience: audience.into(), bearers: Bearers::Verbatim, ..config };
         Ok(Self {
-            catalog: Catalog::start(config, world).await?,
+            catalog: Catalog::start(config, world.clone()).await?,
             moto,
+            aws: world,
             audience: audience.to_owned(),
         })
     }

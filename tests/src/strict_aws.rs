@@ -1,0 +1,371 @@
+//! A strict AWS in front of moto, which checks signatures and what roles allow, and takes what AWS would not: session
+//! policies that it keeps and never asks, keys that have ended, and whatever a session is named.
+//!
+//! This one records every session, refuses what STS would, ends keys, and lets a session's policy decide before the role
+//! does, by an evaluator that shares nothing with Patchbay (`iam-rs`). It must not know who asks or why.
+
+use anyhow::{Context, bail, ensure};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header, request::Parts};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use iam_rs::{Arn, Decision, IAMPolicy, IAMRequest, Principal, PrincipalId, evaluate_policy};
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+use tokio::net::TcpListener;
+
+/// No object of the suites comes near it.
+const MAX_BODY: usize = 16 << 20;
+
+/// A running front; it ends with the runtime.
+pub struct StrictAws {
+    endpoint: String,
+    state: Arc<Front>,
+}
+
+/// One session, as it was asked for.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The role.
+    pub role: String,
+    /// Its name.
+    pub name: String,
+    /// Who it says it is for.
+    pub source_identity: Option<String>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The keys of those that go on to further roles.
+    pub transitive: BTreeSet<String>,
+    /// What is left of the role.
+    pub policy: Option<String>,
+    /// How long its keys were to live, seconds.
+    pub duration: u64,
+    /// When its keys end.
+    pub expires_at: Timestamp,
+}
+
+struct Front {
+    moto: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    /// By the id of the session's key.
+    sessions: Mutex<HashMap<String, Session>>,
+    /// In the order in which they began.
+    begun: Mutex<Vec<Session>>,
+    refused: Mutex<Vec<String>>,
+    /// In the place of what was asked for.
+    lifetime: Mutex<Option<SignedDuration>>,
+}
+
+type Form = BTreeMap<String, String>;
+
+impl StrictAws {
+    /// In front of the moto at `endpoint`, on its address.
+    pub async fn start(endpoint: &str) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((crate::moto::ADDRESS, 0)).await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(Front {
+            moto: endpoint.trim_end_matches('/').to_owned(),
+            client: Client::builder(TokioExecutor::new()).set_host(false).build_http(),
+            sessions: Mutex::default(),
+            begun: Mutex::default(),
+            refused: Mutex::default(),
+            lifetime: Mutex::default(),
+        });
+        let app = Router::new().fallback(answer).with_state(state.clone());
+        tokio::spawn(axum::serve(listener, app).into_future());
+        Ok(Self { endpoint: format!("http://{address}"), state })
+    }
+
+    /// Where it listens, without a final slash.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The sessions that have begun.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.state.begun.lock().clone()
+    }
+
+    /// What sessions' policies, and keys that had ended, were refused.
+    pub fn refused(&self) -> Vec<String> {
+        self.state.refused.lock().clone()
+    }
+
+    /// Keys that are asked for from now on live this long, which AWS itself does not do below 15 minutes.
+    pub fn keys_live_for(&self, lifetime: SignedDuration) {
+        *self.state.lifetime.lock() = Some(lifetime);
+    }
+}
+
+async fn answer(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {
+    match front.respond(request).await {
+        Ok(response) => response,
+        Err(error) => refusal(StatusCode::BAD_GATEWAY, "InternalFailure", &error.to_string()),
+    }
+}
+
+impl Front {
+    async fn respond(&self, request: Request<Body>) -> anyhow::Result<Response> {
+        let (parts, body) = request.into_parts();
+        let body = Limited::new(body, MAX_BODY)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("{error}"))?
+            .to_bytes();
+        let (key, service) = credential(&parts.headers).context("it is not signed")?;
+        let session = self.sessions.lock().get(&key).cloned();
+        if let Some(session) = &session {
+            if session.expires_at <= Timestamp::now() {
+                self.refused.lock().push("expired".into());
+                return Ok(refusal(StatusCode::BAD_REQUEST, "ExpiredToken", "the keys have ended"));
+            }
+            let (action, resource) = asked(&service, &parts)?;
+            if !is_allowed(session, &action, &resource)? {
+                self.refused.lock().push(format!("{action} {resource}"));
+                return Ok(refusal(StatusCode::FORBIDDEN, "AccessDenied", "by the session policy"));
+            }
+        }
+        let form = (service == "sts").then(|| form(&body)).transpose()?;
+        let assumed = match form {
+            Some(form) if form.get("Action").is_some_and(|action| action == "AssumeRole") => {
+                match session_of(&form) {
+                    Ok(session) => Some(session),
+                    Err(error) => {
+                        let why = error.to_string();
+                        return Ok(refusal(StatusCode::BAD_REQUEST, "ValidationError", &why));
+                    }
+                }
+            }
+            _ => None,
+        };
+        let (status, headers, text) = self.forward(parts, body).await?;
+        match assumed {
+            Some(session) if status.is_success() => {
+                let text = self.begin(session, std::str::from_utf8(&text)?)?;
+                Ok((status, [(header::CONTENT_TYPE, "text/xml")], text).into_response())
+            }
+            _ => Ok((status, headers, text).into_response()),
+        }
+    }
+
+    /// As it came, its `Host` included, which is signed.
+    async fn forward(
+        &self,
+        parts: Parts,
+        body: Bytes,
+    ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = format!("{}{path}", self.moto).parse()?;
+        *request.headers_mut() = parts.headers;
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        let is_head = request.method() == Method::HEAD;
+        let (mut parts, body) = self.client.request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        parts.headers.remove(header::TRANSFER_ENCODING);
+        parts.headers.remove(header::CONNECTION);
+        if !is_head {
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        Ok((parts.status, parts.headers, body))
+    }
+
+    /// Remembers a session, and returns moto's answer with the end that its keys have here.
+    fn begin(&self, session: Session, answer: &str) -> anyhow::Result<String> {
+        let key = element(answer, "AccessKeyId").context("no key")?.to_owned();
+        let end = element(answer, "Expiration").context("no end")?.to_owned();
+        let lifetime = *self.lifetime.lock();
+        let asked = SignedDuration::from_secs(i64::try_from(session.duration)?);
+        let expires_at = Timestamp::now() + lifetime.unwrap_or(asked);
+        let session = Session { expires_at, ..session };
+        self.begun.lock().push(session.clone());
+        self.sessions.lock().insert(key, session);
+        let told = expires_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        Ok(answer.replace(&end, &told))
+    }
+}
+
+/// Whose key signed, and for which service: `Credential=KEY/DAY/REGION/SERVICE/aws4_request`.
+fn credential(headers: &HeaderMap) -> Option<(String, String)> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (_, scope) = value.split_once("Credential=")?;
+    let mut parts = scope.split(',').next()?.split('/');
+    Some((parts.next()?.to_owned(), parts.nth(2)?.to_owned()))
+}
+
+fn form(body: &Bytes) -> anyhow::Result<Form> {
+    let uri: Uri = format!("http://form/?{}", std::str::from_utf8(body)?).parse()?;
+    Ok(Query::<Form>::try_from_uri(&uri)?.0)
+}
+
+/// What STS would take (API reference, `AssumeRole`).
+fn session_of(form: &Form) -> anyhow::Result<Session> {
+    let text = |name: &str| form.get(name).cloned().with_context(|| format!("no {name}"));
+    let is_name = |name: &str, more: &str| {
+        (2..=64).contains(&name.len())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+=,.@-_".contains(c) || more.contains(c))
+    };
+    let name = text("RoleSessionName")?;
+    ensure!(is_name(&name, ""), "{name} is no RoleSessionName");
+    let source_identity = form.get("SourceIdentity").cloned();
+    ensure!(source_identity.iter().all(|it| is_name(it, "")), "no SourceIdentity");
+    let mut tags = BTreeMap::new();
+    for index in 1..=50 {
+        let Some(key) = form.get(&format!("Tags.member.{index}.Key")) else { break };
+        let value = text(&format!("Tags.member.{index}.Value"))?;
+        let is_text =
+            |text: &str| text.chars().all(|c| c.is_alphanumeric() || " _.:/=+-@".contains(c));
+        ensure!((1..=128).contains(&key.len()) && is_text(key), "{key} is no key of a tag");
+        ensure!(value.len() <= 256 && is_text(&value), "{value} is no value of a tag");
+        ensure!(tags.insert(key.clone(), value).is_none(), "{key} is there twice");
+    }
+    let transitive: BTreeSet<String> = (1..=50)
+        .map_while(|index| form.get(&format!("TransitiveTagKeys.member.{index}")).cloned())
+        .collect();
+    ensure!(transitive.iter().all(|key| tags.contains_key(key)), "a transitive key is no tag's");
+    let policy = form.get("Policy").cloned();
+    if let Some(policy) = &policy {
+        ensure!(policy.chars().count() <= 2048, "the policy is too long");
+        IAMPolicy::from_json(policy).context("the policy is malformed")?;
+    }
+    let duration = text("DurationSeconds")?.parse()?;
+    ensure!((900..=43_200).contains(&duration), "{duration} s is no duration");
+    let (role, expires_at) = (text("RoleArn")?, Timestamp::now());
+    Ok(Session { role, name, source_identity, tags, transitive, policy, duration, expires_at })
+}
+
+/// The action and the resource that a request is about. What is not known is an error, and so refused.
+fn asked(service: &str, parts: &Parts) -> anyhow::Result<(String, String)> {
+    match service {
+        "sts" => Ok(("sts:GetCallerIdentity".into(), "*".into())),
+        "s3" => s3(&parts.method, &parts.uri),
+        other => {
+            let target = parts.headers.get("x-amz-target").context("no target")?.to_str()?;
+            let (_, action) = target.split_once('.').context("no action")?;
+            Ok((format!("{other}:{action}"), "*".into()))
+        }
+    }
+}
+
+/// S3 in path style (Amazon S3 User Guide, "Required permissions for Amazon S3 API operations").
+fn s3(method: &Method, uri: &Uri) -> anyhow::Result<(String, String)> {
+    let (bucket, key) = uri
+        .path()
+        .trim_start_matches('/')
+        .split_once('/')
+        .unwrap_or((uri.path().trim_start_matches('/'), ""));
+    let query: Form = Query::<Form>::try_from_uri(uri)?.0;
+    let has = |name: &str| query.contains_key(name);
+    let action = match (method.as_str(), bucket.is_empty(), key.is_empty()) {
+        ("GET", true, _) => "ListAllMyBuckets",
+        ("GET", false, true) if has("location") => "GetBucketLocation",
+        ("GET", false, true) if has("versions") => "ListBucketVersions",
+        ("GET", false, true) if has("policy") => "GetBucketPolicy",
+        ("GET", false, true) if has("versioning") => "GetBucketVersioning",
+        ("GET" | "HEAD", false, true) => "ListBucket",
+        ("GET" | "HEAD", false, false) if has("versionId") => "GetObjectVersion",
+        ("GET" | "HEAD", false, false) => "GetObject",
+        ("PUT" | "POST", false, false) => "PutObject",
+        ("DELETE", false, false) => "DeleteObject",
+        (method, ..) => bail!("{method} {uri} is not known"),
+    };
+    let resource = match (bucket, key) {
+        ("", _) => "*".to_owned(),
+        (bucket, "") => format!("arn:aws:s3:::{bucket}"),
+        (bucket, key) => format!("arn:aws:s3:::{bucket}/{key}"),
+    };
+    Ok((format!("s3:{action}"), resource))
+}
+
+/// Whether a session's policy leaves this of its role. Who one is can always be asked.
+fn is_allowed(session: &Session, action: &str, resource: &str) -> anyhow::Result<bool> {
+    let Some(policy) = &session.policy else { return Ok(true) };
+    if action == "sts:GetCallerIdentity" {
+        return Ok(true);
+    }
+    // what is about no resource is about all of the account
+    let resource = if resource == "*" { "arn:aws:any:::any" } else { resource };
+    let principal = Principal::Aws(PrincipalId::String(session.role.clone()));
+    let request = IAMRequest::new(principal, action, Arn::parse(resource)?);
+    Ok(evaluate_policy(&IAMPolicy::from_json(policy)?, &request)? == Decision::Allow)
+}
+
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
+}
+
+fn refusal(status: StatusCode, code: &str, why: &str) -> Response {
+    // S3 and STS differ in what is around it, and SDKs read either
+    let text = format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{why}</Message></Error></ErrorResponse>"
+    );
+    let text = if status == StatusCode::FORBIDDEN || code == "ExpiredToken" {
+        format!("<Error><Code>{code}</Code><Message>{why}</Message></Error>")
+    } else {
+        text
+    };
+    (status, [(header::CONTENT_TYPE, "application/xml")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(policy: &str) -> Session {
+        Session {
+            role: "arn:aws:iam::123456789012:role/r".into(),
+            name: "n".into(),
+            source_identity: None,
+            tags: BTreeMap::new(),
+            transitive: BTreeSet::new(),
+            policy: Some(policy.into()),
+            duration: 900,
+            expires_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_policy_decides_and_what_it_does_not_name_is_denied() {
+        let session = session(
+            r#"{"Version":"2012-10-17","Statement":[
+                {"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*"},
+                {"Effect":"Allow","Action":["s3:ListAllMyBuckets"],"Resource":"*"}]}"#,
+        );
+        let allowed = |action, resource| is_allowed(&session, action, resource).unwrap();
+        assert!(allowed("s3:GetObject", "arn:aws:s3:::b/a/key"));
+        assert!(allowed("s3:ListAllMyBuckets", "*"));
+        assert!(allowed("sts:GetCallerIdentity", "*"));
+        assert!(!allowed("s3:PutObject", "arn:aws:s3:::b/a/key"));
+        assert!(!allowed("s3:GetObject", "arn:aws:s3:::c/a/key"));
+        assert!(!allowed("s3:ListBucket", "arn:aws:s3:::b"));
+    }
+
+    #[test]
+    fn requests_of_s3_are_known_by_method_path_and_query() {
+        let asked = |method: Method, uri: &str| s3(&method, &uri.parse().unwrap()).unwrap();
+        assert_eq!(asked(Method::GET, "/"), ("s3:ListAllMyBuckets".into(), "*".into()));
+        let list = ("s3:ListBucket".to_owned(), "arn:aws:s3:::b".to_owned());
+        assert_eq!(asked(Method::GET, "/b?list-type=2&prefix=x"), list);
+        assert_eq!(asked(Method::HEAD, "/b"), list);
+        assert_eq!(asked(Method::GET, "/b/k/l").1, "arn:aws:s3:::b/k/l");
+        assert_eq!(asked(Method::PUT, "/b/k").0, "s3:PutObject");
+        assert!(s3(&Method::PATCH, &"/b/k".parse().unwrap()).is_err());
+    }
+}
