@@ -95,6 +95,7 @@ mod tests {
             expires_at: None,
             catalog: None,
             aws: keys,
+            allowed: None,
         };
         let renewal = Renewal::of(&grant).unwrap();
         assert_eq!(renewal.due, at(450));
