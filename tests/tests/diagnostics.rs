@@ -3,12 +3,15 @@
 use anyhow::{Context, ensure};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use patchbay_tests::{
+    binaries,
     controller::{Controller, ControllerConfig, api_key, fixture_documents},
     mcp::McpClient,
     secrets::Secrets,
 };
 use serde_json::{Value, json};
 use std::fs;
+use tempfile::TempDir;
+use tokio::process::Command;
 
 const CLASS: &str = "fixture";
 const KEY: &[u8] = b"only servers hold these 32 bytes";
@@ -35,12 +38,17 @@ fn lines(controller: &Controller, message: &str) -> Vec<Value> {
     lines.filter(|line| line["message"] == message).collect()
 }
 
-#[tokio::test]
-async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presented_and_what_lacks()
--> anyhow::Result<()> {
-    let keys = tempfile::tempdir()?;
-    fs::create_dir(keys.path().join("quilt"))?;
-    fs::write(keys.path().join("quilt/hmac"), KEY)?;
+/// A controller with one more way in, and what is written for it.
+struct World {
+    controller: Controller,
+    /// Holds `documents` and the providers' Secrets.
+    place: TempDir,
+}
+
+async fn start() -> anyhow::Result<World> {
+    let place = tempfile::tempdir()?;
+    fs::create_dir(place.path().join("quilt"))?;
+    fs::write(place.path().join("quilt/hmac"), KEY)?;
     let mut documents = fixture_documents(CLASS, 2, &["bob"], "")?;
     documents.push(
         json!({
@@ -55,10 +63,21 @@ async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presente
         })
         .to_string(),
     );
-    let secrets_of_providers = keys.path().display().to_string();
+    let secrets_of_providers = place.path().display().to_string();
+    let written = place.path().join("documents");
+    fs::create_dir(&written)?;
+    for (n, document) in documents.iter().enumerate() {
+        fs::write(written.join(format!("{n}.yaml")), document)?;
+    }
     let config =
         ControllerConfig::new(documents).args(&["--provider-secrets", &secrets_of_providers]);
-    let controller = config.start().await?;
+    Ok(World { controller: config.start().await?, place })
+}
+
+#[tokio::test]
+async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presented_and_what_lacks()
+-> anyhow::Result<()> {
+    let World { controller, place: _place } = start().await?;
     let url = controller.url(CLASS).to_owned();
 
     let good = token(&json!({}))?;
@@ -140,4 +159,44 @@ async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presente
     ])?;
     secrets.not_in("the log", &controller.logs())?;
     secrets.not_in("the metrics", &metrics)
+}
+
+#[tokio::test]
+async fn what_a_token_would_get_and_why_it_is_refused_is_told_without_using_it()
+-> anyhow::Result<()> {
+    let World { controller, place } = start().await?;
+    let secrets = place.path().display().to_string();
+    let why = async |token: &str| {
+        let file = place.path().join("token");
+        fs::write(&file, token)?;
+        let program = Command::new(binaries::path("patchbay")?)
+            .args(["why", "--provider-secrets", &secrets])
+            .arg("--token-file")
+            .arg(&file)
+            .arg("--file")
+            .arg(place.path().join("documents"))
+            .output()
+            .await?;
+        let told = String::from_utf8_lossy(&program.stdout).into_owned();
+        anyhow::Ok((program.status.success(), told))
+    };
+    let good = token(&json!({}))?;
+    let (is_good, told) = why(&good).await?;
+    ensure!(controller.tenants().await?.is_empty(), "somebody was let in");
+    McpClient::bearer(controller.url(CLASS), &good).call("whoami", json!({})).await?;
+    let tenants = controller.tenants().await?;
+    let hers = tenants.first().and_then(|it| it["tenant"].as_str()).context("no tenant")?;
+    for line in [
+        format!("  user         {SUBJECT}, as quilt-frontend says"),
+        format!("  tenant       {hers}"),
+        "  level        write".to_owned(),
+        "  permissions  s3:GetObject, s3:PutObject".to_owned(),
+        format!("  buckets      {BUCKET}"),
+    ] {
+        ensure!(told.lines().any(|it| it == line), "{line} is not in {told}");
+    }
+    ensure!(is_good && !told.contains(&good), "{told}");
+    let (is_good, told) = why(&token(&json!({ "org": "other" }))?).await?;
+    ensure!(!is_good && told.contains("missing_claim") && told.contains("`org`"), "{told}");
+    Ok(())
 }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use patchbay_tests::{
     controller::{Controller, ControllerConfig},
     mcp::{McpClient, Session},
-    quilt::{CLASS, QuiltWorld, stateless::DATA},
+    quilt::{CLASS, QuiltWorld, isolation::listing, stateless::DATA},
     sandbox::{self, HOME},
 };
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ async fn a_user_of_two_catalogs_is_two_tenants_and_each_has_one_catalogs_account
     let put = here.call("bucket_objects_put", item).await?.to_string();
     ensure!(put.contains("here.txt") && !put.to_lowercase().contains("denied"), "{put}");
     let listed = async |session: &Session<'_>| {
-        let listed = session.call("bucket_objects_list", json!({ "bucket": "b-alice" })).await?;
+        let listed = session.call("bucket_objects_list", listing("b-alice")).await?;
         anyhow::Ok(listed.to_string())
     };
     let (at_one, at_other) = (listed(&here).await?, listed(&there).await?);

@@ -13,7 +13,7 @@ use patchbay_core::{
     allowed::Allowed,
     class::{CatalogSource, CredentialSource, WorkerClass},
     grant::{CatalogGrant, Grant, GrantError, GrantSource},
-    identity::Authenticated,
+    identity::{Authenticated, Identity},
     provider::API_KEY_PREFIX,
 };
 use secrecy::ExposeSecret;
@@ -65,6 +65,19 @@ fn allowed(user: &Authenticated) -> Result<Option<Allowed>, GrantError> {
         .map_err(|error| GrantError::Refused(format!("this gateway, because {error},")))
 }
 
+/// What STS would be asked for a user of a class; none where the class gives no keys of a role. Nobody is asked.
+pub fn would_assume(
+    class: &WorkerClass,
+    identity: &Identity,
+) -> Result<Option<Assume>, GrantError> {
+    match &class.credentials {
+        CredentialSource::None | CredentialSource::Catalog(_) => Ok(None),
+        CredentialSource::AssumeRole(source) => {
+            aws::assume(source, &class.name, identity).map(Some)
+        }
+    }
+}
+
 /// A catalog's own token or `qk_` key is used as it is. Patchbay's own keys mean nothing to a catalog and
 /// are never shown to one.
 fn catalog_grant(source: &CatalogSource, user: &Authenticated) -> Result<CatalogGrant, GrantError> {
@@ -93,7 +106,7 @@ mod tests {
         fixtures::class,
         grant::AwsGrant,
         id::ProviderName,
-        identity::{Identity, Mode},
+        identity::Mode,
         tenant::Authority,
     };
 

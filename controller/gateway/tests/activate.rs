@@ -158,7 +158,13 @@ impl GrantSource for Keys {
             AwsGrant::temporary("ASIA".into(), "s".into(), "t".into(), now + live, "r".into());
         let renew_at = if is_first { now } else { now + live / 2 };
         let aws = keys.map(|keys| AwsGrant { renew_at: Some(renew_at), ..keys });
-        Ok(Grant { credential: user.digest, expires_at: Some(now + live), catalog: None, aws, allowed: None })
+        Ok(Grant {
+            credential: user.digest,
+            expires_at: Some(now + live),
+            catalog: None,
+            aws,
+            allowed: None,
+        })
     }
 }
 

@@ -22,6 +22,7 @@ use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use cluster_keys::ClusterKeys;
 use configuration::{Problems, build};
+use kube::Client;
 use parking_lot::Mutex;
 use patchbay_broker::{AwsSts, Broker};
 use patchbay_core::{
@@ -116,13 +117,7 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     let link_renewal = link_renewal(link_cert, link_key, &certificate, &crypto);
     let mut registry = Registry::default();
     let (namespace, client) = cluster::connect(namespace).await?;
-    let cluster = ClusterKeys { client: client.clone(), limit: API_REQUEST };
-    let secrets = SecretKeys::new(client.clone(), &namespace, API_REQUEST);
-    let sources = Sources {
-        crypto: crypto.clone(),
-        cluster: Some(Arc::new(cluster)),
-        named: Some(Arc::new(secrets)),
-    };
+    let sources = sources(&client, &namespace, &crypto);
     let orchestrator = KubernetesOrchestrator::start(
         &client,
         KubernetesConfig { namespace, hold, request: API_REQUEST },
@@ -227,6 +222,17 @@ async fn serve_clients(
 }
 
 /// Completes with the second signal.
+/// Where the keys of issuers are, seen from a cluster.
+pub(crate) fn sources(client: &Client, namespace: &str, crypto: &Arc<CryptoProvider>) -> Sources {
+    let cluster = ClusterKeys { client: client.clone(), limit: API_REQUEST };
+    let secrets = SecretKeys::new(client.clone(), namespace, API_REQUEST);
+    Sources {
+        crypto: crypto.clone(),
+        cluster: Some(Arc::new(cluster)),
+        named: Some(Arc::new(secrets)),
+    }
+}
+
 async fn second_signal() -> anyhow::Result<()> {
     wait_for_signal().await?;
     wait_for_signal().await

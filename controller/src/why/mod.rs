@@ -1,18 +1,22 @@
-//! `patchbay why`: what has become of a user, told from the objects of a cluster. It reads, with the rights of whoever
-//! asks, and changes nothing. Doc comments on arguments are what `--help` prints.
+//! `patchbay why`: what has become of a user, told from the objects of a cluster, or what a credential would get. It reads,
+//! with the rights of whoever asks, changes nothing, and shows the credential to nobody. Doc comments on arguments are
+//! what `--help` prints.
 #![allow(clippy::doc_markdown, reason = "the help text is not Markdown")]
 
+mod credential;
 mod story;
+mod verdict;
 
 use crate::cluster;
 use anyhow::Context;
 use clap::Args;
+use credential::Asked;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{Api, api::ListParams};
 use patchbay_core::tenant::TenantName;
 use patchbay_crds::{Tenant, WorkerClass};
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 use story::Seen;
 
 /// More Events than a cluster keeps of one object.
@@ -23,8 +27,21 @@ const EVENTS: u32 = 500;
 pub(crate) struct WhyArgs {
     /// The user's Tenant, such as t-go5gbctxrdlmessgoznl. `patchbay tenant` prints its name, and so do the logs of
     /// gateways.
-    #[arg(value_name = "TENANT", value_parser = name)]
-    tenant: TenantName,
+    #[arg(value_name = "TENANT", value_parser = name, required_unless_present = "token_file")]
+    tenant: Option<TenantName>,
+    /// In the place of a tenant: file with a token or API key, or - for standard input. What it would get is told for each
+    /// class, without using it: no catalog is asked, and nobody is signed in.
+    #[arg(long, value_name = "FILE", conflicts_with = "tenant")]
+    token_file: Option<PathBuf>,
+    /// Judge the token by these YAML documents (WorkerClass, IdentityProvider), in the place of a cluster's.
+    #[arg(short = 'f', long = "file", value_name = "PATH", requires = "token_file")]
+    files: Vec<PathBuf>,
+    /// With --file: directory of the Secrets that providers name, as of `patchbay local`.
+    #[arg(long, value_name = "DIR", requires = "files")]
+    provider_secrets: Option<PathBuf>,
+    /// Tell of this class alone.
+    #[arg(long, value_name = "NAME", requires = "token_file")]
+    class: Option<String>,
     /// The installation's namespace [default: the one of the kubeconfig].
     #[arg(short, long, value_name = "NAME", env = "PATCHBAY_NAMESPACE")]
     namespace: Option<String>,
@@ -34,15 +51,31 @@ fn name(text: &str) -> Result<TenantName, String> {
     TenantName::parse(text).map_err(|error| error.to_string())
 }
 
-/// Tells the tenant's story. Fails if there is no such tenant.
+/// Tells the tenant's story, or what a credential would get. Fails if there is no such tenant, or if no class takes the
+/// credential.
 pub(crate) fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let seen = runtime.block_on(look(args))?;
-    print!("{}", story::tell(&seen, Timestamp::now()));
-    Ok(ExitCode::SUCCESS)
+    runtime.block_on(async {
+        let WhyArgs { tenant, token_file, files, provider_secrets, class, namespace } = args;
+        let now = Timestamp::now();
+        match (tenant, token_file) {
+            (Some(tenant), _) => {
+                print!("{}", story::tell(&look(tenant, namespace).await?, now));
+                Ok(ExitCode::SUCCESS)
+            }
+            (None, Some(token)) => {
+                let asked = Asked { token, files, provider_secrets, class, namespace };
+                let verdicts = credential::examine(asked, now).await?;
+                print!("{}", verdict::tell(&verdicts, now));
+                let is_any_good = verdicts.iter().any(verdict::Verdict::is_good);
+                Ok(if is_any_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            (None, None) => anyhow::bail!("name a tenant, or a file with a token"),
+        }
+    })
 }
 
-async fn look(WhyArgs { tenant: name, namespace }: WhyArgs) -> anyhow::Result<Seen> {
+async fn look(name: TenantName, namespace: Option<String>) -> anyhow::Result<Seen> {
     let (namespace, client) = cluster::connect(namespace).await?;
     let tenants = Api::<Tenant>::namespaced(client.clone(), &namespace);
     let tenant = tenants.get_opt(name.as_str()).await.context("cannot read tenants")?;

@@ -4,7 +4,7 @@
 //! remembered until the token ends or the issuer's keys change. Where browsers hold the key, a verified token
 //! proves only what it takes away: whose it is, is its catalog's to say. This module must not know other methods.
 
-use super::{AuthnError, introspection::Introspector, jwks::Jwks};
+use super::{AuthnError, Examined, introspection::Introspector, jwks::Jwks};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, Header, Validation, errors::ErrorKind};
 use moka::future::Cache;
@@ -73,19 +73,48 @@ impl JwtVerifier {
         digest: Digest,
         now: Timestamp,
     ) -> Result<Identity, AuthnError> {
-        let Proven { subject, entitlement, expires_at } = self.proven(token, digest, now).await?;
-        let (issuer, subject) = match (&self.catalog, subject) {
+        let proven = self.proven(token, digest, now).await?;
+        let (issuer, subject) = match (&self.catalog, &proven.subject) {
             // asked every time, and remembered there: a user may be shut out before the token ends
             (Some(catalog), _) => {
                 let subject = catalog.owner(token, digest).await?.ok_or(AuthnError::Invalid)?;
                 (catalog.origin().to_owned(), subject)
             }
-            (None, Some(subject)) => (self.rules.issuer.clone(), subject),
+            (None, Some(subject)) => (self.rules.issuer.clone(), subject.clone()),
             (None, None) => {
                 return Err(AuthnError::MissingClaim(self.rules.subject_claim.clone()));
             }
         };
-        Ok(Identity {
+        Ok(self.identity(issuer, subject, proven))
+    }
+
+    /// What one token proves by itself, without asking its catalog. `digest` is the token's keyed digest.
+    pub(super) async fn examine(
+        &self,
+        token: &str,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<Examined, AuthnError> {
+        let proven = self.proven(token, digest, now).await?;
+        Ok(match (&self.catalog, &proven.subject) {
+            (None, Some(subject)) => {
+                let subject = subject.clone();
+                Examined::Proven(self.identity(self.rules.issuer.clone(), subject, proven))
+            }
+            (None, None) => {
+                return Err(AuthnError::MissingClaim(self.rules.subject_claim.clone()));
+            }
+            (Some(catalog), _) => Examined::WouldAsk {
+                provider: self.name.clone(),
+                catalog: catalog.origin().to_owned(),
+                entitlement: proven.entitlement,
+            },
+        })
+    }
+
+    fn identity(&self, issuer: String, subject: String, proven: Proven) -> Identity {
+        let Proven { subject: _, entitlement, expires_at } = proven;
+        Identity {
             provider: self.name.clone(),
             issuer,
             subject,
@@ -93,7 +122,7 @@ impl JwtVerifier {
             entitlement,
             mode: Mode::Jwt,
             expires_at: Some(expires_at),
-        })
+        }
     }
 
     /// What a token proves by itself.

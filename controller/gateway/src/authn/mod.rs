@@ -25,6 +25,7 @@ use key_material::Form;
 use key_source::{Discovered, Published};
 use patchbay_core::{
     digest::DigestKey,
+    entitlement::Entitlement,
     id::ProviderName,
     identity::{Authenticated, Identity},
     provider::{
@@ -255,6 +256,51 @@ impl Authenticator {
         let identity = judged.map_err(by)?;
         let user = Authenticated { identity, credential: presented.into_secret(), digest };
         Ok(Admitted { user, provisioning: provider.provisioning })
+    }
+}
+
+/// What a credential comes to where it is shown to nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Examined {
+    /// It proves this by itself.
+    Proven(Identity),
+    /// A catalog would be asked whose it is.
+    WouldAsk {
+        /// In whose name.
+        provider: ProviderName,
+        /// The catalog's origin, which would be the issuer.
+        catalog: String,
+        /// What the credential says by itself.
+        entitlement: Arc<Entitlement>,
+    },
+}
+
+impl Authenticator {
+    /// What was presented on a route comes to, as far as that is known without showing it to anybody: for operators, who
+    /// look at somebody's credential. Keys of issuers are fetched as always.
+    pub async fn examine(
+        &self,
+        presented: &Presented,
+        route: &Route,
+        now: Timestamp,
+    ) -> Result<Examined, NotAdmitted> {
+        let provider = choose::choose(presented, &route.providers)?;
+        let digest = self.key.digest("credential", presented.secret().as_bytes());
+        let by = |error| NotAdmitted { error, provider: Some(provider.name.clone()) };
+        let known =
+            self.verifiers.get(&provider.name).ok_or_else(|| by(AuthnError::NotAccepted))?;
+        match known.verifier.as_ref() {
+            Verifier::ApiKeys(keys) => {
+                let identity = api_keys::verify(presented.secret(), &provider.name, keys, now);
+                identity.map(Examined::Proven).map_err(by)
+            }
+            Verifier::Jwt(jwt) => jwt.examine(presented.secret(), digest, now).await.map_err(by),
+            Verifier::Introspection(asked) => Ok(Examined::WouldAsk {
+                provider: provider.name.clone(),
+                catalog: asked.origin().to_owned(),
+                entitlement: Arc::default(),
+            }),
+        }
     }
 }
 

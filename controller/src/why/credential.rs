@@ -1,0 +1,155 @@
+//! From a file with a credential, and classes and providers as they are written, to what the credential would get in each
+//! class. It fetches what providers name as keys, and shows the credential to nobody. It must not know how that is told.
+
+use super::verdict::{Outcome, Verdict};
+use crate::{cluster, gateway, key_files::KeyFiles};
+use anyhow::{Context, ensure};
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
+use kube::{Api, api::ListParams};
+use patchbay_broker::would_assume;
+use patchbay_core::{
+    class::WorkerClass,
+    digest::DigestKey,
+    provider::IdentityProvider,
+    routing::{Route, RouteTable},
+};
+use patchbay_crds::{documents, validate};
+use patchbay_gateway::authn::{
+    Authenticator, Examined, NamedKeys, Sources,
+    presented::{self, MAX_CREDENTIAL_BYTES, Presented},
+};
+use rustls::crypto::aws_lc_rs;
+use std::{
+    fs::File,
+    io::{Read, stdin},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use zeroize::Zeroizing;
+
+/// What is asked.
+pub(super) struct Asked {
+    pub(super) token: PathBuf,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) provider_secrets: Option<PathBuf>,
+    pub(super) class: Option<String>,
+    pub(super) namespace: Option<String>,
+}
+
+/// What is written, as far as it can be used, and what is wrong with the rest.
+struct Written {
+    classes: Vec<Arc<WorkerClass>>,
+    providers: Vec<Arc<IdentityProvider>>,
+    wrong: Vec<String>,
+}
+
+/// What the credential would get, class by class.
+pub(super) async fn examine(asked: Asked, now: Timestamp) -> anyhow::Result<Vec<Verdict>> {
+    let Asked { token, files, provider_secrets, class, namespace } = asked;
+    let crypto = Arc::new(aws_lc_rs::default_provider());
+    let (written, sources) = if files.is_empty() {
+        let (namespace, client) = cluster::connect(namespace).await?;
+        let sources = gateway::sources(&client, &namespace, &crypto);
+        (of_cluster(&client, &namespace).await?, sources)
+    } else {
+        let named = provider_secrets.map(|at| Arc::new(KeyFiles(at)) as Arc<dyn NamedKeys>);
+        (of_files(&files)?, Sources { crypto, cluster: None, named })
+    };
+    let presented = read(&token)?;
+    let (routes, quarrels) = RouteTable::build_usable(&written.classes, &written.providers);
+    let nobody = Authenticator::new(DigestKey::generate()?, &[], &sources)?;
+    let (authenticator, unusable) = nobody.for_providers(&written.providers, &sources);
+    let unusable = unusable.iter().map(|error| format!("{error}: {}", error.source));
+    let wrong = written.wrong.into_iter().chain(unusable);
+    for wrong in wrong.chain(quarrels.iter().map(ToString::to_string)) {
+        eprintln!("not usable as it is written: {wrong}");
+    }
+    let is_wanted =
+        |route: &&Route| class.as_deref().is_none_or(|it| it == route.class.name.as_str());
+    let wanted: Vec<_> = routes.routes().iter().filter(is_wanted).collect();
+    ensure!(!wanted.is_empty(), "no such class can be used: look at `kubectl get workerclasses`");
+    let mut verdicts = Vec::new();
+    for route in wanted {
+        verdicts.push(in_class(&authenticator, &presented, route, now).await);
+    }
+    Ok(verdicts)
+}
+
+async fn in_class(
+    authenticator: &Authenticator,
+    presented: &Presented,
+    route: &Route,
+    now: Timestamp,
+) -> Verdict {
+    let class = &route.class;
+    let outcome = match authenticator.examine(presented, route, now).await {
+        Err(refused) => Outcome::Refused(refused),
+        Ok(Examined::WouldAsk { provider, catalog, entitlement }) => {
+            Outcome::WouldAsk { provider, catalog, entitlement }
+        }
+        Ok(Examined::Proven(identity)) => Outcome::Proven {
+            tenant: identity.tenant(&class.name).name(),
+            role: Box::new(would_assume(class, &identity)),
+            identity,
+        },
+    };
+    Verdict { class: class.name.clone(), path: class.path.clone(), outcome }
+}
+
+/// The credential, as a client would present it.
+fn read(file: &Path) -> anyhow::Result<Presented> {
+    let shown =
+        if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
+    let source: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(stdin())
+    } else {
+        Box::new(File::open(file).with_context(|| format!("cannot read {shown}"))?)
+    };
+    let mut text = Zeroizing::new(String::new());
+    // one byte more than is allowed, and an end of the line, so that more is noticed
+    let most = MAX_CREDENTIAL_BYTES as u64 + 3;
+    source.take(most).read_to_string(&mut text).with_context(|| format!("{shown} is not text"))?;
+    let bearer = Zeroizing::new(format!("Bearer {}", text.trim()));
+    let mut value = HeaderValue::from_str(&bearer)
+        .with_context(|| format!("{shown} holds no token: write it in one line"))?;
+    value.set_sensitive(true);
+    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+    presented::read(&headers, None).with_context(|| shown)
+}
+
+fn of_files(files: &[PathBuf]) -> anyhow::Result<Written> {
+    let unusable = |errors: Vec<_>| {
+        let errors: Vec<String> =
+            errors.iter().map(|error: &documents::DocumentError| error.to_string()).collect();
+        anyhow::anyhow!("the documents are not usable:\n  - {}", errors.join("\n  - "))
+    };
+    let valid = documents::load(files).map_err(unusable)?.validate().map_err(unusable)?;
+    Ok(Written {
+        classes: valid.classes.into_iter().map(Arc::new).collect(),
+        providers: valid.providers.into_iter().map(Arc::new).collect(),
+        wrong: Vec::new(),
+    })
+}
+
+async fn of_cluster(client: &kube::Client, namespace: &str) -> anyhow::Result<Written> {
+    let all = ListParams::default();
+    let classes = Api::<patchbay_crds::WorkerClass>::namespaced(client.clone(), namespace);
+    let classes = classes.list(&all).await.context("cannot read classes")?;
+    let providers = Api::<patchbay_crds::IdentityProvider>::namespaced(client.clone(), namespace);
+    let providers = providers.list(&all).await.context("cannot read providers")?;
+    let mut written = Written { classes: Vec::new(), providers: Vec::new(), wrong: Vec::new() };
+    for class in &classes.items {
+        match validate::worker_class::validate(class) {
+            Ok(class) => written.classes.push(Arc::new(class)),
+            Err(errors) => written.wrong.extend(errors.iter().map(ToString::to_string)),
+        }
+    }
+    for provider in &providers.items {
+        match validate::identity_provider::validate(provider) {
+            Ok(provider) => written.providers.push(Arc::new(provider)),
+            Err(errors) => written.wrong.extend(errors.iter().map(ToString::to_string)),
+        }
+    }
+    Ok(written)
+}
