@@ -203,7 +203,7 @@ fn sizes() -> Vec<Case> {
         (
             "tools",
             json!({ "permissions": { "a": ["b c"] } }),
-            "spec.tools.permissions.a[0]",
+            "spec.tools.permissions[a][0]",
             "is not a name; use visible",
         ),
         (
