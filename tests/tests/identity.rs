@@ -35,19 +35,7 @@ const BROWSERS_KEY: [u8; 32] = *b"every browser has these 32 bytes";
 
 /// alice and bob, and no AWS.
 async fn catalog() -> anyhow::Result<Catalog> {
-    let member = |name: &str| {
-        json!({
-            "name": name, "email": format!("{name}@example.com"), "isAdmin": false,
-            "roleArn": null, "buckets": [],
-        })
-    };
-    let world: World = serde_json::from_value(json!({
-        "awsEndpoint": "http://127.0.0.1:1",
-        "region": "us-east-1",
-        "registryKey": { "accessKeyId": "none", "secretAccessKey": "none" },
-        "users": [member("alice"), member("bob")],
-    }))?;
-    Catalog::start(Config::default(), world).await
+    Catalog::start(Config::default(), World::without_aws(&["alice", "bob"])).await
 }
 
 fn origins(catalog: &Catalog) -> Value {

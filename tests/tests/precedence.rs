@@ -42,16 +42,8 @@ fn token(expires_in: i64) -> anyhow::Result<String> {
 }
 
 async fn catalog() -> anyhow::Result<Catalog> {
-    let alice = json!({
-        "name": "alice", "email": "alice@example.com", "isAdmin": false, "roleArn": null, "buckets": [],
-    });
-    let world: World = serde_json::from_value(json!({
-        "awsEndpoint": "http://127.0.0.1:1",
-        "region": "us-east-1",
-        "registryKey": { "accessKeyId": "none", "secretAccessKey": "none" },
-        "users": [alice],
-    }))?;
-    Catalog::start(Config { bearers: Bearers::Verbatim, ..Config::default() }, world).await
+    let config = Config { bearers: Bearers::Verbatim, ..Config::default() };
+    Catalog::start(config, World::without_aws(&["alice"])).await
 }
 
 /// A controller of the fixture with all three ways in.

@@ -21,6 +21,25 @@ pub struct World {
     pub users: Vec<Member>,
 }
 
+impl World {
+    /// Users who have nothing, and an AWS at whose address nobody listens: for who only asks whose a credential is.
+    pub fn without_aws(names: &[&str]) -> Self {
+        let member = |name: &&str| Member {
+            name: (*name).to_owned(),
+            email: format!("{name}@example.com"),
+            is_admin: false,
+            role_arn: None,
+            buckets: Vec::new(),
+        };
+        Self {
+            aws_endpoint: "http://127.0.0.1:1".into(),
+            region: "us-east-1".into(),
+            registry_key: AwsKey { access_key_id: "none".into(), secret_access_key: "none".into() },
+            users: names.iter().map(member).collect(),
+        }
+    }
+}
+
 /// A long-lived AWS key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
