@@ -192,7 +192,8 @@ fn missing_here(
     program.into_iter().chain(shown).collect()
 }
 
-fn refused(what: &str, errors: &[impl std::fmt::Display]) -> anyhow::Error {
+/// An error that lists everything that is wrong.
+pub(crate) fn refused(what: &str, errors: &[impl std::fmt::Display]) -> anyhow::Error {
     let list: Vec<_> = errors.iter().map(ToString::to_string).collect();
     anyhow::anyhow!("{what}:\n  - {}", list.join("\n  - "))
 }

@@ -40,12 +40,9 @@ impl GrantSource for Broker {
     ) -> Result<Grant, GrantError> {
         let catalog =
             class.credentials.catalog().map(|source| catalog_grant(source, user)).transpose()?;
-        let aws = match &class.credentials {
-            CredentialSource::None | CredentialSource::Catalog(_) => None,
-            CredentialSource::AssumeRole(source) => {
-                let assume = aws::assume(source, &class.name, &user.identity)?;
-                Some(self.keys.get(&assume).await?)
-            }
+        let aws = match would_assume(class, &user.identity)? {
+            Some(assume) => Some(self.keys.get(&assume).await?),
+            None => None,
         };
         // a grant ends with the first of what is in it
         let ends = [user.identity.expires_at, aws.as_ref().map(|keys| keys.expires_at)];

@@ -228,9 +228,11 @@ impl Gateway {
         let admitted = self.authenticate(authenticator, presented, route, context).await?;
         let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
         let tenant = admitted.user.identity.tenant(&route.class.name);
-        self.told.admitted(&admitted, &tenant.name(), &context.request_id).await;
+        let name = tenant.name();
+        self.told.admitted(&admitted, &name, &context.request_id).await;
         let forward = Forward {
             tenant,
+            name,
             admitted: &admitted,
             route,
             head: &head,
@@ -298,9 +300,9 @@ impl Gateway {
         forward: &Forward<'_>,
         source: &Source<Incoming>,
     ) -> Result<Response<Incoming>, Refusal> {
-        let name = forward.tenant.name();
+        let name = &forward.name;
         for _ in 0..MAX_ATTEMPTS {
-            let bound = self.worker(forward, &name).await?;
+            let bound = self.worker(forward).await?;
             let body = source.attempt().ok_or(Refusal::WorkerReplaced)?;
             match bound.link.send(forward.request(&bound, LinkBody::Forwarded(body))?).await {
                 Ok(mut response) => match agents_own(&response) {
@@ -313,13 +315,13 @@ impl Gateway {
                             tenant = %name, worker = %bound.placement.offer.worker,
                             "a worker refused a request of its assigned tenant"
                         );
-                        self.activator.forget(&name, &bound);
+                        self.activator.forget(name, &bound);
                     }
                     Some(AgentAnswer::Failed) => {
                         return Err(broken(source, self.limits.body_bytes));
                     }
                 },
-                Err(SendError::Refused) => self.activator.worker_leaves(&name, &bound),
+                Err(SendError::Refused) => self.activator.worker_leaves(name, &bound),
                 Err(SendError::NotSent(_)) => {}
                 Err(error @ SendError::Dial(_)) => {
                     tracing::warn!(
@@ -342,11 +344,8 @@ impl Gateway {
     }
 
     /// The tenant's worker: at once if it is bound, else as soon as it is, within the bounds of waiting.
-    async fn worker(
-        &self,
-        forward: &Forward<'_>,
-        name: &TenantName,
-    ) -> Result<Arc<Bound>, Refusal> {
+    async fn worker(&self, forward: &Forward<'_>) -> Result<Arc<Bound>, Refusal> {
+        let name = &forward.name;
         let activation = Activation {
             tenant: &forward.tenant,
             name,
@@ -370,6 +369,8 @@ impl Gateway {
 /// What stays the same over all attempts to forward one request.
 struct Forward<'a> {
     tenant: patchbay_core::tenant::TenantKey,
+    /// The tenant's name, which costs a digest.
+    name: TenantName,
     admitted: &'a Admitted,
     route: &'a Route,
     head: &'a Parts,

@@ -2,7 +2,7 @@
 //! class. It fetches what providers name as keys, and shows the credential to nobody. It must not know how that is told.
 
 use super::verdict::{Outcome, Verdict};
-use crate::{cluster, gateway, key_files::KeyFiles};
+use crate::{cluster, gateway, key_files::KeyFiles, local::refused};
 use anyhow::{Context, ensure};
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
@@ -119,11 +119,7 @@ fn read(file: &Path) -> anyhow::Result<Presented> {
 }
 
 fn of_files(files: &[PathBuf]) -> anyhow::Result<Written> {
-    let unusable = |errors: Vec<_>| {
-        let errors: Vec<String> =
-            errors.iter().map(|error: &documents::DocumentError| error.to_string()).collect();
-        anyhow::anyhow!("the documents are not usable:\n  - {}", errors.join("\n  - "))
-    };
+    let unusable = |errors: Vec<_>| refused("the documents are not usable", &errors);
     let valid = documents::load(files).map_err(unusable)?.validate().map_err(unusable)?;
     Ok(Written {
         classes: valid.classes.into_iter().map(Arc::new).collect(),

@@ -74,18 +74,10 @@ impl JwtVerifier {
         now: Timestamp,
     ) -> Result<Identity, AuthnError> {
         let proven = self.proven(token, digest, now).await?;
-        let (issuer, subject) = match (&self.catalog, &proven.subject) {
-            // asked every time, and remembered there: a user may be shut out before the token ends
-            (Some(catalog), _) => {
-                let subject = catalog.owner(token, digest).await?.ok_or(AuthnError::Invalid)?;
-                (catalog.origin().to_owned(), subject)
-            }
-            (None, Some(subject)) => (self.rules.issuer.clone(), subject.clone()),
-            (None, None) => {
-                return Err(AuthnError::MissingClaim(self.rules.subject_claim.clone()));
-            }
-        };
-        Ok(self.identity(issuer, subject, proven))
+        let Some(catalog) = &self.catalog else { return self.by_itself(proven) };
+        // asked every time, and remembered there: a user may be shut out before the token ends
+        let subject = catalog.owner(token, digest).await?.ok_or(AuthnError::Invalid)?;
+        Ok(self.identity(catalog.origin().to_owned(), subject, proven))
     }
 
     /// What one token proves by itself, without asking its catalog. `digest` is the token's keyed digest.
@@ -96,20 +88,22 @@ impl JwtVerifier {
         now: Timestamp,
     ) -> Result<Examined, AuthnError> {
         let proven = self.proven(token, digest, now).await?;
-        Ok(match (&self.catalog, &proven.subject) {
-            (None, Some(subject)) => {
-                let subject = subject.clone();
-                Examined::Proven(self.identity(self.rules.issuer.clone(), subject, proven))
-            }
-            (None, None) => {
-                return Err(AuthnError::MissingClaim(self.rules.subject_claim.clone()));
-            }
-            (Some(catalog), _) => Examined::WouldAsk {
-                provider: self.name.clone(),
-                catalog: catalog.origin().to_owned(),
-                entitlement: proven.entitlement,
-            },
+        let Some(catalog) = &self.catalog else {
+            return self.by_itself(proven).map(Examined::Proven);
+        };
+        Ok(Examined::WouldAsk {
+            provider: self.name.clone(),
+            catalog: catalog.origin().to_owned(),
+            entitlement: proven.entitlement,
         })
+    }
+
+    /// Whose a token is that names its user.
+    fn by_itself(&self, proven: Proven) -> Result<Identity, AuthnError> {
+        let subject = proven.subject.clone();
+        let subject =
+            subject.ok_or_else(|| AuthnError::MissingClaim(self.rules.subject_claim.clone()))?;
+        Ok(self.identity(self.rules.issuer.clone(), subject, proven))
     }
 
     fn identity(&self, issuer: String, subject: String, proven: Proven) -> Identity {

@@ -24,7 +24,7 @@ use jwt::JwtVerifier;
 use key_material::Form;
 use key_source::{Discovered, Published};
 use patchbay_core::{
-    digest::DigestKey,
+    digest::{Digest, DigestKey},
     entitlement::Entitlement,
     id::ProviderName,
     identity::{Authenticated, Identity},
@@ -187,6 +187,19 @@ pub struct NotAdmitted {
     pub provider: Option<ProviderName>,
 }
 
+/// Who is to judge a credential.
+struct Chosen<'a> {
+    provider: &'a IdentityProvider,
+    verifier: &'a Verifier,
+    digest: Digest,
+}
+
+impl NotAdmitted {
+    fn by(provider: &IdentityProvider, error: AuthnError) -> Self {
+        Self { error, provider: Some(provider.name.clone()) }
+    }
+}
+
 impl From<AuthnError> for NotAdmitted {
     fn from(error: AuthnError) -> Self {
         Self { error, provider: None }
@@ -241,19 +254,15 @@ impl Authenticator {
         route: &Route,
         now: Timestamp,
     ) -> Result<Admitted, NotAdmitted> {
-        let provider = choose::choose(&presented, &route.providers)?;
-        let digest = self.key.digest("credential", presented.secret().as_bytes());
-        let by = |error| NotAdmitted { error, provider: Some(provider.name.clone()) };
-        let known =
-            self.verifiers.get(&provider.name).ok_or_else(|| by(AuthnError::NotAccepted))?;
-        let judged: Result<Identity, AuthnError> = match known.verifier.as_ref() {
+        let Chosen { provider, verifier, digest } = self.chosen(&presented, route)?;
+        let judged: Result<Identity, AuthnError> = match verifier {
             Verifier::ApiKeys(keys) => {
                 api_keys::verify(presented.secret(), &provider.name, keys, now)
             }
             Verifier::Jwt(jwt) => jwt.verify(presented.secret(), digest, now).await,
             Verifier::Introspection(asked) => asked.verify(presented.secret(), digest).await,
         };
-        let identity = judged.map_err(by)?;
+        let identity = judged.map_err(|error| NotAdmitted::by(provider, error))?;
         let user = Authenticated { identity, credential: presented.into_secret(), digest };
         Ok(Admitted { user, provisioning: provider.provisioning })
     }
@@ -284,23 +293,33 @@ impl Authenticator {
         route: &Route,
         now: Timestamp,
     ) -> Result<Examined, NotAdmitted> {
-        let provider = choose::choose(presented, &route.providers)?;
-        let digest = self.key.digest("credential", presented.secret().as_bytes());
-        let by = |error| NotAdmitted { error, provider: Some(provider.name.clone()) };
-        let known =
-            self.verifiers.get(&provider.name).ok_or_else(|| by(AuthnError::NotAccepted))?;
-        match known.verifier.as_ref() {
+        let Chosen { provider, verifier, digest } = self.chosen(presented, route)?;
+        let examined = match verifier {
             Verifier::ApiKeys(keys) => {
-                let identity = api_keys::verify(presented.secret(), &provider.name, keys, now);
-                identity.map(Examined::Proven).map_err(by)
+                api_keys::verify(presented.secret(), &provider.name, keys, now)
+                    .map(Examined::Proven)
             }
-            Verifier::Jwt(jwt) => jwt.examine(presented.secret(), digest, now).await.map_err(by),
+            Verifier::Jwt(jwt) => jwt.examine(presented.secret(), digest, now).await,
             Verifier::Introspection(asked) => Ok(Examined::WouldAsk {
                 provider: provider.name.clone(),
                 catalog: asked.origin().to_owned(),
                 entitlement: Arc::default(),
             }),
-        }
+        };
+        examined.map_err(|error| NotAdmitted::by(provider, error))
+    }
+
+    /// The one provider that may judge what was presented, its verifier, and the credential's digest.
+    fn chosen<'a>(
+        &'a self,
+        presented: &Presented,
+        route: &'a Route,
+    ) -> Result<Chosen<'a>, NotAdmitted> {
+        let provider = choose::choose(presented, &route.providers)?;
+        let digest = self.key.digest("credential", presented.secret().as_bytes());
+        let known = self.verifiers.get(&provider.name);
+        let known = known.ok_or_else(|| NotAdmitted::by(provider, AuthnError::NotAccepted))?;
+        Ok(Chosen { provider, verifier: &known.verifier, digest })
     }
 }
 
@@ -378,7 +397,6 @@ impl Sources {
 mod tests {
     use super::*;
     use patchbay_core::{
-        digest::Digest,
         fixtures::{api_keys, class, jwt},
         provider::SecretEntry,
         routing::RouteTable,
