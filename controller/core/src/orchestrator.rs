@@ -147,14 +147,15 @@ pub trait Orchestrator: Send + Sync + 'static {
     /// What is known of a tenant, from memory: called for every request.
     fn lookup(&self, tenant: &TenantName) -> TenantState;
 
-    /// An anonymous worker for `tenant`, none of `exclude`, or the one that it turns out to have. Waits until
-    /// there is one; the caller bounds the wait by dropping the future. A tenant that waits is counted as
-    /// waiting; `provisioning` says whether it may be made for that.
+    /// An anonymous worker for `tenant`, or the one that it turns out to have. Waits until there is one; the
+    /// caller bounds the wait by dropping the future. A tenant that waits is counted as waiting; `provisioning`
+    /// says whether it may be made for that. None of the workers of `failed` is offered as an anonymous one; as the
+    /// tenant's own only one that it has by another claim, since a refusal was of a claim.
     async fn offer(
         &self,
         tenant: &TenantKey,
         provisioning: Provisioning,
-        exclude: &[Incarnation],
+        failed: &[Placement],
     ) -> Result<Offer, OfferError>;
 
     /// Records that `tenant` has the offered worker. Of concurrent calls for one tenant or one worker,

@@ -97,15 +97,15 @@ impl Ledger {
         }
     }
 
-    /// An anonymous worker of a class, none of `exclude`.
-    pub fn pick(&mut self, class: &ClassName, exclude: &[Incarnation]) -> Option<Offer> {
+    /// An anonymous worker of a class, none of those of `failed`.
+    pub fn pick(&mut self, class: &ClassName, failed: &[Placement]) -> Option<Offer> {
         let worker = self
             .workers
             .values_mut()
             .filter(|worker| {
                 worker.class == *class
                     && worker.tenant.is_none()
-                    && !exclude.contains(&worker.offer.incarnation)
+                    && failed.iter().all(|it| it.offer.incarnation != worker.offer.incarnation)
             })
             .min_by_key(|worker| worker.offered)?;
         worker.offered += 1;

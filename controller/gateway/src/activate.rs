@@ -265,9 +265,7 @@ impl Activator {
                 TenantState::Unknown if request.provisioning == Provisioning::Preprovisioned => {
                     return Err(ActivateError::NotProvisioned);
                 }
-                TenantState::Assigned(placement)
-                    if !learned.exclude.contains(&placement.offer.incarnation) =>
-                {
+                TenantState::Assigned(placement) if !learned.failed.contains(placement) => {
                     placement.clone()
                 }
                 _ => match self.lock(request, &learned, &mut grant).await? {
@@ -292,7 +290,7 @@ impl Activator {
                     }
                 }
             }
-            learned.exclude.push(placement.offer.incarnation);
+            learned.failed.push(placement);
         }
     }
 

@@ -68,14 +68,15 @@ impl Orchestrator for Cluster {
         &self,
         _: &TenantKey,
         _: Provisioning,
-        exclude: &[Incarnation],
+        failed: &[Placement],
     ) -> Result<Offer, OfferError> {
         if let Some(placement) = self.meanwhile.lock().take() {
             *self.state.lock() = TenantState::Assigned(placement);
         }
         let next = {
             let mut offers = self.offers.lock();
-            offers.retain(|offer| !exclude.contains(&offer.incarnation));
+            let has_failed = |offer: &Offer| failed.iter().any(|it| it.offer == *offer);
+            offers.retain(|offer| !has_failed(offer));
             if offers.len() > 1 { offers.pop_front() } else { offers.front().cloned() }
         };
         match next {
@@ -274,6 +275,29 @@ async fn a_worker_that_says_that_it_is_taken_may_be_the_tenants_own_and_is_bound
     let (heard, state) = (Arc::clone(&cluster), TenantState::Assigned(given.clone()));
     tokio::spawn(own.serve(0, move |path| {
         if path != RESERVE_PATH {
+            return willing(path);
+        }
+        *heard.state.lock() = state.clone();
+        let refused = Refused { reason: BindRefusal::OtherTenant };
+        (StatusCode::CONFLICT, serde_json::to_vec(&refused).unwrap())
+    }));
+    tokio::spawn(free.serve(0, willing));
+    assert_eq!(activate(&cluster).await.unwrap().placement, given);
+    assert_eq!(cluster.state(), TenantState::Assigned(given));
+}
+
+#[tokio::test]
+async fn a_worker_that_refused_a_life_of_its_tenant_that_is_over_is_bound_for_the_next_one() {
+    let (own, free) = (Worker::new("own"), Worker::new("free"));
+    let over = placed(&own.offer, 1);
+    let cluster = Cluster::new(TenantState::Assigned(over.clone()), &[&free]);
+    let tenant = TenantUid::parse("tenant-again").unwrap();
+    let given = Placement { claim: Claim { tenant, ..over.claim }, offer: own.offer.clone() };
+    // it was deleted, came back through another gateway and has the same worker: this one hears so after the refusal
+    let (heard, state) = (Arc::clone(&cluster), TenantState::Assigned(given.clone()));
+    let has_refused = AtomicBool::default();
+    tokio::spawn(own.serve(0, move |path| {
+        if has_refused.swap(true, Ordering::SeqCst) {
             return willing(path);
         }
         *heard.state.lock() = state.clone();

@@ -7,7 +7,6 @@ use crate::{
 };
 use patchbay_core::{
     grant::{Grant, GrantError},
-    id::Incarnation,
     jitter,
     link::BindRefusal,
     orchestrator::{
@@ -23,10 +22,11 @@ const AFTER_A_NO: Duration = Duration::from_millis(10);
 /// What an activation has learned of workers so far.
 #[derive(Default)]
 pub(super) struct Learned {
-    /// Workers that are of no use to this tenant. Only a bind's answer, or the control plane's word that a worker is gone,
-    /// puts one here: a worker that was merely asked to keep itself may by now be this very tenant's, by another
-    /// gateway, and then nothing else may take its place.
-    pub(super) exclude: Vec<Incarnation>,
+    /// Placements that came to nothing. Only a bind's answer, or the control plane's word that a worker is gone, puts one
+    /// here: a worker that was merely asked to keep itself may by now be this very tenant's, by another gateway, and
+    /// then nothing else may take its place. For the same reason a claim is part of it: a worker that refused a claim
+    /// of which this gateway knew too late that it is over may be the tenant's by its next one.
+    pub(super) failed: Vec<Placement>,
     pub(super) lost_picks: usize,
 }
 
@@ -64,7 +64,7 @@ impl Activator {
     {
         let Request { tenant, provisioning, .. } = *request;
         let offer = async {
-            let offer = self.orchestrator.offer(tenant, provisioning, &learned.exclude).await;
+            let offer = self.orchestrator.offer(tenant, provisioning, &learned.failed).await;
             offer.map(Ok).or_else(|error| match error {
                 OfferError::ControlPlane(unavailable) => Ok(Err(unavailable)),
                 OfferError::Refused(refusal) => Err(refused(refusal)),
@@ -81,7 +81,7 @@ impl Activator {
         // meanwhile, through another gateway too. The worker that it has is never replaced because one was offered.
         let state = self.orchestrator.lookup(request.name);
         if let TenantState::Assigned(placement) = &state
-            && !learned.exclude.contains(&placement.offer.incarnation)
+            && !learned.failed.contains(placement)
         {
             return Ok(Lock::Placed(placement.clone()));
         }

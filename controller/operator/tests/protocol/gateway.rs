@@ -29,8 +29,9 @@ pub(crate) struct Gateway {
 pub(crate) struct Request {
     pub(crate) key: u8,
     next: Next,
-    /// Workers that refused this tenant.
-    refused: BTreeSet<Incarnation>,
+    /// Claims that came to nothing, each with the worker that refused it. Only a flawed gateway takes a worker for one
+    /// that refuses whatever claim.
+    refused: Vec<(Option<Claim>, Incarnation)>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,7 +75,7 @@ impl Gateway {
         if self.requests.len() >= 5 {
             return;
         }
-        self.requests.push(Request { key, next: Next::LookUp, refused: BTreeSet::new() });
+        self.requests.push(Request { key, next: Next::LookUp, refused: Vec::new() });
     }
 
     /// Takes a request as far as it comes with nothing else happening.
@@ -105,7 +106,7 @@ impl Gateway {
             Next::Assign { known, assignment, ip } => {
                 self.assign(request.key, known, assignment, ip, chance, server)
             }
-            Next::Bind(placement) => bind(&mut request, placement, server),
+            Next::Bind(placement) => self.bind(&mut request, placement, server),
             Next::Forward(placement) => forward(&mut request, placement, server),
             Next::Over => Next::Over,
         };
@@ -122,7 +123,10 @@ impl Gateway {
             return None;
         };
         let claim = Claim { tenant: tenant.uid.clone(), epoch: assigned.epoch };
-        let (uid, is_refused) = (assigned.uid.clone(), request.refused.contains(&assigned.uid));
+        let uid = assigned.uid.clone();
+        let is_refused = request.refused.iter().any(|(refused, worker)| {
+            *worker == uid && refused.as_ref().is_none_or(|refused| *refused == claim)
+        });
         // one that the watch has not shown, or not with its address and key, is read: the watch of pods may lag behind the
         // one of tenants
         let is_starting = |pod: &Pod| matches!(pod.seen.life, Life::Starting { .. });
@@ -160,7 +164,7 @@ impl Gateway {
                     && !pod.seen.marked_bound
                     && !named.contains(pod.seen.uid.as_str())
                     && !self.not_free.contains(&pod.seen.uid)
-                    && !request.refused.contains(&pod.seen.uid)
+                    && request.refused.iter().all(|(_, worker)| *worker != pod.seen.uid)
             })
             .collect();
         if free.is_empty() {
@@ -209,7 +213,7 @@ impl Gateway {
                 return Next::LookUp;
             }
             Keeping::NotFree if self.flaw == Flaw::ShunsWhatIsTaken => {
-                request.refused.insert(uid.clone());
+                request.refused.push((None, uid.clone()));
                 return Next::LookUp;
             }
             // it may be this very tenant's, by another gateway
@@ -271,6 +275,22 @@ impl Gateway {
         }
     }
 
+    fn bind(&self, request: &mut Request, placement: Placement, server: &mut Server) -> Next {
+        let Some(latch) = server.dial(placement.ip, &placement.uid) else { return Next::LookUp };
+        let Err(refusal) = latch.bind(&placement.claim) else {
+            server.note_bind(&placement.uid, &placement.claim);
+            return Next::Forward(placement);
+        };
+        match refusal {
+            BindRefusal::OtherTenant => server.note("a bind met another tenant's worker"),
+            BindRefusal::OtherEpoch => server.note("a bind met another epoch's worker"),
+            _ => {}
+        }
+        let claim = (self.flaw != Flaw::ShunsWhatRefusedAnEarlierClaim).then_some(placement.claim);
+        request.refused.push((claim, placement.uid));
+        Next::LookUp
+    }
+
     /// The tenant as it is, if its assignment is the one that was to be written.
     fn read_back(
         &mut self,
@@ -289,21 +309,6 @@ fn last_epoch(tenant: Option<&Tenant>) -> u64 {
     tenant.and_then(|tenant| tenant.assignment.as_ref()).map_or(0, |assignment| assignment.epoch)
 }
 
-fn bind(request: &mut Request, placement: Placement, server: &mut Server) -> Next {
-    let Some(latch) = server.dial(placement.ip, &placement.uid) else { return Next::LookUp };
-    let Err(refusal) = latch.bind(&placement.claim) else {
-        server.note_bind(&placement.uid, &placement.claim);
-        return Next::Forward(placement);
-    };
-    match refusal {
-        BindRefusal::OtherTenant => server.note("a bind met another tenant's worker"),
-        BindRefusal::OtherEpoch => server.note("a bind met another epoch's worker"),
-        _ => {}
-    }
-    request.refused.insert(placement.uid);
-    Next::LookUp
-}
-
 fn forward(request: &mut Request, placement: Placement, server: &mut Server) -> Next {
     let Some(latch) = server.dial(placement.ip, &placement.uid) else { return Next::LookUp };
     match latch.admit(Some(&placement.claim)) {
@@ -313,7 +318,7 @@ fn forward(request: &mut Request, placement: Placement, server: &mut Server) -> 
         }
         Admission::Leaving => {
             server.note("a request met a leaving worker");
-            request.refused.insert(placement.uid);
+            request.refused.push((Some(placement.claim), placement.uid));
             Next::LookUp
         }
         // not bound yet, or another's: a bind tells

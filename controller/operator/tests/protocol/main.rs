@@ -304,6 +304,34 @@ fn runner(cases: u32) -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]))
 }
 
+/// A tenant is deleted before its worker is bound, and comes back through another gateway, which gives it the same worker.
+/// The first gateway hears of the new life only after the worker has refused the old one.
+const A_WORKER_OF_TWO_LIVES: &[Step] = &[
+    Step::Contact(0, 0),
+    Step::Request(0, 0, 1),
+    Step::Request(0, 0, 1),
+    Step::Request(0, 0, 1),
+    Step::Delete(0),
+    Step::Call(1, 0),
+    Step::Request(0, 0, 1),
+    Step::TenantsSeen(0),
+    Step::Request(0, 0, 1),
+    Step::Request(0, 0, 1),
+    Step::Request(0, 0, 1),
+];
+
+#[test]
+fn a_worker_that_refused_a_life_of_its_tenant_that_is_over_stays_the_next_lifes() {
+    let mut world = World::new(Flaw::None);
+    world.run(A_WORKER_OF_TWO_LIVES).unwrap();
+    for event in ["a bind met another tenant's worker", "a request was served"] {
+        assert!(world.server.events.contains_key(event), "never: {event}");
+    }
+    let flawed = run(A_WORKER_OF_TWO_LIVES, Flaw::ShunsWhatRefusedAnEarlierClaim);
+    let finding = flawed.unwrap_err().to_string();
+    assert!(finding.contains("which served it"), "{finding}");
+}
+
 /// What the model says of a flaw.
 fn finding(flaw: Flaw) -> String {
     let found = runner(2000).run(&steps(), |steps| run(&steps, flaw));

@@ -30,6 +30,8 @@ pub(crate) enum Flaw {
     TakesWhatWasPicked,
     /// A gateway never again takes a worker that said that it is taken, for the tenant that may have it.
     ShunsWhatIsTaken,
+    /// A gateway shuns its tenant's worker for what that said to an earlier claim.
+    ShunsWhatRefusedAnEarlierClaim,
 }
 
 #[derive(Debug)]

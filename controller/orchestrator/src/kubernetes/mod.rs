@@ -35,7 +35,8 @@ use patchbay_core::{
     digest::random_bytes,
     id::{ClassName, Epoch, Incarnation},
     orchestrator::{
-        AssignRefusal, Assignment, Offer, OfferError, Orchestrator, TenantState, Unavailable,
+        AssignRefusal, Assignment, Offer, OfferError, Orchestrator, Placement, TenantState,
+        Unavailable,
     },
     provider::Provisioning,
     tenant::{TenantKey, TenantName},
@@ -248,7 +249,7 @@ impl Shared {
     fn next(
         &self,
         claimant: Claimant<'_>,
-        exclude: &[Incarnation],
+        failed: &[Placement],
         absent: Option<&Incarnation>,
     ) -> Result<Next, OfferError> {
         let (class, name) = (&claimant.key.class, claimant.name);
@@ -256,17 +257,20 @@ impl Shared {
         if let Some(why) = claim::refusal(&view, claimant) {
             return Err(OfferError::Refused(why));
         }
-        match view.tenant(name).map(|tenant| view.worker_of(tenant)) {
-            Some(Named::Worker(own)) if !exclude.contains(&own.incarnation) => {
-                return Ok(Next::Take(own));
+        if let Some(tenant) = view.tenant(name) {
+            match view.worker_of(tenant) {
+                Named::Worker(own) if !failed.contains(&tenant.placement(own.clone())) => {
+                    return Ok(Next::Take(own));
+                }
+                Named::Unseen(uid) if absent != Some(&uid) => {
+                    return Ok(Next::LookForWorker(uid));
+                }
+                _ => {}
             }
-            Some(Named::Unseen(uid)) if absent != Some(&uid) => {
-                return Ok(Next::LookForWorker(uid));
-            }
-            _ => {}
         }
         let (now, today) = (Instant::now(), Timestamp::now());
-        let asking = Asking { tenant: name, exclude, seed: self.seed, now };
+        let exclude: Vec<_> = failed.iter().map(|it| it.offer.incarnation.clone()).collect();
+        let asking = Asking { tenant: name, exclude: &exclude, seed: self.seed, now };
         let until = match view.pick(class, asking, self.config.hold, today) {
             Ok(offer) => return Ok(Next::Take(offer)),
             Err(until) => until,
@@ -322,7 +326,7 @@ impl Orchestrator for KubernetesOrchestrator {
         &self,
         tenant: &TenantKey,
         provisioning: Provisioning,
-        exclude: &[Incarnation],
+        failed: &[Placement],
     ) -> Result<Offer, OfferError> {
         let shared = &*self.shared;
         let name = tenant.name();
@@ -334,7 +338,7 @@ impl Orchestrator for KubernetesOrchestrator {
             version.mark_unchanged();
             let limits = shared.limits(&tenant.class).ok_or(OfferError::UnknownClass)?;
             let claimant = Claimant { key: tenant, name: &name, provisioning, limits };
-            let wake = match shared.next(claimant, exclude, absent.as_ref())? {
+            let wake = match shared.next(claimant, failed, absent.as_ref())? {
                 Next::Take(offer) => return Ok(offer),
                 Next::Note(write) => {
                     if let Err(failed) = shared.write(tenant, &name, &write, "wait").await {

@@ -24,7 +24,8 @@ use patchbay_core::{
     id::{ClassName, Epoch, Incarnation, TenantUid},
     link::Farewell,
     orchestrator::{
-        AssignRefusal, Assignment, Offer, OfferError, Orchestrator, TenantState, Unavailable,
+        AssignRefusal, Assignment, Offer, OfferError, Orchestrator, Placement, TenantState,
+        Unavailable,
     },
     placement::Ledger,
     provider::Provisioning,
@@ -340,7 +341,7 @@ impl Orchestrator for LocalOrchestrator {
         &self,
         tenant: &TenantKey,
         _: Provisioning,
-        exclude: &[Incarnation],
+        failed: &[Placement],
     ) -> Result<Offer, OfferError> {
         let shared = &*self.shared;
         let class = shared.classes.get(&tenant.class).ok_or(OfferError::UnknownClass)?;
@@ -348,7 +349,7 @@ impl Orchestrator for LocalOrchestrator {
         let mut waiting = None;
         loop {
             version.mark_unchanged();
-            let picked = shared.ledger.lock().pick(&tenant.class, exclude);
+            let picked = shared.ledger.lock().pick(&tenant.class, failed);
             if let Some(offer) = picked {
                 return Ok(offer);
             }
