@@ -36,6 +36,9 @@ mod state;
 mod tls;
 mod upstream;
 
+#[cfg(fuzzing)]
+pub use relay::fuzzing;
+
 use self::{
     credentials::Credentials,
     departure::Departure,

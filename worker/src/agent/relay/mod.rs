@@ -10,6 +10,8 @@ mod config_json;
 mod connect;
 mod dial;
 mod exchange;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod keys;
 mod origin;
 mod refusal;
