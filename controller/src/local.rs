@@ -10,6 +10,7 @@ use crate::{
     clients::wait_for_signal,
     key_files::KeyFiles,
     probes, telemetry,
+    token_endpoint::TokenEndpoints,
 };
 use anyhow::{Context, bail, ensure};
 use arc_swap::ArcSwap;
@@ -64,6 +65,10 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     for provider in &providers {
         authn::check_keys(provider, &sources).await?;
     }
+    let endpoints = TokenEndpoints { crypto: crypto.clone(), secrets: sources.named.clone() };
+    for class in &classes {
+        endpoints.check(class).await?;
+    }
     // the addresses first: a second instance fails here, before it starts any worker
     let (listener, renewal) = clients.listen(listen).await?;
     let admin_socket = probes::listen(admin_listen).await?;
@@ -88,7 +93,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         names: clients.names(listener.address()?),
         public_url,
         orchestrator: orchestrator.clone(),
-        grants: Arc::new(Broker::new(Arc::new(AwsSts::new(crypto.clone())?))),
+        grants: Arc::new(Broker::new(Arc::new(AwsSts::new(crypto.clone())?), Arc::new(endpoints))),
         links: Arc::new(LinkContext { crypto, certificate, limits: Limits::default() }),
         metrics: Metrics::register(&mut registry),
     }));

@@ -10,6 +10,7 @@ mod clients;
 mod cluster;
 mod contact;
 mod doctor;
+mod form;
 mod gateway;
 mod key_files;
 mod local;
@@ -18,6 +19,7 @@ mod operator;
 mod probes;
 mod telemetry;
 mod tenant;
+mod token_endpoint;
 mod verify;
 mod why;
 

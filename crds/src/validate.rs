@@ -9,6 +9,7 @@ pub mod duration;
 pub mod identity_provider;
 pub mod quantity;
 mod scheduling;
+mod secret;
 pub mod tenant;
 mod tools;
 pub mod worker_class;
@@ -70,6 +71,17 @@ pub(crate) fn member(field: &str, key: &str) -> String {
         (_, true) => format!("{field}.{key}"),
         (_, false) => format!("{field}[{}]", quoted(key)),
     }
+}
+
+/// A name: visible ASCII, at most `most` characters.
+fn word(name: &str, most: u32) -> Result<(), Problem> {
+    let is_word = (1..=most as usize).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_word {
+        return Ok(());
+    }
+    let fix = format!("use 1 to {most} visible ASCII characters, without spaces");
+    Err(Problem::with(name, "is not a name", fix))
 }
 
 /// The element at `index` of the list at `field`.

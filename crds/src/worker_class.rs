@@ -13,7 +13,8 @@ mod tools;
 
 pub use assume_role::{AssumeRole, PolicyClaims, RoleClaim, RoleMap, SessionPolicy};
 pub use credentials::{
-    CatalogCredentials, CredentialFile, CredentialSource, Credentials, TokenExchange,
+    CatalogCredentials, CredentialFile, CredentialSource, Credentials, ExchangeClient,
+    TokenExchange,
 };
 pub use surroundings::{Egress, EgressHost, Resources, Server, Tmpfs};
 pub use tools::Tools;

@@ -2,6 +2,7 @@
 
 pub mod acceptance;
 pub mod anywhere;
+pub mod authorization_server;
 pub mod bench;
 pub mod binaries;
 pub mod catalog;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod https;
 pub mod inside;
 pub mod installation;
+pub mod load;
 pub mod mcp;
 pub mod moto;
 pub mod pods;

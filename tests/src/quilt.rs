@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
@@ -34,7 +35,7 @@ const CALLS_LIMIT: Duration = Duration::from_mins(4);
 /// A running world.
 pub struct QuiltWorld {
     /// The catalog's double. It keeps bearers verbatim.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// The AWS.
     pub moto: Moto,
     /// What is in both.
@@ -140,7 +141,7 @@ impl QuiltWorld {
         let config =
             Config { gateway_audience: audience.into(), bearers: Bearers::Verbatim, ..config };
         Ok(Self {
-            catalog: Catalog::start(config, world.clone()).await?,
+            catalog: Arc::new(Catalog::start(config, world.clone()).await?),
             moto,
             aws: world,
             audience: audience.to_owned(),

@@ -73,6 +73,7 @@ async fn bound<'a>(
         origin: world.catalog.url().to_owned(),
         registry: world.catalog.registry_url().to_owned(),
         bearer: token.into(),
+        lease: None,
     });
     tenant.bind().await?;
     Ok(tenant)

@@ -1,18 +1,18 @@
-//! Tokens that are replaced, with the real `quilt-mcp`: the new one is used from then on, nothing fails, and
-//! the worker stays.
+//! Tokens, API keys and signing keys that are replaced while calls run: the new one is used from then on, nothing fails,
+//! and the worker stays.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use patchbay_tests::{
-    controller::Controller,
+    catalog::keys::SigningKey,
+    controller::{Controller, ControllerConfig, fixture_documents},
+    load::Load,
     mcp::McpClient,
     quilt::{CLASS, QuiltWorld},
 };
 use serde_json::json;
-use std::{collections::BTreeMap, sync::Arc};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use std::fs;
+
+const FIXTURE: &str = "fixture";
 
 /// A token of alice's that is good for so many hours.
 fn token(world: &QuiltWorld, hours: i64) -> anyhow::Result<String> {
@@ -55,59 +55,115 @@ async fn a_rotated_token_is_used_from_then_on_and_two_live_ones_do_not_flap() ->
     ensure_one_worker(&controller).await
 }
 
-const CALLERS: usize = 4;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_rotated_while_calls_run_and_none_of_them_fails() -> anyhow::Result<()> {
     let world = QuiltWorld::start().await?;
     let controller = world.controller(1).await?;
-    let (current, token_of_next_call) = watch::channel::<Arc<str>>(token(&world, 1)?.into());
-    let (answered, mut answers) = mpsc::unbounded_channel();
-    let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        let (url, answered) = (controller.url(CLASS).to_owned(), answered.clone());
-        let token_of_next_call = token_of_next_call.clone();
-        callers.spawn(async move {
-            loop {
-                let token = token_of_next_call.borrow().clone();
-                list_buckets(&url, &token).await?;
-                if answered.send((caller, token)).is_err() {
-                    return anyhow::Ok(());
-                }
-            }
-        });
-    }
-    drop(answered);
-    // returns once every caller had answers to so many calls with this token
-    let mut each_was_answered = async |token: &str, wanted: usize| {
-        let mut counts = BTreeMap::new();
-        while counts.len() < CALLERS || counts.values().any(|count| *count < wanted) {
-            tokio::select! {
-                answer = answers.recv() => {
-                    let (caller, with) = answer.context("every caller has ended")?;
-                    if *with == *token {
-                        *counts.entry(caller).or_insert(0) += 1;
-                    }
-                }
-                Some(ended) = callers.join_next() => {
-                    ended??;
-                    anyhow::bail!("a caller has ended");
-                }
-            }
-        }
-        anyhow::Ok(())
-    };
-    each_was_answered(&current.borrow().clone(), 1).await?;
+    let url = controller.url(CLASS).to_owned();
+    let mut load = Load::begin(&token(&world, 1)?, move |token| {
+        let url = url.clone();
+        async move { list_buckets(&url, &token).await }
+    });
+    load.goes_on(1).await?;
     for hours in 2..=5 {
-        let next: Arc<str> = token(&world, hours)?.into();
-        current.send_replace(next.clone());
-        // after two answers to a caller, none of its calls with the old token is under way
-        each_was_answered(&next, 2).await?;
+        let next = token(&world, hours)?;
+        load.roll_to(&next).await?;
         world.catalog.record().clear();
-        each_was_answered(&next, 3).await?;
+        load.goes_on(3).await?;
         let shown = shown(&world);
-        ensure!(shown.len() >= CALLERS, "the catalog was asked only {} times", shown.len());
-        ensure!(shown.iter().all(|bearer| **bearer == *next), "an old bearer was used");
+        ensure!(shown.len() >= load.callers(), "the catalog was asked only {} times", shown.len());
+        ensure!(shown.iter().all(|bearer| *bearer == next), "an old bearer was used");
     }
     ensure_one_worker(&controller).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_key_is_rolled_while_calls_run_and_none_of_them_fails() -> anyhow::Result<()> {
+    let world = QuiltWorld::start().await?;
+    let controller = world.controller(1).await?;
+    let url = controller.url(CLASS).to_owned();
+    let mut key = world.api_key("alice");
+    let mut load = Load::begin(&key, move |key| {
+        let url = url.clone();
+        async move { list_buckets(&url, &key).await }
+    });
+    load.goes_on(1).await?;
+    for _ in 0..3 {
+        let next = world.api_key("alice");
+        load.roll_to(&next).await?;
+        // she is on the new one: from now on the old one is worth nothing, at the catalog either
+        world.catalog.credentials().revoke(&key.into());
+        load.goes_on(3).await?;
+        key = next;
+    }
+    ensure_one_worker(&controller).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signing_key_is_rolled_while_calls_run_and_none_of_them_fails() -> anyhow::Result<()> {
+    const ISSUER: &str = "https://login.example";
+    let keys = [SigningKey::generate()?, SigningKey::generate()?, SigningKey::generate()?];
+    let directory = tempfile::tempdir()?;
+    let published = directory.path().join("login/keys.json");
+    fs::create_dir(directory.path().join("login"))?;
+    let publish = |keys: &[&SigningKey]| {
+        let all: Vec<_> = keys.iter().map(|key| key.jwks()["keys"][0].clone()).collect();
+        // as a whole: a reader never sees half of a set
+        let next = published.with_extension("next");
+        fs::write(&next, json!({ "keys": all }).to_string())?;
+        fs::rename(&next, &published)
+    };
+    publish(&[&keys[0]])?;
+    let mut documents = fixture_documents(FIXTURE, 1, &[], "")?;
+    let provider = json!({
+        "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
+        "metadata": { "name": "login" },
+        "spec": { "classes": [FIXTURE], "jwt": {
+            "issuer": ISSUER, "audiences": ["patchbay"],
+            "jwks": { "secretRef": { "name": "login", "key": "keys.json" } },
+        } },
+    });
+    documents[1] = provider.to_string();
+    let below = directory.path().display().to_string();
+    let controller =
+        ControllerConfig::new(documents).args(&["--provider-secrets", &below]).start().await?;
+    let token = |key: &SigningKey| {
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+        key.sign(&json!({
+            "iss": ISSUER, "aud": "patchbay", "sub": "alice", "exp": end.as_second(),
+        }))
+    };
+    let url = controller.url(FIXTURE).to_owned();
+    let mut load = Load::begin(&token(&keys[0])?, move |token| {
+        let url = url.clone();
+        async move {
+            let message = json!({ "text": "still here" });
+            let answer = McpClient::bearer(&url, &token).call("echo", message).await?;
+            ensure!(answer.to_string().contains("still here"), "{answer}");
+            Ok(())
+        }
+    });
+    load.goes_on(1).await?;
+    for pair in keys.windows(2) {
+        let [old, new] = pair else { continue };
+        // the next key is published before it signs, and the old one until nothing that it signed is used
+        publish(&[old, new])?;
+        while !is_known(&controller, &token(new)?).await? {
+            load.goes_on(1).await?;
+        }
+        load.roll_to(&token(new)?).await?;
+        publish(&[new])?;
+        while is_known(&controller, &token(old)?).await? {
+            load.goes_on(1).await?;
+        }
+        load.goes_on(3).await?;
+    }
+    ensure_one_worker(&controller).await
+}
+
+/// Whether a token is of a key that the gateway has.
+async fn is_known(controller: &Controller, token: &str) -> anyhow::Result<bool> {
+    let client = McpClient::bearer(controller.url(FIXTURE), token);
+    let answer = client.modern_call("echo", json!({ "text": "?" })).await?;
+    Ok(answer.status.is_success())
 }

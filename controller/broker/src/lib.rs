@@ -5,16 +5,18 @@
 //! must not know HTTP routing, workers or pods.
 
 mod aws;
+mod exchange;
 
 pub use aws::{Assume, AwsSts, Keys, Sts, StsError};
+pub use exchange::{Shown, TokenEndpoint, would_show};
 
 use async_trait::async_trait;
+use exchange::Exchanges;
 use patchbay_core::{
     allowed::Allowed,
     class::{CatalogSource, CredentialSource, WorkerClass},
     grant::{CatalogGrant, Grant, GrantError, GrantSource},
     identity::{Authenticated, Identity},
-    provider::API_KEY_PREFIX,
 };
 use secrecy::ExposeSecret;
 use std::sync::Arc;
@@ -22,12 +24,31 @@ use std::sync::Arc;
 /// Makes grants.
 pub struct Broker {
     keys: Keys,
+    exchanges: Exchanges,
 }
 
 impl Broker {
-    /// A broker that has roles assumed by `sts`.
-    pub fn new(sts: Arc<dyn Sts>) -> Self {
-        Self { keys: Keys::new(sts) }
+    /// A broker that has roles assumed by `sts`, and tokens exchanged at `endpoint`.
+    pub fn new(sts: Arc<dyn Sts>, endpoint: Arc<dyn TokenEndpoint>) -> Self {
+        Self { keys: Keys::new(sts), exchanges: Exchanges::new(endpoint) }
+    }
+
+    /// A credential that is meant for the catalog is used as it is, and another token is exchanged for one that is.
+    async fn catalog(
+        &self,
+        source: &CatalogSource,
+        user: &Authenticated,
+    ) -> Result<CatalogGrant, GrantError> {
+        let (bearer, lease) =
+            match would_show(source, &user.identity, user.credential.expose_secret())? {
+                Shown::AsItIs => (user.credential.clone(), None),
+                Shown::Exchanged(exchange) => {
+                    let made = self.exchanges.get(source, exchange, user).await?;
+                    (made.bearer, Some(made.lease))
+                }
+            };
+        let (origin, registry) = (source.origin.clone(), source.registry.clone());
+        Ok(CatalogGrant { origin, registry, bearer, lease })
     }
 }
 
@@ -38,14 +59,21 @@ impl GrantSource for Broker {
         class: &WorkerClass,
         user: &Authenticated,
     ) -> Result<Grant, GrantError> {
-        let catalog =
-            class.credentials.catalog().map(|source| catalog_grant(source, user)).transpose()?;
+        let catalog = match class.credentials.catalog() {
+            Some(source) => Some(self.catalog(source, user).await?),
+            None => None,
+        };
         let aws = match would_assume(class, &user.identity)? {
             Some(assume) => Some(self.keys.get(&assume).await?),
             None => None,
         };
         // a grant ends with the first of what is in it
-        let ends = [user.identity.expires_at, aws.as_ref().map(|keys| keys.expires_at)];
+        let lease = catalog.as_ref().and_then(|catalog| catalog.lease);
+        let ends = [
+            user.identity.expires_at,
+            lease.map(|lease| lease.ends_at),
+            aws.as_ref().map(|keys| keys.expires_at),
+        ];
         Ok(Grant {
             credential: user.digest,
             expires_at: ends.into_iter().flatten().min(),
@@ -75,28 +103,13 @@ pub fn would_assume(
     }
 }
 
-/// A catalog's own token or `qk_` key is used as it is. Patchbay's own keys mean nothing to a catalog and
-/// are never shown to one.
-fn catalog_grant(source: &CatalogSource, user: &Authenticated) -> Result<CatalogGrant, GrantError> {
-    if user.credential.expose_secret().starts_with(API_KEY_PREFIX) {
-        return Err(GrantError::Refused(format!(
-            "{} cannot be reached with a Patchbay API key, so this class",
-            source.origin
-        )));
-    }
-    Ok(CatalogGrant {
-        origin: source.origin.clone(),
-        registry: source.registry.clone(),
-        bearer: user.credential.clone(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::StatusCode;
     use jiff::{SignedDuration, Timestamp};
     use patchbay_core::{
-        class::{AssumeRole, SessionPolicy},
+        class::{AssumeRole, SessionPolicy, TokenExchange},
         digest::Digest,
         enhanced::EnhancedClaims,
         entitlement::Entitlement,
@@ -106,6 +119,7 @@ mod tests {
         identity::Mode,
         tenant::Authority,
     };
+    use secrecy::{SecretSlice, SecretString};
 
     /// Keys of an hour.
     struct Double;
@@ -119,15 +133,30 @@ mod tests {
         }
     }
 
+    /// There is no token endpoint.
+    struct Nowhere;
+
+    #[async_trait]
+    impl TokenEndpoint for Nowhere {
+        async fn post(
+            &self,
+            exchange: &TokenExchange,
+            _: Option<&str>,
+            _: &[(&str, SecretString)],
+        ) -> Result<(StatusCode, SecretSlice<u8>), String> {
+            Err(format!("nothing is at {}", exchange.token_endpoint))
+        }
+    }
+
     fn broker() -> Broker {
-        Broker::new(Arc::new(Double))
+        Broker::new(Arc::new(Double), Arc::new(Nowhere))
     }
 
     fn user(credential: &str) -> Authenticated {
         Authenticated {
             identity: Identity {
                 provider: ProviderName::parse("p").unwrap(),
-                issuer: "i".into(),
+                issuer: "https://catalog.example".into(),
                 subject: "s".into(),
                 entitlement: Arc::default(),
                 authority: Authority::unrestricted(),
@@ -146,6 +175,7 @@ mod tests {
             registry: "https://registry.example".into(),
             region: "us-east-1".into(),
             ca_bundle: None,
+            exchange: None,
         });
         class
     }
@@ -164,6 +194,14 @@ mod tests {
         let catalog = grant.catalog.unwrap();
         assert_eq!(catalog.origin, "https://catalog.example");
         assert_eq!(catalog.bearer.expose_secret(), "qk_abc");
+    }
+
+    #[tokio::test]
+    async fn another_catalogs_credential_is_never_shown_to_a_catalog() {
+        let mut user = user("qk_abc");
+        user.identity.issuer = "https://other.example".into();
+        let refused = broker().prepare(&catalog_class(), &user).await;
+        assert!(matches!(refused, Err(GrantError::Refused(_))));
     }
 
     #[tokio::test]

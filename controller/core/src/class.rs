@@ -6,7 +6,8 @@
 mod credentials;
 
 pub use credentials::{
-    AssumeRole, CatalogSource, CredentialSource, PolicyClaims, RoleChoice, SessionPolicy,
+    AssumeRole, CatalogSource, CredentialSource, ExchangeClient, PolicyClaims, RoleChoice,
+    SessionPolicy, TokenExchange,
 };
 
 use crate::{

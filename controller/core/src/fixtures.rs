@@ -60,6 +60,7 @@ pub fn quilt_class(name: &str, path: &str) -> WorkerClass {
             registry: "https://registry.example".into(),
             region: "us-east-1".into(),
             ca_bundle: None,
+            exchange: None,
         }),
         ..class(name, path)
     }

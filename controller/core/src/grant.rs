@@ -42,6 +42,19 @@ pub struct CatalogGrant {
     /// The user's real bearer.
     #[serde(serialize_with = "expose")]
     pub bearer: SecretString,
+    /// How long that is good, where it was made for the user; only who had it made knows. None = as long as the
+    /// credential that the user presented.
+    #[serde(skip)]
+    pub lease: Option<Lease>,
+}
+
+/// How long something is good that was made for a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// When another one should take its place.
+    pub renew_at: Timestamp,
+    /// When it ends.
+    pub ends_at: Timestamp,
 }
 
 /// Temporary AWS credentials. Long-term keys are never granted.
@@ -126,6 +139,8 @@ pub enum GrantError {
 /// What decides between two grants of one tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrantStanding {
+    /// Tells the credential that it was made from.
+    pub credential: Digest,
     /// When the grant ends; none = it has no known end.
     pub expires_at: Option<Timestamp>,
     /// The grant's own provider refused it (a 401 seen by the relay).
@@ -133,20 +148,22 @@ pub struct GrantStanding {
 }
 
 impl GrantStanding {
-    /// Whether a worker that holds a grant of this standing should take one that ends at
-    /// `offered_expiry` instead.
+    /// Whether a worker that holds a grant of this standing should take `offered` instead.
     ///
     /// It should if the current one has expired, was refused upstream, or ends earlier; otherwise the
     /// offer changes nothing, so that two live tokens of one user that alternate do not flap the grant
-    /// (DESIGN, life of a worker, step 5).
-    pub fn yields_to(&self, offered_expiry: Option<Timestamp>, now: Timestamp) -> bool {
+    /// (DESIGN, life of a worker, step 5). Of two that have no end, such as API keys, the one that was
+    /// presented last counts: whoever rolls a key presents the new one, and then revokes the old one
+    /// (ADR 20).
+    pub fn yields_to(&self, offered: &Grant, now: Timestamp) -> bool {
         let expired = self.expires_at.is_some_and(|end| end <= now);
-        let ends_earlier = match (self.expires_at, offered_expiry) {
+        let counts_less = match (self.expires_at, offered.expires_at) {
             (Some(current), Some(offered)) => current < offered,
             (Some(_), None) => true,
-            (None, _) => false,
+            (None, Some(_)) => false,
+            (None, None) => self.credential != offered.credential,
         };
-        expired || self.refused_upstream || ends_earlier
+        expired || self.refused_upstream || counts_less
     }
 }
 
@@ -158,36 +175,50 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn live(end: Option<i64>) -> GrantStanding {
-        GrantStanding { expires_at: end.map(at), refused_upstream: false }
+    fn offered(credential: &str, end: Option<i64>) -> Grant {
+        Grant {
+            credential: Digest::of(credential.as_bytes()),
+            expires_at: end.map(at),
+            catalog: None,
+            aws: None,
+            allowed: None,
+        }
+    }
+
+    fn live(credential: &str, end: Option<i64>) -> GrantStanding {
+        let Grant { credential, expires_at, .. } = offered(credential, end);
+        GrantStanding { credential, expires_at, refused_upstream: false }
     }
 
     #[test]
     fn a_later_end_replaces_and_an_earlier_one_does_not() {
-        assert!(live(Some(100)).yields_to(Some(at(200)), at(0)));
-        assert!(!live(Some(200)).yields_to(Some(at(100)), at(0)));
-        assert!(!live(Some(100)).yields_to(Some(at(100)), at(0)));
+        assert!(live("a", Some(100)).yields_to(&offered("b", Some(200)), at(0)));
+        assert!(live("a", Some(100)).yields_to(&offered("a", Some(200)), at(0)));
+        assert!(!live("a", Some(200)).yields_to(&offered("b", Some(100)), at(0)));
+        assert!(!live("a", Some(100)).yields_to(&offered("b", Some(100)), at(0)));
     }
 
     #[test]
     fn an_expired_or_refused_grant_yields_to_anything() {
-        assert!(live(Some(100)).yields_to(Some(at(50)), at(100)));
-        let refused = GrantStanding { refused_upstream: true, ..live(None) };
-        assert!(refused.yields_to(Some(at(1)), at(0)));
+        assert!(live("a", Some(100)).yields_to(&offered("b", Some(50)), at(100)));
+        let refused = GrantStanding { refused_upstream: true, ..live("a", None) };
+        assert!(refused.yields_to(&offered("b", Some(1)), at(0)));
+        assert!(refused.yields_to(&offered("a", None), at(0)));
     }
 
     #[test]
-    fn a_grant_without_end_outlives_every_other() {
-        assert!(live(Some(100)).yields_to(None, at(0)));
-        assert!(!live(None).yields_to(Some(at(100)), at(0)));
-        assert!(!live(None).yields_to(None, at(0)));
+    fn a_grant_without_end_outlives_every_one_that_ends_and_gives_way_to_a_newer_one_without() {
+        assert!(live("a", Some(100)).yields_to(&offered("b", None), at(0)));
+        assert!(!live("a", None).yields_to(&offered("b", Some(100)), at(0)));
+        assert!(!live("a", None).yields_to(&offered("a", None), at(0)));
+        assert!(live("a", None).yields_to(&offered("b", None), at(0)));
     }
 
     #[test]
-    fn two_live_grants_never_replace_each_other_in_turn() {
-        for (a, b) in [(Some(1), Some(2)), (Some(2), Some(2)), (None, Some(2)), (None, None)] {
-            let there = live(a).yields_to(b.map(at), at(0));
-            let back = live(b).yields_to(a.map(at), at(0));
+    fn two_live_grants_of_which_one_ends_never_replace_each_other_in_turn() {
+        for (a, b) in [(Some(1), Some(2)), (Some(2), Some(2)), (None, Some(2))] {
+            let there = live("a", a).yields_to(&offered("b", b), at(0));
+            let back = live("b", b).yields_to(&offered("a", a), at(0));
             assert!(!(there && back), "{a:?} {b:?}");
         }
     }
@@ -201,6 +232,7 @@ mod tests {
                 origin: "https://c".into(),
                 registry: "https://r".into(),
                 bearer: "hunter2".into(),
+                lease: None,
             }),
             aws: Some(AwsGrant {
                 access_key_id: "ASIAX".into(),

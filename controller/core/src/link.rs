@@ -248,6 +248,7 @@ mod tests {
                     origin: "https://catalog.example".into(),
                     registry: "https://registry.example".into(),
                     bearer: "the-bearer".into(),
+                    lease: None,
                 }),
                 aws: Some(AwsGrant {
                     access_key_id: "ASIAEXAMPLE".into(),

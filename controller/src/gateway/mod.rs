@@ -17,6 +17,7 @@ use crate::{
     cluster::{self, ClusterArgs},
     probes::{self, Probes},
     telemetry,
+    token_endpoint::TokenEndpoints,
 };
 use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
@@ -133,7 +134,10 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
         names: clients.names(address),
         public_url,
         orchestrator: orchestrator.clone(),
-        grants: Arc::new(Broker::new(Arc::new(AwsSts::new(crypto.clone())?))),
+        grants: Arc::new(Broker::new(
+            Arc::new(AwsSts::new(crypto.clone())?),
+            Arc::new(TokenEndpoints { crypto: crypto.clone(), secrets: sources.named.clone() }),
+        )),
         links: Arc::new(LinkContext {
             crypto: crypto.clone(),
             certificate: certificate.clone(),

@@ -3,6 +3,7 @@
 //! The forms are those of quilt3 8.0 (`session.py`, `_graphql_client`). No answer is repeated in an error: it may hold a
 //! credential. It must not know where a code comes from.
 
+use crate::form;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
@@ -13,7 +14,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
 const CREATE: &str = "mutation apiKeyCreate($input: APIKeyCreateInput!) { apiKeyCreate(input: \
                       $input) { __typename ... on APIKeyCreated { apiKey { expiresAt } secret } \
@@ -108,9 +108,9 @@ impl Catalog {
         code: &SecretString,
     ) -> anyhow::Result<SecretString> {
         let url = format!("{registry}/api/token");
-        let form = Zeroizing::new(format!("refresh_token={}", form_value(code.expose_secret())));
+        let form = form::encode([("refresh_token", code.expose_secret())]);
         let request = Request::post(&url)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::CONTENT_TYPE, form::MEDIA_TYPE)
             .header(header::ACCEPT, "application/json")
             .body(Full::new(Bytes::copy_from_slice(form.as_bytes())))?;
         let (status, body) = self.ask(&url, request).await?;
@@ -182,29 +182,9 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-/// A value of a form (WHATWG URL, application/x-www-form-urlencoded).
-fn form_value(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() * 3);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._*".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push_str(&data_encoding::HEXUPPER.encode(&[byte]));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_code_goes_through_a_form_as_it_is() {
-        assert_eq!(form_value("aZ0-._*"), "aZ0-._*");
-        assert_eq!(form_value("a+b/c== é"), "a%2Bb%2Fc%3D%3D%20%C3%A9");
-    }
 
     #[test]
     fn only_a_key_is_a_key_and_no_answer_is_repeated() {

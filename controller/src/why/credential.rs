@@ -7,10 +7,12 @@ use anyhow::{Context, ensure};
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use kube::{Api, api::ListParams};
-use patchbay_broker::would_assume;
+use patchbay_broker::{Shown, would_assume, would_show};
 use patchbay_core::{
-    class::WorkerClass,
+    class::{TokenExchange, WorkerClass},
     digest::DigestKey,
+    grant::GrantError,
+    identity::Identity,
     provider::IdentityProvider,
     routing::{Route, RouteTable},
 };
@@ -90,11 +92,29 @@ async fn in_class(
         }
         Ok(Examined::Proven(identity)) => Outcome::Proven {
             tenant: identity.tenant(&class.name).name(),
+            catalog: Box::new(catalog(class, &identity, presented)),
             role: Box::new(would_assume(class, &identity)),
             identity,
         },
     };
     Verdict { class: class.name.clone(), path: class.path.clone(), outcome }
+}
+
+/// What the class's catalog would be shown, if it has one.
+fn catalog(
+    class: &WorkerClass,
+    identity: &Identity,
+    presented: &Presented,
+) -> Option<Result<String, GrantError>> {
+    let source = class.credentials.catalog()?;
+    let shown = would_show(source, identity, presented.secret());
+    Some(shown.map(|shown| match shown {
+        Shown::AsItIs => format!("{} is shown the credential as it is", source.origin),
+        Shown::Exchanged(TokenExchange { token_endpoint, audience, .. }) => format!(
+            "{} is shown a token for `{audience}`, which {token_endpoint} would be asked for",
+            source.origin
+        ),
+    }))
 }
 
 /// The credential, as a client would present it.

@@ -35,6 +35,8 @@ pub(super) enum Outcome {
     Proven {
         identity: Identity,
         tenant: TenantName,
+        /// What the class's catalog would be shown, where it has one.
+        catalog: Box<Option<Result<String, GrantError>>>,
         /// What STS would be asked, where the class gives keys of a role.
         role: Box<Result<Option<Assume>, GrantError>>,
     },
@@ -46,7 +48,9 @@ impl Verdict {
         match &self.outcome {
             Outcome::Refused(_) => false,
             Outcome::WouldAsk { .. } => true,
-            Outcome::Proven { role, .. } => role.is_ok(),
+            Outcome::Proven { catalog, role, .. } => {
+                role.is_ok() && !matches!(**catalog, Some(Err(_)))
+            }
         }
     }
 }
@@ -63,7 +67,7 @@ pub(super) fn tell(verdicts: &[Verdict], now: Timestamp) -> String {
                 lines.extend(claims(entitlement));
                 lines
             }
-            Outcome::Proven { identity, tenant, role } => {
+            Outcome::Proven { identity, tenant, catalog, role } => {
                 let mut lines = vec![
                     ("provider", identity.provider.to_string()),
                     ("user", format!("{}, as {} says", identity.subject, identity.issuer)),
@@ -71,6 +75,7 @@ pub(super) fn tell(verdicts: &[Verdict], now: Timestamp) -> String {
                     ("tenant", tenant.to_string()),
                 ];
                 lines.extend(claims(&identity.entitlement));
+                lines.extend(of_catalog(catalog.as_ref().as_ref()));
                 lines.extend(of_role(role));
                 lines
             }
@@ -136,6 +141,14 @@ fn list(all: &BTreeSet<String>) -> String {
     }
 }
 
+fn of_catalog(catalog: Option<&Result<String, GrantError>>) -> Option<(&'static str, String)> {
+    let told = match catalog? {
+        Ok(told) => told.clone(),
+        Err(error) => format!("none: {error}"),
+    };
+    Some(("catalog", told))
+}
+
 fn of_role(role: &Result<Option<Assume>, GrantError>) -> Vec<(&'static str, String)> {
     match role {
         Ok(None) => Vec::new(),
@@ -184,8 +197,13 @@ mod tests {
         let class = ClassName::parse("quilt").unwrap();
         let tenant = identity().tenant(&class).name();
         let name = tenant.to_string();
-        let good =
-            verdict(Outcome::Proven { identity: identity(), tenant, role: Box::new(Ok(None)) });
+        let shown = "https://c.example is shown the credential as it is".to_owned();
+        let good = verdict(Outcome::Proven {
+            identity: identity(),
+            tenant,
+            catalog: Box::new(Some(Ok(shown))),
+            role: Box::new(Ok(None)),
+        });
         assert!(good.is_good());
         assert_eq!(
             tell(&[good], now()),
@@ -200,6 +218,7 @@ class quilt, at /mcp
   permissions  s3:GetObject, s3:ListBucket
   buckets      b-alice
   roles        none
+  catalog      https://c.example is shown the credential as it is
 "
             )
         );
@@ -224,9 +243,18 @@ class quilt, at /mcp
         let tenant = identity().tenant(&class).name();
         let denied = GrantError::RoleDenied("the class lists none for this subject".into());
         let role = Box::new(Err(denied));
-        let bad = verdict(Outcome::Proven { identity: identity(), tenant, role });
+        let of = |catalog, role| {
+            let (tenant, catalog) = (tenant.clone(), Box::new(catalog));
+            verdict(Outcome::Proven { identity: identity(), tenant, catalog, role })
+        };
+        let bad = of(None, role);
         assert!(!bad.is_good());
         assert!(tell(&[bad], now()).contains("the class lists none for this subject"));
+
+        let refused = GrantError::Refused("https://c.example".into());
+        let bad = of(Some(Err(refused)), Box::new(Ok(None)));
+        assert!(!bad.is_good());
+        assert!(tell(&[bad], now()).contains("catalog      none: https://c.example refused"));
     }
 
     #[test]

@@ -17,8 +17,10 @@ fn catalog() -> Value {
 fn full(kind: Kind) -> Value {
     let mut asked = catalog();
     asked["region"] = json!("us-east-1");
-    asked["exchange"] =
-        json!({"tokenEndpoint": "https://i.example/token", "audience": "c", "scope": "s"});
+    asked["exchange"] = json!({
+        "tokenEndpoint": "https://i.example/token", "audience": "c", "scope": "s",
+        "client": {"id": "i", "secretRef": {"name": "n", "key": "k"}},
+    });
     let (name, spec) = match kind {
         Kind::WorkerClass => (
             "quilt",

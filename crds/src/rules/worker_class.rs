@@ -167,8 +167,21 @@ pub(crate) fn word(most: u32) -> Value {
         "type": "string",
         "minLength": 1,
         "maxLength": most,
-        "x-kubernetes-validations": [rule("self.matches('^[!-~]*$')", WORD)],
+        "x-kubernetes-validations": name(),
     })
+}
+
+/// The rules about a name.
+pub(crate) fn name() -> [Rule; 1] {
+    [rule("self.matches('^[!-~]*$')", WORD)]
+}
+
+/// The rules about scopes (RFC 6749, 3.3).
+pub(crate) fn scope() -> [Rule; 1] {
+    [rule(
+        "self.matches('^[!-~]+( [!-~]+)*$')",
+        "is not a list of scopes; use visible ASCII characters, and one space between two scopes",
+    )]
 }
 
 /// The schema of a list of at most `count` such names.

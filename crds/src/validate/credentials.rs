@@ -2,10 +2,13 @@
 //!
 //! This module must not know how credentials are obtained.
 
-use super::{Findings, Problem, address, certificates, duration, element, member};
-use crate::worker_class::{
-    AssumeRole, CatalogCredentials, CredentialSource, Credentials, PolicyClaims, RoleClaim,
-    RoleMap, SessionPolicy,
+use super::{Findings, Problem, address, certificates, duration, element, member, secret, word};
+use crate::{
+    bounds,
+    worker_class::{
+        AssumeRole, CatalogCredentials, CredentialSource, Credentials, ExchangeClient,
+        PolicyClaims, RoleClaim, RoleMap, SessionPolicy, TokenExchange,
+    },
 };
 use patchbay_core::{
     class::{self, RoleChoice},
@@ -93,13 +96,36 @@ fn catalog(findings: &mut Findings, catalog: &CatalogCredentials) -> class::Cata
         findings.check(format!("{CATALOG}.caBundle"), certificates(bundle));
     }
     findings.check(format!("{CATALOG}.region"), self::region(region));
-    let fix = "leave it out: users present a token that the catalog takes";
-    findings.unsupported(&format!("{CATALOG}.exchange"), exchange.is_some(), fix);
+    let exchange = exchange.as_ref().map(|it| Box::new(self::exchange(findings, it)));
     class::CatalogSource {
         origin: origin.clone(),
         registry: registry.clone(),
         region: region.clone(),
         ca_bundle: ca_bundle.clone(),
+        exchange,
+    }
+}
+
+fn exchange(findings: &mut Findings, exchange: &TokenExchange) -> class::TokenExchange {
+    let TokenExchange { token_endpoint, audience, scope, client } = exchange;
+    let field = |name: &str| format!("{CATALOG}.exchange.{name}");
+    findings.check(field("tokenEndpoint"), address::https_url(token_endpoint));
+    findings.check(field("audience"), word(audience, bounds::IDENTITY));
+    if let Some(scope) = scope {
+        let scopes = scope.split(' ').try_for_each(|it| word(it, bounds::IDENTITY));
+        findings.check(field("scope"), scopes);
+    }
+    let client = client.as_ref().map(|ExchangeClient { id, secret_ref }| {
+        findings.check(field("client.id"), word(id, bounds::NAME));
+        let at = field("client.secretRef");
+        let secret = secret_ref.as_ref().and_then(|entry| secret::entry(findings, &at, entry));
+        class::ExchangeClient { id: id.clone(), secret }
+    });
+    class::TokenExchange {
+        token_endpoint: token_endpoint.clone(),
+        audience: audience.clone(),
+        scope: scope.clone(),
+        client,
     }
 }
 

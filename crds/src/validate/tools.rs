@@ -2,7 +2,7 @@
 //!
 //! This module must not know how tools are judged.
 
-use super::{Findings, Problem, element, member};
+use super::{Findings, element, member, word};
 use crate::{bounds, worker_class::Tools};
 use patchbay_core::tools::ToolPolicy;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,15 +49,4 @@ fn words(findings: &mut Findings, field: &str, names: &[String], most: u32) -> B
         findings.check(element(field, index), word(name, most));
     }
     names.iter().cloned().collect()
-}
-
-/// The name of a tool, of an argument or of a permission.
-fn word(name: &str, most: u32) -> Result<(), Problem> {
-    let is_word = (1..=most as usize).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_word {
-        return Ok(());
-    }
-    let fix = format!("use 1 to {most} visible ASCII characters, without spaces");
-    Err(Problem::with(name, "is not a name", fix))
 }

@@ -1,7 +1,12 @@
 //! What a `WorkerClass` may say, and how each mistake is answered.
 
 use super::*;
-use patchbay_core::{cidr::Cidr, tools::ToolPolicy};
+use patchbay_core::{
+    cidr::Cidr,
+    class::{ExchangeClient, TokenExchange},
+    provider::SecretEntry,
+    tools::ToolPolicy,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -229,12 +234,57 @@ fn the_environment_carries_no_credential_and_no_proxy() {
     assert!(validate(&class(with("env", json!({"AWS_REGION": "us-east-1"})))).is_ok());
 }
 
+fn exchanging(change: impl FnOnce(&mut Value)) -> Value {
+    let mut exchange = json!({
+        "tokenEndpoint": "https://i.example/token", "audience": "urn:quilt", "scope": "a b",
+        "client": {"id": "patchbay", "secretRef": {"name": "login", "key": "client"}},
+    });
+    change(&mut exchange);
+    let catalog = json!({
+        "origin": "https://c.example", "registry": "https://r.example", "exchange": exchange,
+    });
+    with("credentials", json!({"source": "catalog", "catalog": catalog}))
+}
+
+#[test]
+fn what_is_said_of_an_exchange_of_tokens_arrives() {
+    let class = validate(&class(exchanging(|_| ()))).unwrap();
+    let exchange = class.credentials.catalog().unwrap().exchange.clone().unwrap();
+    let secret = SecretEntry { name: "login".into(), key: "client".into() };
+    let expected = TokenExchange {
+        token_endpoint: "https://i.example/token".into(),
+        audience: "urn:quilt".into(),
+        scope: Some("a b".into()),
+        client: Some(ExchangeClient { id: "patchbay".into(), secret: Some(secret) }),
+    };
+    assert_eq!(*exchange, expected);
+}
+
+#[test]
+fn what_is_wrong_with_an_exchange_of_tokens_is_told_by_field() {
+    for (field, value) in [
+        ("tokenEndpoint", "http://i.example/token"),
+        ("tokenEndpoint", "https://i.example/token?a=b"),
+        ("audience", ""),
+        ("audience", "a b"),
+        ("scope", "a  b"),
+        ("scope", " a"),
+        ("scope", ""),
+    ] {
+        let errors = errors(exchanging(|it| it[field] = value.into()));
+        assert_eq!(errors.len(), 1, "{field} {value:?}: {errors:?}");
+        assert_eq!(errors[0].field, format!("spec.credentials.catalog.exchange.{field}"));
+    }
+    let errors = errors(exchanging(|it| {
+        it["client"] = json!({"id": "a b", "secretRef": {"name": "A", "key": ".."}});
+    }));
+    let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+    let at = |field: &str| format!("spec.credentials.catalog.exchange.client.{field}");
+    assert_eq!(fields, [at("id"), at("secretRef.name"), at("secretRef.key")]);
+}
+
 #[test]
 fn what_this_release_cannot_do_is_refused_by_name() {
-    let exchange = json!({"source": "catalog", "catalog": {
-        "origin": "https://c.example", "registry": "https://r.example",
-        "exchange": {"tokenEndpoint": "https://i.example/token", "audience": "c"}
-    }});
     for (at, value, field) in [
         ("transport", json!("stdio"), "spec.transport"),
         ("start", json!("onBind"), "spec.start"),
@@ -243,7 +293,6 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         ("credentials/source", json!("ambient"), "spec.credentials.source"),
         ("credentials/files", json!([]), "spec.credentials.files"),
         ("credentials/env", json!({"T": "x"}), "spec.credentials.env"),
-        ("credentials", exchange, "spec.credentials.catalog.exchange"),
     ] {
         let errors = errors(with(at, value));
         assert_eq!(errors.len(), 1, "{at}: {errors:?}");

@@ -4,7 +4,7 @@
 //! credentials are obtained.
 
 use super::assume_role::AssumeRole;
-use crate::{bounds, rules};
+use crate::{bounds, identity_provider::SecretKeyRef, rules};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -87,13 +87,14 @@ pub struct CatalogCredentials {
         extend("x-kubernetes-validations" = rules::worker_class::region())
     )]
     pub region: String,
-    /// PEM certificates to trust for these two origins besides the public ones, for stacks with
-    /// certificates of their own. At most 65536 characters. Default: none.
+    /// PEM certificates to trust for these two origins and the token endpoint besides the public
+    /// ones, for stacks with certificates of their own. At most 65536 characters. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = bounds::CA_BUNDLE))]
     pub ca_bundle: Option<String>,
-    /// How a token that is meant for Patchbay alone is exchanged for one that the catalog takes
-    /// (RFC 8693). Default: no exchange; the user's token must be meant for the catalog.
+    /// How a JWT that is not meant for the catalog is exchanged for a token that is (RFC 8693). One
+    /// whose `aud` has `audience` is used as it is, as is whatever the catalog itself knows. Default:
+    /// no exchange; the users' JWTs must be meant for the catalog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<TokenExchange>,
 }
@@ -106,20 +107,49 @@ pub(super) fn default_region() -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenExchange {
-    /// https URL of the authorization server's token endpoint, at most 2048 characters.
+    /// https URL of the authorization server's token endpoint, at most 2048 characters. The gateway
+    /// asks it.
     #[schemars(
         length(max = bounds::URL),
         extend("x-kubernetes-validations" = rules::form::https_url())
     )]
     pub token_endpoint: String,
-    /// Audience that is asked for, 1 to 1024 characters.
-    #[schemars(length(min = 1, max = bounds::IDENTITY))]
+    /// Audience that is asked for: the catalog, as the authorization server calls it, 1 to 1024
+    /// characters.
+    #[schemars(
+        length(min = 1, max = bounds::IDENTITY),
+        extend("x-kubernetes-validations" = rules::worker_class::name())
+    )]
     pub audience: String,
-    /// Scopes that are asked for, separated by spaces, at most 1024 characters. Default: the
-    /// server's choice.
+    /// Scopes that are asked for, separated by spaces, 1 to 1024 characters. Default: the server's
+    /// choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = bounds::IDENTITY))]
+    #[schemars(
+        length(min = 1, max = bounds::IDENTITY),
+        extend("x-kubernetes-validations" = rules::worker_class::scope())
+    )]
     pub scope: Option<String>,
+    /// As whom the gateway asks. Default: as nobody; most servers want a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ExchangeClient>,
+}
+
+/// Patchbay as a client of an authorization server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExchangeClient {
+    /// Its `client_id`, 1 to 253 characters.
+    #[schemars(
+        length(min = 1, max = bounds::NAME),
+        extend("x-kubernetes-validations" = rules::worker_class::name())
+    )]
+    pub id: String,
+    /// Entry of a Secret in the same namespace with the client's secret, shown by HTTP Basic. The
+    /// gateway must have the right to get it (the chart's `gateway.providerSecrets`); on one
+    /// machine: the file `<name>/<key>` below `--provider-secrets`. A final line end is not part of
+    /// it. Default: none; the client is public.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
 }
 
 /// One file that is written for the MCP server when a user is given the worker.

@@ -40,6 +40,7 @@ impl<'a> Tenant<'a> {
             origin: "https://catalog.example".into(),
             registry: "https://registry.example".into(),
             bearer: format!("bearer-of-{uid}").into(),
+            lease: None,
         };
         let grant = Grant {
             credential: Digest::of(uid.as_bytes()),

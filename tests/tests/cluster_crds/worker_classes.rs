@@ -80,8 +80,13 @@ fn credentials() -> Vec<Case> {
     let with_catalog = |catalog: &Value| json!({ "source": "catalog", "catalog": catalog });
     let mut region = catalog.clone();
     region["region"] = json!("US EAST");
-    let mut exchange = catalog.clone();
-    exchange["exchange"] = json!({ "tokenEndpoint": "http://i.example/token", "audience": "c" });
+    let exchange = |field: &str, value: Value| {
+        let mut exchange = json!({ "tokenEndpoint": "https://i.example/token", "audience": "c" });
+        exchange[field] = value;
+        let mut catalog = catalog.clone();
+        catalog["exchange"] = exchange;
+        with_catalog(&catalog)
+    };
     let file = |path: &str| json!({ "files": [{ "path": path, "template": "" }] });
     vec![
         (
@@ -106,9 +111,33 @@ fn credentials() -> Vec<Case> {
         ),
         (
             "credentials",
-            with_catalog(&exchange),
+            exchange("tokenEndpoint", json!("http://i.example/token")),
             "spec.credentials.catalog.exchange.tokenEndpoint",
             "is not an https URL",
+        ),
+        (
+            "credentials",
+            exchange("audience", json!("a b")),
+            "spec.credentials.catalog.exchange.audience",
+            "is not a name",
+        ),
+        (
+            "credentials",
+            exchange("scope", json!("a  b")),
+            "spec.credentials.catalog.exchange.scope",
+            "is not a list of scopes",
+        ),
+        (
+            "credentials",
+            exchange("client", json!({ "id": "a b" })),
+            "spec.credentials.catalog.exchange.client.id",
+            "is not a name",
+        ),
+        (
+            "credentials",
+            exchange("client", json!({ "id": "a", "secretRef": { "name": "A", "key": "k" } })),
+            "spec.credentials.catalog.exchange.client.secretRef.name",
+            "is not the name of a Secret",
         ),
         (
             "credentials",

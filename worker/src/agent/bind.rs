@@ -41,7 +41,7 @@ async fn apply(worker: Arc<Worker>, bind: BindRequest) -> Result<BindOutcome, Bi
     let claim = Claim { tenant, epoch };
     // a grant is stored between the decision and the latch: one bind at a time
     let mut credentials = worker.binding.lock().await;
-    let outcome = match worker.plan_bind(&claim, grant.expires_at, Moment::now())? {
+    let outcome = match worker.plan_bind(&claim, &grant, Moment::now())? {
         BindPlan::Keep => return Ok(BindOutcome::Kept),
         BindPlan::Replace => BindOutcome::Replaced,
         BindPlan::Latch => BindOutcome::Bound,

@@ -156,6 +156,7 @@ mod tests {
                 origin: catalog().origin,
                 registry: registry.into(),
                 bearer: bearer.into(),
+                lease: None,
             }),
             aws: None,
             allowed: None,

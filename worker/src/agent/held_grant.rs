@@ -77,13 +77,14 @@ impl HeldGrant {
         &self.claims
     }
 
-    /// Whether one that ends at `offered_expiry` should take its place.
-    pub(crate) fn yields_to(&self, offered_expiry: Option<Timestamp>, now: Moment) -> bool {
+    /// Whether `offered` should take its place.
+    pub(crate) fn yields_to(&self, offered: &Grant, now: Moment) -> bool {
         let standing = GrantStanding {
+            credential: self.grant.credential,
             expires_at: self.grant.expires_at,
             refused_upstream: self.refused_upstream,
         };
-        standing.yields_to(offered_expiry, now.timestamp)
+        standing.yields_to(offered, now.timestamp)
     }
 
     /// What the relay presents of it.
@@ -175,10 +176,11 @@ mod tests {
     fn a_refusal_of_a_former_grant_says_nothing_of_the_present_one() {
         let (former, mut present) = (held(), held());
         present.refuse(former.session().unwrap());
-        assert!(!present.yields_to(None, Moment::now()));
+        let again = held().grant;
+        assert!(!present.yields_to(&again, Moment::now()));
         let own = Arc::clone(present.session().unwrap());
         present.refuse(&own);
-        assert!(present.yields_to(None, Moment::now()));
+        assert!(present.yields_to(&again, Moment::now()));
     }
 
     #[test]

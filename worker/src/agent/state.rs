@@ -13,9 +13,9 @@ use super::{
     in_flight::InFlight,
     reservation::Reservation,
 };
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use patchbay_core::{
+    grant::Grant,
     idle::{Activity, IdleDecision, IdlePolicy, Weight},
     latch::{Admission, BindDecision, Claim, Latch},
     link::{BindRefusal, Farewell, LeaveReason, WorkerPhase, WorkerStatus},
@@ -134,7 +134,7 @@ impl Worker {
     pub(crate) fn plan_bind(
         &self,
         claim: &Claim,
-        expires_at: Option<Timestamp>,
+        grant: &Grant,
         now: Moment,
     ) -> Result<BindPlan, BindRefusal> {
         let state = self.state.lock();
@@ -144,7 +144,7 @@ impl Worker {
         }
         Ok(match (decision, &state.grant) {
             (BindDecision::Latch, _) => BindPlan::Latch,
-            (BindDecision::Again, Some(held)) if !held.yields_to(expires_at, now) => BindPlan::Keep,
+            (BindDecision::Again, Some(held)) if !held.yields_to(grant, now) => BindPlan::Keep,
             (BindDecision::Again, _) => BindPlan::Replace,
         })
     }

@@ -13,15 +13,18 @@ fn claim(tenant: &str) -> Claim {
     Claim { tenant: TenantUid::parse(tenant).unwrap(), epoch: Epoch(1) }
 }
 
-fn grant(expires_at: Option<&str>) -> HeldGrant {
-    let grant = Grant {
+fn offered(expires_at: Option<&str>) -> Grant {
+    Grant {
         credential: Digest::of(b"credential"),
         expires_at: expires_at.map(|text| text.parse().unwrap()),
         catalog: None,
         aws: None,
         allowed: None,
-    };
-    HeldGrant::new(grant, None)
+    }
+}
+
+fn grant(expires_at: Option<&str>) -> HeldGrant {
+    HeldGrant::new(offered(expires_at), None)
 }
 
 fn after(seconds: u64) -> Moment {
@@ -39,22 +42,22 @@ fn bound() -> Arc<Worker> {
 #[tokio::test]
 async fn a_worker_whose_server_does_not_answer_yet_is_bound_by_nobody() {
     let worker = Worker::new(Credentials::Nothing);
-    let plan = worker.plan_bind(&claim("t1"), None, Moment::now());
+    let plan = worker.plan_bind(&claim("t1"), &offered(None), Moment::now());
     assert_eq!(plan, Err(BindRefusal::Warming));
     assert_eq!(worker.status().phase, WorkerPhase::Warming);
     worker.set_ready();
-    assert_eq!(worker.plan_bind(&claim("t1"), None, Moment::now()), Ok(BindPlan::Latch));
+    assert_eq!(worker.plan_bind(&claim("t1"), &offered(None), Moment::now()), Ok(BindPlan::Latch));
     assert_eq!(worker.status().phase, WorkerPhase::Anonymous);
 }
 
 #[tokio::test]
 async fn a_bind_again_replaces_only_a_worse_grant() {
     let worker = bound();
-    let later = Some("2100-01-01T00:00:00Z".parse().unwrap());
-    assert_eq!(worker.plan_bind(&claim("t1"), later, Moment::now()), Ok(BindPlan::Keep));
+    let later = offered(Some("2100-01-01T00:00:00Z"));
+    assert_eq!(worker.plan_bind(&claim("t1"), &later, Moment::now()), Ok(BindPlan::Keep));
     let short = grant(Some("2090-01-01T00:00:00Z"));
     worker.apply_bind(&claim("t1"), Some(short), Moment::now()).unwrap();
-    assert_eq!(worker.plan_bind(&claim("t1"), later, Moment::now()), Ok(BindPlan::Replace));
+    assert_eq!(worker.plan_bind(&claim("t1"), &later, Moment::now()), Ok(BindPlan::Replace));
 }
 
 #[tokio::test]
@@ -63,8 +66,8 @@ async fn a_worker_that_could_not_store_its_grant_is_that_tenants_all_the_same() 
     worker.set_ready();
     worker.apply_bind(&claim("t1"), None, Moment::now()).unwrap();
     let now = Moment::now();
-    assert_eq!(worker.plan_bind(&claim("t2"), None, now), Err(BindRefusal::OtherTenant));
-    assert_eq!(worker.plan_bind(&claim("t1"), None, now), Ok(BindPlan::Replace));
+    assert_eq!(worker.plan_bind(&claim("t2"), &offered(None), now), Err(BindRefusal::OtherTenant));
+    assert_eq!(worker.plan_bind(&claim("t1"), &offered(None), now), Ok(BindPlan::Replace));
 }
 
 #[tokio::test]

@@ -176,6 +176,7 @@ pub(crate) fn grant() -> Grant {
             origin: "https://catalog.example".into(),
             registry: "https://registry.example".into(),
             bearer: BEARER.into(),
+            lease: None,
         }),
         aws: None,
         allowed: None,

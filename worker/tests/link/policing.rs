@@ -186,6 +186,7 @@ async fn the_claims_in_the_grant_decide() {
             origin: "https://catalog.example".into(),
             registry: "https://registry.example".into(),
             bearer: "b".into(),
+            lease: None,
         };
         let grant = Grant { allowed, catalog: Some(catalog), ..grant() };
         let (status, body) = gateway.bind_with("t1", 1, grant).await;

@@ -53,6 +53,7 @@ impl Setting {
             origin: self.world.origin(),
             registry: format!("https://registry.test:{}", self.world.registry.port),
             bearer: bearer.into(),
+            lease: None,
         };
         Grant { catalog: Some(catalog), ..grant() }
     }

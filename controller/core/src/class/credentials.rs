@@ -1,7 +1,10 @@
 //! Where the credentials of a class's users come from, as values: nothing here is a secret or about a user.
 //! This module must not know how credentials are obtained.
 
-use crate::role::{RoleArn, RolePattern};
+use crate::{
+    provider::SecretEntry,
+    role::{RoleArn, RolePattern},
+};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Where the user's credentials for the MCP server come from.
@@ -24,8 +27,32 @@ pub struct CatalogSource {
     pub registry: String,
     /// The AWS region of the stack.
     pub region: String,
-    /// PEM certificates to trust for these two origins, besides the public ones.
+    /// PEM certificates to trust for these two origins and for the token endpoint, besides the public ones.
     pub ca_bundle: Option<String>,
+    /// How a token that is not meant for the catalog becomes one that is; none = every token is.
+    pub exchange: Option<Box<TokenExchange>>,
+}
+
+/// How a user's token is exchanged for one with the catalog as its audience (RFC 8693).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenExchange {
+    /// The https URL that is asked.
+    pub token_endpoint: String,
+    /// The catalog, as the authorization server calls it. A token that names it is meant for the catalog already.
+    pub audience: String,
+    /// Scopes, between spaces.
+    pub scope: Option<String>,
+    /// As whom the gateway asks; none = as nobody in particular.
+    pub client: Option<ExchangeClient>,
+}
+
+/// Patchbay at an authorization server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeClient {
+    /// Its `client_id`.
+    pub id: String,
+    /// Where its secret is; none = it has none.
+    pub secret: Option<SecretEntry>,
 }
 
 /// How roles are assumed for users.

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// What ends sooner is not used for a new request, which waits for newer keys instead: a call takes its time.
 const TOO_LATE: SignedDuration = SignedDuration::from_secs(30);
 
-/// When the keys that a worker holds must be renewed.
+/// When what a worker holds must be renewed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Renewal {
     due: Timestamp,
@@ -26,8 +26,15 @@ pub(super) struct Renewal {
 impl Renewal {
     /// Of what is bound; none where nothing in it is ever renewed.
     pub(super) fn of(grant: &Grant) -> Option<Self> {
-        let keys = grant.aws.as_ref()?;
-        Some(Self { due: keys.renew_at.unwrap_or(keys.expires_at), end: keys.expires_at })
+        let keys = grant.aws.as_ref();
+        let keys = keys.map(|it| (it.renew_at.unwrap_or(it.expires_at), it.expires_at));
+        let lease = grant.catalog.as_ref().and_then(|catalog| catalog.lease);
+        let lease = lease.map(|it| (it.renew_at, it.ends_at));
+        let (due, end) = match (keys, lease) {
+            (Some(keys), Some(lease)) => (keys.0.min(lease.0), keys.1.min(lease.1)),
+            (one, other) => one.or(other)?,
+        };
+        Some(Self { due, end })
     }
 
     /// Whether it is too late for a request that begins now.
@@ -80,7 +87,10 @@ impl Activator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::{digest::Digest, grant::AwsGrant};
+    use patchbay_core::{
+        digest::Digest,
+        grant::{AwsGrant, CatalogGrant, Lease},
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -100,6 +110,21 @@ mod tests {
         let renewal = Renewal::of(&grant).unwrap();
         assert_eq!(renewal.due, at(450));
         assert!(!renewal.is_too_late(at(869)) && renewal.is_too_late(at(870)));
+        let catalog = |lease| CatalogGrant {
+            origin: "https://c.example".into(),
+            registry: "https://r.example".into(),
+            bearer: "b".into(),
+            lease,
+        };
+        let lease = Lease { renew_at: at(500), ends_at: at(600) };
+        let both = Grant { catalog: Some(catalog(Some(lease))), ..grant.clone() };
+        let renewal = Renewal::of(&both).unwrap();
+        assert_eq!((renewal.due, renewal.end), (at(450), at(600)));
+        let alone = Grant { aws: None, ..both };
+        let renewal = Renewal::of(&alone).unwrap();
+        assert_eq!((renewal.due, renewal.end), (at(500), at(600)));
+        let as_presented = Grant { catalog: Some(catalog(None)), ..alone };
+        assert!(Renewal::of(&as_presented).is_none());
         assert!(Renewal::of(&Grant { aws: None, ..grant }).is_none());
     }
 }

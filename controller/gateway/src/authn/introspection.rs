@@ -2,8 +2,9 @@
 //!
 //! The catalog's `me` is the only call that is made for an unproven credential. Answers are remembered by
 //! the credential's keyed digest, good ones for a minute and bad ones for seconds, and concurrent
-//! questions about one credential are one question. A catalog that cannot be asked is no verdict. This
-//! module must not know other methods.
+//! questions about one credential are one question. A catalog that cannot be asked is no verdict: for a
+//! few minutes its last good one still counts, so that its unrest ends nobody's session. This module must
+//! not know other methods.
 
 use super::AuthnError;
 use crate::outbound::Outbound;
@@ -21,8 +22,13 @@ use patchbay_core::{
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 
-/// How long a good answer is remembered: a revoked key works for at most this long.
+/// How long a good answer is remembered: a revoked key works for at most this long, while the catalog answers.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
+/// How long a good answer counts, from when it was given, where the catalog gives none.
+const COUNTED_ON_FOR: Duration = Duration::from_mins(5);
+/// How long a catalog that gave no answer is not asked again about somebody whose last answer counts: asking it may take
+/// as long as a request can wait.
+const COUNTED_ON_AT_A_TIME: Duration = Duration::from_secs(30);
 /// How long a bad answer is remembered.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// How many answers are remembered per provider.
@@ -32,6 +38,8 @@ const MAX_ANSWERS: u64 = 20_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Known(String),
+    /// As the catalog last said; it cannot be asked now.
+    CountedOn(String),
     Nobody,
 }
 
@@ -41,6 +49,8 @@ pub(super) struct Introspector {
     catalog: Introspection,
     outbound: Outbound,
     owners: Cache<Digest, Owner>,
+    /// The last good answers.
+    counted_on: Cache<Digest, String>,
 }
 
 struct ByOwner;
@@ -54,6 +64,7 @@ impl Expiry<Digest, Owner> for ByOwner {
     ) -> Option<Duration> {
         Some(match owner {
             Owner::Known(_) => KNOWN_FOR,
+            Owner::CountedOn(_) => COUNTED_ON_AT_A_TIME,
             Owner::Nobody => UNKNOWN_FOR,
         })
     }
@@ -62,7 +73,9 @@ impl Expiry<Digest, Owner> for ByOwner {
 impl Introspector {
     pub(super) fn new(name: ProviderName, catalog: Introspection, outbound: Outbound) -> Self {
         let owners = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(ByOwner).build();
-        Self { name, catalog, outbound, owners }
+        let counted_on =
+            Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(COUNTED_ON_FOR).build();
+        Self { name, catalog, outbound, owners, counted_on }
     }
 
     /// Judges one credential. `digest` is its keyed digest.
@@ -93,9 +106,9 @@ impl Introspector {
         credential: &str,
         digest: Digest,
     ) -> Result<Option<String>, AuthnError> {
-        let owner = self.owners.try_get_with(digest, self.ask(credential)).await;
+        let owner = self.owners.try_get_with(digest, self.judged(credential, digest)).await;
         match owner.map_err(|error| AuthnError::clone(&error))? {
-            Owner::Known(subject) => Ok(Some(subject)),
+            Owner::Known(subject) | Owner::CountedOn(subject) => Ok(Some(subject)),
             Owner::Nobody => Ok(None),
         }
     }
@@ -103,6 +116,22 @@ impl Introspector {
     /// The catalog's origin: the issuer of its users.
     pub(super) fn origin(&self) -> &str {
         &self.catalog.origin
+    }
+
+    /// What the catalog says, or what it last said while it cannot be asked.
+    async fn judged(&self, credential: &str, digest: Digest) -> Result<Owner, AuthnError> {
+        let answer = self.ask(credential).await;
+        match &answer {
+            Ok(Owner::Known(subject)) => self.counted_on.insert(digest, subject.clone()).await,
+            Ok(_) => self.counted_on.invalidate(&digest).await,
+            Err(AuthnError::ProviderUnavailable(_)) => {
+                if let Some(subject) = self.counted_on.get(&digest).await {
+                    return Ok(Owner::CountedOn(subject));
+                }
+            }
+            Err(_) => {}
+        }
+        answer
     }
 
     async fn ask(&self, credential: &str) -> Result<Owner, AuthnError> {

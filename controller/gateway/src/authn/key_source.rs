@@ -29,7 +29,7 @@ pub trait KeySetSource: Send + Sync {
     }
 }
 
-/// Keys in entries of Secrets.
+/// Keys, and what else is kept secret, in entries of Secrets.
 pub trait NamedKeys: Send + Sync {
     /// Reads this entry whenever it is asked.
     fn source(&self, entry: &SecretEntry) -> Arc<dyn KeySetSource>;

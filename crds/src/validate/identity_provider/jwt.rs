@@ -5,11 +5,12 @@
 use super::{Findings, Problem, address, catalog, certificates, not_empty};
 use crate::{
     bounds,
-    identity_provider::{Jwks, Jwt, JwtFormat, SecretKeyRef, SignatureAlgorithm},
+    identity_provider::{Jwks, Jwt, JwtFormat, SignatureAlgorithm},
+    validate::secret,
 };
 use patchbay_core::{
     enhanced::is_common_code,
-    provider::{self, EnhancedFormat, JwksUrl, KeySource, NamedBy, SecretEntry, TokenFormat},
+    provider::{self, EnhancedFormat, JwksUrl, KeySource, NamedBy, TokenFormat},
 };
 use std::collections::BTreeMap;
 
@@ -79,11 +80,8 @@ fn keys(findings: &mut Findings, jwks: &Jwks, issuer: &str) -> Option<KeySource>
             findings.check("spec.jwt.jwks.url", address::https_url(url))?;
             Some(KeySource::Url(JwksUrl { url: url.clone(), ca_bundle }))
         }
-        (false, false, None, Some(SecretKeyRef { name, key })) => {
-            let field = "spec.jwt.jwks.secretRef";
-            let name = findings.check(format!("{field}.name"), object_name(name));
-            let key = findings.check(format!("{field}.key"), entry_key(key));
-            Some(KeySource::Secret(SecretEntry { name: name?, key: key? }))
+        (false, false, None, Some(entry)) => {
+            secret::entry(findings, "spec.jwt.jwks.secretRef", entry).map(KeySource::Secret)
         }
         _ => {
             let problem = Problem::new(
@@ -113,37 +111,6 @@ fn discoverable(issuer: &str) -> Result<(), Problem> {
         "is not an https URL, below which `jwks.discovery` would look",
         "write the issuer's https URL, or say where its keys are",
     ))
-}
-
-/// The name of a Secret (RFC 1123, subdomain).
-fn object_name(name: &str) -> Result<String, Problem> {
-    let is_label = |label: &str| {
-        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        !label.is_empty()
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if is_within(name, bounds::NAME) && name.split('.').all(is_label) {
-        return Ok(name.to_owned());
-    }
-    let fix = "write lower-case letters, digits, `-` and `.`";
-    Err(Problem::with(name, "is not the name of a Secret", fix))
-}
-
-/// The key of an entry of a Secret. It is a file's name too, so it leads nowhere else.
-fn entry_key(key: &str) -> Result<String, Problem> {
-    let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
-    let is_only_dots = key.bytes().all(|c| c == b'.');
-    if is_within(key, bounds::NAME) && key.bytes().all(inner) && !is_only_dots {
-        return Ok(key.to_owned());
-    }
-    let fix = "write letters, digits, `-`, `_` and `.`, not only dots";
-    Err(Problem::with(key, "is not the key of an entry of a Secret", fix))
-}
-
-fn is_within(text: &str, bound: u32) -> bool {
-    !text.is_empty() && text.len() <= bound as usize
 }
 
 /// What the claims mean, and who says whose they are.

@@ -1,0 +1,218 @@
+//! Exchanges a user's token for one that a catalog takes (RFC 8693), once for all who want it, and keeps that until it is
+//! time for a newer one.
+//!
+//! MCP forbids to pass a token on to whom it is not meant for: only one whose audience is the catalog goes there. This
+//! module must not know how a token endpoint is reached, nor who asks for what is made.
+
+mod answer;
+
+use answer::{Answer, Refused, read};
+use async_trait::async_trait;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use moka::{Expiry, future::Cache};
+use patchbay_core::{
+    class::{CatalogSource, TokenExchange},
+    digest::Digest,
+    grant::{GrantError, Lease},
+    identity::{Authenticated, Identity, Mode},
+    provider::API_KEY_PREFIX,
+};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+
+/// Exchanges that are under way at a time.
+const MOST_CALLS: usize = 16;
+/// Tokens that are remembered; one more is asked for again.
+const MOST_KEPT: u64 = 10_000;
+/// A token is renewed so long before it ends, or after half of its life.
+const RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+/// Of a token whose life nobody says (RFC 8693 leaves it open): it is asked for again after half of this.
+const UNSAID_LIFE: SignedDuration = SignedDuration::from_mins(10);
+
+/// The way to token endpoints.
+#[async_trait]
+pub trait TokenEndpoint: Send + Sync + 'static {
+    /// Posts a form as the exchange's client, trusting `ca_bundle` (PEM) beside the public authorities, and returns the
+    /// whole answer; or why there is none, in words for logs.
+    async fn post(
+        &self,
+        exchange: &TokenExchange,
+        ca_bundle: Option<&str>,
+        form: &[(&str, SecretString)],
+    ) -> Result<(StatusCode, SecretSlice<u8>), String>;
+}
+
+/// A token that was made for a user.
+#[derive(Debug, Clone)]
+pub(crate) struct Exchanged {
+    pub(crate) bearer: SecretString,
+    pub(crate) lease: Lease,
+}
+
+/// The exchanged tokens of this gateway.
+pub(crate) struct Exchanges {
+    endpoint: Arc<dyn TokenEndpoint>,
+    kept: Cache<Digest, Exchanged>,
+    places: Semaphore,
+}
+
+/// Until it should be renewed.
+struct WhileFresh;
+
+impl Expiry<Digest, Exchanged> for WhileFresh {
+    fn expire_after_create(
+        &self,
+        _: &Digest,
+        made: &Exchanged,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        let left = made.lease.renew_at.duration_since(Timestamp::now());
+        Some(Duration::try_from(left).unwrap_or_default())
+    }
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum NoToken {
+    /// The server does not exchange this user's token.
+    Refused,
+    /// It cannot be asked, does not know Patchbay, or its answer makes no sense.
+    Unavailable,
+}
+
+impl Exchanges {
+    pub(crate) fn new(endpoint: Arc<dyn TokenEndpoint>) -> Self {
+        let kept = Cache::builder().max_capacity(MOST_KEPT).expire_after(WhileFresh).build();
+        Self { endpoint, kept, places: Semaphore::new(MOST_CALLS) }
+    }
+
+    /// The user's token for the catalog.
+    pub(crate) async fn get(
+        &self,
+        source: &CatalogSource,
+        exchange: &TokenExchange,
+        user: &Authenticated,
+    ) -> Result<Exchanged, GrantError> {
+        let TokenExchange { token_endpoint, audience, scope, client } = exchange;
+        // Debug covers every field; the digest of a credential is keyed
+        let wanted =
+            format!("{} {token_endpoint:?} {audience:?} {scope:?} {client:?}", user.digest);
+        let wanted = Digest::of(wanted.as_bytes());
+        let kept = self.kept.try_get_with(wanted, self.exchanged(source, exchange, user)).await;
+        kept.map_err(|why| match *why {
+            NoToken::Refused => GrantError::Refused(format!(
+                "the server that exchanges tokens for {}",
+                source.origin
+            )),
+            NoToken::Unavailable => GrantError::Unavailable("the exchange of tokens".into()),
+        })
+    }
+
+    async fn exchanged(
+        &self,
+        source: &CatalogSource,
+        exchange: &TokenExchange,
+        user: &Authenticated,
+    ) -> Result<Exchanged, NoToken> {
+        let at = &exchange.token_endpoint;
+        let _place = self.places.acquire().await.map_err(|_| NoToken::Unavailable)?;
+        let form = form(exchange, &user.credential);
+        let answered = self.endpoint.post(exchange, source.ca_bundle.as_deref(), &form).await;
+        let (status, body) = answered.map_err(|why| {
+            tracing::warn!(token_endpoint = at, why, "a token cannot be exchanged");
+            NoToken::Unavailable
+        })?;
+        match read(status, body.expose_secret()) {
+            Ok(Answer { bearer, life }) => Ok(Exchanged {
+                bearer,
+                lease: lease(life.unwrap_or(UNSAID_LIFE), Timestamp::now()),
+            }),
+            Err(Refused::User(error)) => {
+                tracing::info!(token_endpoint = at, error, "a user's token was not exchanged");
+                Err(NoToken::Refused)
+            }
+            Err(Refused::Other(why)) => {
+                tracing::error!(token_endpoint = at, why, "tokens are not exchanged");
+                Err(NoToken::Unavailable)
+            }
+        }
+    }
+}
+
+/// What is asked (RFC 8693, 2.1).
+fn form(exchange: &TokenExchange, token: &SecretString) -> Vec<(&'static str, SecretString)> {
+    let mut form = vec![
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange".into()),
+        ("subject_token", token.clone()),
+        ("subject_token_type", answer::ACCESS_TOKEN.into()),
+        ("requested_token_type", answer::ACCESS_TOKEN.into()),
+        ("audience", exchange.audience.as_str().into()),
+    ];
+    form.extend(exchange.scope.as_deref().map(|scope| ("scope", scope.into())));
+    form
+}
+
+fn lease(life: SignedDuration, now: Timestamp) -> Lease {
+    let at = |after| now.checked_add(after).unwrap_or(Timestamp::MAX);
+    Lease { renew_at: at(life - RENEW_AHEAD.min(life / 2)), ends_at: at(life) }
+}
+
+/// What a class's catalog is shown for a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown<'a> {
+    /// Their credential, which is meant for it.
+    AsItIs,
+    /// A token that theirs is exchanged for.
+    Exchanged(&'a TokenExchange),
+}
+
+/// What a class's catalog would be shown for a user, or why nothing. Nobody is asked. What a catalog itself said yes to is its
+/// own; a JWT is meant for those whom its `aud` names, and where nothing is to be exchanged the class says that its users'
+/// tokens are meant for the catalog. Patchbay's own keys mean nothing to any.
+pub fn would_show<'a>(
+    source: &'a CatalogSource,
+    identity: &Identity,
+    credential: &str,
+) -> Result<Shown<'a>, GrantError> {
+    let refused = |why| Err(GrantError::Refused(format!("{} {why}, so this class", source.origin)));
+    if credential.starts_with(API_KEY_PREFIX) {
+        return refused("cannot be reached with a Patchbay API key");
+    }
+    let is_catalogs_own = identity.issuer == source.origin;
+    match (&source.exchange, identity.mode) {
+        _ if is_catalogs_own => Ok(Shown::AsItIs),
+        (_, Mode::ApiKey | Mode::Opaque) => {
+            refused("cannot be reached with another catalog's credential")
+        }
+        (None, _) => Ok(Shown::AsItIs),
+        (Some(exchange), _) if names(credential, &exchange.audience) => Ok(Shown::AsItIs),
+        (Some(exchange), _) => Ok(Shown::Exchanged(exchange)),
+    }
+}
+
+/// Whether a JWT names an audience. It was verified when its user was.
+fn names(token: &str, audience: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Payload {
+        aud: Option<Audiences>,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audiences {
+        One(String),
+        Several(Vec<String>),
+    }
+    let payload = token.split('.').nth(1).unwrap_or_default();
+    let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap_or_default();
+    match serde_json::from_slice(&payload) {
+        Ok(Payload { aud: Some(Audiences::One(one)) }) => one == audience,
+        Ok(Payload { aud: Some(Audiences::Several(all)) }) => all.iter().any(|it| it == audience),
+        Ok(Payload { aud: None }) | Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

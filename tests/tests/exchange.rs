@@ -1,0 +1,172 @@
+//! alice and bob with the real `quilt-mcp` and tokens that are meant for Patchbay alone: each is exchanged for one that the
+//! catalog takes, and the catalog never sees the first (RFC 8693).
+
+use anyhow::{Context, ensure};
+use http::StatusCode;
+use jiff::SignedDuration;
+use patchbay_tests::{
+    authorization_server::{self as login, AuthorizationServer, Fault},
+    catalog::Catalog,
+    controller::{Controller, ControllerConfig},
+    mcp::McpClient,
+    quilt::{CLASS, Era, QuiltWorld, call, sdk_calls},
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+struct Scene {
+    catalog: Arc<Catalog>,
+    login: AuthorizationServer,
+    controller: Controller,
+    /// Keys and secrets, in files.
+    secrets: TempDir,
+    world: QuiltWorld,
+}
+
+/// A controller whose users log in elsewhere.
+async fn start(warm: u32) -> anyhow::Result<Scene> {
+    let world = QuiltWorld::start().await?;
+    let catalog = world.catalog.clone();
+    let login = AuthorizationServer::start(catalog.clone()).await?;
+    let mut documents = world.documents(warm).await?;
+    let mut class: Value = serde_json::from_str(&documents[0])?;
+    let source = &mut class["spec"]["credentials"]["catalog"];
+    source["caBundle"] = json!(format!("{}\n{}", catalog.ca_pem(), login.ca_pem()));
+    source["exchange"] = json!({
+        "tokenEndpoint": login.url(),
+        "audience": login::CATALOG,
+        "scope": "packages search",
+        "client": { "id": login::CLIENT, "secretRef": { "name": "login", "key": "client" } },
+    });
+    documents[0] = class.to_string();
+    let staff = json!({
+        "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
+        "metadata": { "name": "staff" },
+        "spec": { "classes": [CLASS], "jwt": {
+            "issuer": login::ISSUER, "audiences": [login::PATCHBAY], "algorithms": ["HS256"],
+            "jwks": { "secretRef": { "name": "login", "key": "hmac" } },
+        } },
+    });
+    documents.push(staff.to_string());
+    let secrets = tempfile::tempdir()?;
+    let at = secrets.path().join("login");
+    fs::create_dir(&at)?;
+    fs::write(at.join("hmac"), login::KEY)?;
+    fs::write(at.join("client"), format!("{}\n", login::SECRET))?;
+    let below = secrets.path().display().to_string();
+    let controller =
+        ControllerConfig::new(documents).args(&["--provider-secrets", &below]).start().await?;
+    Ok(Scene { catalog, login, controller, secrets, world })
+}
+
+fn note(user: &str) -> [Value; 3] {
+    [
+        call("search_catalog", json!({ "query": "note", "scope": "global" })),
+        call("bucket_object_text", json!({ "s3_uri": format!("s3://b-{user}/notes/{user}.txt") })),
+        call("bucket_list", json!({})),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_for_patchbay_alone_is_exchanged_and_the_catalog_never_sees_it()
+-> anyhow::Result<()> {
+    let scene = start(2).await?;
+    let url = scene.controller.url(CLASS);
+    let mut presented = Vec::new();
+    for user in ["alice", "bob"] {
+        let token = scene.login.token(user)?;
+        let bearer = format!("Bearer {token}");
+        for era in [Era::Modern, Era::Legacy] {
+            let report = sdk_calls(url, ("Authorization", &bearer), era, &note(user)).await?;
+            let said = report.said();
+            ensure!(said.iter().take(2).all(|it| it.contains(user)), "{user}: {report:?}");
+        }
+        presented.push(token);
+    }
+    ensure!(scene.login.exchanged() == ["alice", "bob"], "{:?}", scene.login.exchanged());
+
+    // one that is meant for the catalog needs none, nor does a key of the catalog's
+    let own = scene.world.token("alice")?;
+    let key = scene.world.api_key("bob");
+    for (user, bearer) in [("alice", own), ("bob", key)] {
+        let client = McpClient::bearer(url, &bearer);
+        let result =
+            client.call("search_catalog", json!({ "query": "note", "scope": "global" })).await?;
+        ensure!(result.to_string().contains(user), "{user}: {result}");
+    }
+    ensure!(scene.login.exchanged().len() == 2, "{:?}", scene.login.exchanged());
+
+    let seen = scene.catalog.record().all();
+    let bearers: BTreeSet<_> = seen.into_iter().filter_map(|seen| seen.bearer).collect();
+    ensure!(bearers.len() >= 4, "{}", bearers.len());
+    ensure!(
+        presented.iter().all(|token| !bearers.contains(token)),
+        "the catalog saw a user's token"
+    );
+    let logs = scene.controller.logs();
+    for secret in presented.iter().map(String::as_str).chain([login::SECRET]) {
+        ensure!(!logs.contains(secret), "in the log");
+    }
+    ensure!(bearers.iter().all(|bearer| !logs.contains(bearer)), "in the log");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchanged_token_is_renewed_under_load_and_no_call_fails() -> anyhow::Result<()> {
+    /// Short, so that several generations are seen, and long enough for renewals to begin before calls would wait for them.
+    const LIFETIME: SignedDuration = SignedDuration::from_secs(90);
+    const LOAD: Duration = Duration::from_mins(2);
+    let scene = start(1).await?;
+    scene.login.tokens_live_for(LIFETIME);
+    let client = McpClient::bearer(scene.controller.url(CLASS), &scene.login.token("alice")?);
+    let end = Instant::now() + LOAD;
+    let mut calls = 0;
+    while Instant::now() < end {
+        let search = json!({ "query": "note", "scope": "global" });
+        let result = client.call("search_catalog", search).await?;
+        ensure!(result.to_string().contains("alice"), "call {calls}: {result}");
+        calls += 1;
+        // a user's pace, not a wait for something
+        sleep(Duration::from_millis(200)).await;
+    }
+    let exchanges = scene.login.exchanged().len();
+    ensure!((3..=6).contains(&exchanges), "{calls} calls, {exchanges} exchanges");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gets_no_token_is_told_why_and_who_has_one_goes_on() -> anyhow::Result<()> {
+    let scene = start(2).await?;
+    let url = scene.controller.url(CLASS);
+    let alice = McpClient::bearer(url, &scene.login.token("alice")?);
+    let search = || json!({ "query": "note", "scope": "global" });
+    alice.call("search_catalog", search()).await?;
+
+    let bob = McpClient::bearer(url, &scene.login.token("bob")?);
+    let told = async || {
+        let answer = bob.modern_call("search_catalog", search()).await?;
+        anyhow::Ok((answer.status, answer.reason().unwrap_or_default()))
+    };
+    scene.login.set_fault(Some(Fault::Failing));
+    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "grant_unavailable".to_owned());
+    ensure!(told().await? == unavailable, "{:?}", told().await?);
+    ensure!(alice.call("search_catalog", search()).await?.to_string().contains("alice"));
+
+    scene.login.set_fault(Some(Fault::Denying));
+    let refused = (StatusCode::FORBIDDEN, "grant_refused".to_owned());
+    ensure!(told().await? == refused, "{:?}", told().await?);
+    ensure!(alice.call("search_catalog", search()).await?.to_string().contains("alice"));
+
+    // Patchbay's own client is refused: that is nobody's fault but the operator's, and needs no restart
+    scene.login.set_fault(None);
+    let secret = scene.secrets.path().join("login/client");
+    let right = fs::read(&secret).context("the secret")?;
+    fs::write(&secret, "another")?;
+    ensure!(told().await? == unavailable, "{:?}", told().await?);
+    ensure!(scene.login.refused().last().is_some_and(|it| it == "invalid_client"));
+    fs::write(&secret, right)?;
+    ensure!(bob.call("search_catalog", search()).await?.to_string().contains("bob"));
+    Ok(())
+}

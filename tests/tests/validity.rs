@@ -1,0 +1,123 @@
+//! What stays valid how long: a revoked key until its catalog is asked again, a token until it ends; and what a catalog that
+//! cannot be asked changes (docs/security.md).
+
+use anyhow::ensure;
+use jiff::{SignedDuration, Timestamp};
+use patchbay_tests::{
+    catalog::{Catalog, Config, fault::Fault, world::World},
+    controller::{Controller, ControllerConfig, fixture_documents},
+    mcp::McpClient,
+};
+use secrecy::ExposeSecret;
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+const CLASS: &str = "fixture";
+/// How long the gateway takes a catalog's word (docs/security.md).
+const WORD: Duration = Duration::from_mins(1);
+/// How long it takes the last word of a catalog that cannot be asked before it asks again.
+const LAST_WORD: Duration = Duration::from_secs(30);
+/// The clocks of issuers may differ so much.
+const LEEWAY: Duration = Duration::from_secs(30);
+/// Beside what is promised: a loaded machine.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// A controller of the fixture whose users have keys and tokens of a catalog.
+async fn start(catalog: &Catalog) -> anyhow::Result<Controller> {
+    let mut documents = fixture_documents(CLASS, 2, &[], "")?;
+    documents.truncate(1);
+    let origins = json!({
+        "origin": catalog.url(), "registry": catalog.registry_url(), "caBundle": catalog.ca_pem(),
+    });
+    let jwks = json!({
+        "url": format!("{}/.well-known/jwks.json", catalog.url()), "caBundle": catalog.ca_pem(),
+    });
+    for (name, method) in [
+        ("keys", json!({ "introspection": { "catalog": origins } })),
+        (
+            "tokens",
+            json!({ "jwt": { "issuer": catalog.url(), "audiences": [catalog.url()], "jwks": jwks } }),
+        ),
+    ] {
+        let mut spec = method;
+        spec["classes"] = json!([CLASS]);
+        let provider = json!({
+            "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
+            "metadata": { "name": name }, "spec": spec,
+        });
+        documents.push(provider.to_string());
+    }
+    ControllerConfig::new(documents).start().await
+}
+
+async fn told(client: &McpClient) -> anyhow::Result<String> {
+    let answer = client.modern_call("recall", json!({ "key": "x" })).await?;
+    Ok(answer.reason().unwrap_or_else(|| answer.status.as_u16().to_string()))
+}
+
+/// Calls until something else than success is told, and returns that.
+async fn until_refused(client: &McpClient, within: Duration) -> anyhow::Result<String> {
+    let calls = async {
+        loop {
+            let told = told(client).await?;
+            if told != "200" {
+                return anyhow::Ok(told);
+            }
+            // a user's pace, not a wait for something
+            sleep(Duration::from_millis(250)).await;
+        }
+    };
+    timeout(within, calls).await?
+}
+
+#[tokio::test]
+async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_ends_nobody()
+-> anyhow::Result<()> {
+    let catalog = Catalog::start(Config::default(), World::without_aws(&["alice", "bob"])).await?;
+    let controller = start(&catalog).await?;
+    let url = controller.url(CLASS);
+    let [alices, bobs] = ["alice", "bob"].map(|user| catalog.credentials().api_key(user));
+    let [alice, bob] = [&alices, &bobs]
+        .map(|key| McpClient::with_headers(url, &[("x-api-key", key.expose_secret())]));
+    ensure!(told(&bob).await? == "200" && told(&alice).await? == "200");
+
+    catalog.credentials().revoke(&alices);
+    let refused = until_refused(&alice, WORD + SLACK).await?;
+    ensure!(refused == "invalid_api_key", "{refused}");
+
+    // bob was last asked about before alice: the word about him is older than a minute by now
+    for fault in [Fault::Down, Fault::InternalError, Fault::TooManyRequests] {
+        catalog.faults().set(fault);
+        ensure!(told(&bob).await? == "200", "{fault:?}");
+        let unknown = catalog.credentials().api_key("alice");
+        let unknown = McpClient::with_headers(url, &[("x-api-key", unknown.expose_secret())]);
+        ensure!(told(&unknown).await? == "provider_unavailable", "{fault:?}");
+    }
+    ensure!(controller.logs().contains("a catalog cannot be asked"));
+
+    // and as soon as the catalog has a word, it is taken
+    catalog.credentials().revoke(&bobs);
+    catalog.faults().clear();
+    let refused = until_refused(&bob, LAST_WORD + SLACK).await?;
+    ensure!(refused == "invalid_api_key", "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_ends_when_it_says() -> anyhow::Result<()> {
+    const LIFETIME: SignedDuration = SignedDuration::from_secs(5);
+    let catalog = Catalog::start(Config::default(), World::without_aws(&["alice"])).await?;
+    let controller = start(&catalog).await?;
+    let begun = Instant::now();
+    let claims = catalog.credentials().claims("alice", Timestamp::now(), LIFETIME);
+    let token = catalog.credentials().key().sign(&claims)?;
+    let alice = McpClient::bearer(controller.url(CLASS), &token);
+    ensure!(told(&alice).await? == "200");
+    let end = LIFETIME.unsigned_abs() + LEEWAY;
+    let refused = until_refused(&alice, end + SLACK).await?;
+    ensure!(refused == "expired_credential", "{refused}");
+    // a token's end is in whole seconds
+    ensure!(begun.elapsed() + Duration::from_secs(1) >= end, "{:?}", begun.elapsed());
+    Ok(())
+}
