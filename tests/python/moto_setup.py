@@ -30,6 +30,7 @@ def main():
     endpoint, names = sys.argv[1], sys.argv[2:] or ["alice", "bob"]
     with tempfile.TemporaryDirectory() as home, contextlib.redirect_stdout(sys.stderr):
         set_environment(endpoint, home)
+        make_workgroup()
         world = {
             "awsEndpoint": endpoint,
             "region": REGION,
@@ -75,6 +76,16 @@ def make_registry_key():
     )
     key = iam.create_access_key(UserName=REGISTRY_USER)["AccessKey"]
     return {"accessKeyId": key["AccessKeyId"], "secretAccessKey": key["SecretAccessKey"]}
+
+
+def make_workgroup():
+    """The workgroup of Athena that a Quilt stack brings: quilt-mcp prefers it to `primary`."""
+    import boto3
+
+    boto3.client("athena").create_work_group(
+        Name="quilt-queries",
+        Configuration={"ResultConfiguration": {"OutputLocation": "s3://query-results/"}},
+    )
 
 
 def make_user(name, is_admin):

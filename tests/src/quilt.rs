@@ -9,6 +9,7 @@ use crate::{
     controller::{Controller, ControllerConfig},
     moto::{Moto, python_environment},
     repository::repository,
+    strict_aws::StrictAws,
 };
 use anyhow::{Context, ensure};
 use secrecy::ExposeSecret;
@@ -59,6 +60,8 @@ pub struct Report {
     pub protocol: String,
     /// The names of the tools.
     pub tools: Vec<String>,
+    /// The URIs of the resources.
+    pub resources: Vec<String>,
     /// What each call gave, in order.
     pub results: Vec<CallResult>,
 }
@@ -97,6 +100,11 @@ pub fn call(tool: &str, arguments: Value) -> Value {
     json!({ "tool": tool, "arguments": arguments })
 }
 
+/// One resource read.
+pub fn read(uri: &str) -> Value {
+    json!({ "resource": uri })
+}
+
 impl QuiltWorld {
     /// Starts catalog and AWS with alice and bob.
     pub async fn start() -> anyhow::Result<Self> {
@@ -110,6 +118,37 @@ impl QuiltWorld {
         let at = |last| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
         let config = Config { catalog: at(2), registry: at(3), ..Config::default() };
         Self::start_with(Moto::start().await?, config, audience, users).await
+    }
+
+    /// Starts catalog and AWS with alice and bob, who and whose registry reach AWS through a strict one alone.
+    pub async fn start_strict() -> anyhow::Result<(Self, StrictAws)> {
+        let moto = Moto::start().await?;
+        let aws = StrictAws::start(moto.endpoint()).await?;
+        let at = |last| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+        let config = Config { catalog: at(2), registry: at(3), ..Config::default() };
+        Self::start_behind(aws, moto, config).await
+    }
+
+    /// The same at an address that pods reach, where catalog and registry have these names.
+    pub async fn start_strict_at(
+        address: Ipv4Addr,
+        names: [String; 2],
+    ) -> anyhow::Result<(Self, StrictAws)> {
+        let moto = Moto::start_at(address).await?;
+        let aws = StrictAws::start_at(address, moto.endpoint()).await?;
+        let at = SocketAddr::from((address, 0));
+        let config = Config { catalog: at, registry: at, names: names.into(), ..Config::default() };
+        Self::start_behind(aws, moto, config).await
+    }
+
+    async fn start_behind(
+        aws: StrictAws,
+        moto: Moto,
+        config: Config,
+    ) -> anyhow::Result<(Self, StrictAws)> {
+        let mut world = moto.set_up(&["alice", "bob"]).await?;
+        aws.endpoint().clone_into(&mut world.aws_endpoint);
+        Ok((Self::start_in(moto, world, config, AUDIENCE).await?, aws))
     }
 
     /// Starts another catalog with another AWS beside those of [`Self::start`].
@@ -138,6 +177,15 @@ impl QuiltWorld {
         users: &[&str],
     ) -> anyhow::Result<Self> {
         let world = moto.set_up(users).await?;
+        Self::start_in(moto, world, config, audience).await
+    }
+
+    async fn start_in(
+        moto: Moto,
+        world: World,
+        config: Config,
+        audience: &str,
+    ) -> anyhow::Result<Self> {
         let config =
             Config { gateway_audience: audience.into(), bearers: Bearers::Verbatim, ..config };
         Ok(Self {
@@ -153,7 +201,8 @@ impl QuiltWorld {
     pub async fn documents(&self, warm: u32) -> anyhow::Result<Vec<String>> {
         let environment = python_environment("quilt").await?;
         let python = environment.join("bin/python");
-        let aws: http::Uri = self.moto.endpoint().parse()?;
+        let endpoint = self.aws.aws_endpoint.trim_end_matches('/');
+        let aws: http::Uri = endpoint.parse()?;
         let catalog = json!({
             "origin": self.catalog.url(),
             "registry": self.catalog.registry_url(),
@@ -167,7 +216,7 @@ impl QuiltWorld {
                 "image": "registry.example/quilt-mcp:0.22.0",
                 "profile": "quilt",
                 "command": [python],
-                "env": { "AWS_ENDPOINT_URL": self.moto.endpoint().trim_end_matches('/') },
+                "env": { "AWS_ENDPOINT_URL": endpoint },
                 "warm": warm,
                 "credentials": { "source": "catalog", "catalog": catalog },
                 "egress": { "hosts": [

@@ -2,7 +2,10 @@
 //! policies that it keeps and never asks, keys that have ended, and whatever a session is named.
 //!
 //! This one records every session, refuses what STS would, ends keys, and lets a session's policy decide before the role
-//! does, by an evaluator that shares nothing with Patchbay (`iam-rs`). It must not know who asks or why.
+//! does, by an evaluator that shares nothing with Patchbay (`iam-rs`). It records each call with the session whose key
+//! signed it, and has moto answer a query with who asked it. It must not know who asks or why.
+
+mod queries;
 
 use anyhow::{Context, bail, ensure};
 use axum::{
@@ -21,8 +24,10 @@ use hyper_util::{
 use iam_rs::{Arn, Decision, IAMPolicy, IAMRequest, Principal, PrincipalId, evaluate_policy};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::Ipv4Addr,
     sync::Arc,
 };
 use tokio::net::TcpListener;
@@ -57,6 +62,17 @@ pub struct Session {
     pub expires_at: Timestamp,
 }
 
+/// A call that a session's key signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsCall {
+    /// The session's role.
+    pub role: String,
+    /// What was asked for, as IAM calls it: `athena:StartQueryExecution`.
+    pub action: String,
+    /// Whether the session's policy let it pass to where the role decides.
+    pub passed: bool,
+}
+
 struct Front {
     moto: String,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -65,6 +81,9 @@ struct Front {
     /// In the order in which they began.
     begun: Mutex<Vec<Session>>,
     refused: Mutex<Vec<String>>,
+    calls: Mutex<Vec<AwsCall>>,
+    /// Held from saying what a query gives until it is started: moto gives it to the next one.
+    starting: tokio::sync::Mutex<()>,
     /// In the place of what was asked for.
     lifetime: Mutex<Option<SignedDuration>>,
 }
@@ -72,9 +91,14 @@ struct Front {
 type Form = BTreeMap<String, String>;
 
 impl StrictAws {
-    /// In front of the moto at `endpoint`, on its address.
+    /// In front of the moto at `endpoint`, on its usual address.
     pub async fn start(endpoint: &str) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((crate::moto::ADDRESS, 0)).await?;
+        Self::start_at(crate::moto::ADDRESS, endpoint).await
+    }
+
+    /// The same at another address of this machine.
+    pub async fn start_at(address: Ipv4Addr, endpoint: &str) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(Front {
             moto: endpoint.trim_end_matches('/').to_owned(),
@@ -82,6 +106,8 @@ impl StrictAws {
             sessions: Mutex::default(),
             begun: Mutex::default(),
             refused: Mutex::default(),
+            calls: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
             lifetime: Mutex::default(),
         });
         let app = Router::new().fallback(answer).with_state(state.clone());
@@ -102,6 +128,11 @@ impl StrictAws {
     /// What sessions' policies, and keys that had ended, were refused.
     pub fn refused(&self) -> Vec<String> {
         self.state.refused.lock().clone()
+    }
+
+    /// What sessions' keys signed, in order. Calls with keys that had ended are none.
+    pub fn calls(&self) -> Vec<AwsCall> {
+        self.state.calls.lock().clone()
     }
 
     /// Keys that are asked for from now on live this long, which AWS itself does not do below 15 minutes.
@@ -132,10 +163,19 @@ impl Front {
                 self.refused.lock().push("expired".into());
                 return Ok(refusal(StatusCode::BAD_REQUEST, "ExpiredToken", "the keys have ended"));
             }
-            let (action, resource) = asked(&service, &parts)?;
-            if !is_allowed(session, &action, &resource)? {
+            let (action, resource) = asked(&service, &parts, &body)?;
+            let passed = is_allowed(session, &action, &resource)?;
+            let role = session.role.clone();
+            self.calls.lock().push(AwsCall { role, action: action.clone(), passed });
+            if !passed {
                 self.refused.lock().push(format!("{action} {resource}"));
-                return Ok(refusal(StatusCode::FORBIDDEN, "AccessDenied", "by the session policy"));
+                return Ok(match service.as_str() {
+                    "athena" | "glue" => json_denial("by the session policy"),
+                    _ => refusal(StatusCode::FORBIDDEN, "AccessDenied", "by the session policy"),
+                });
+            }
+            if action == "athena:StartQueryExecution" {
+                return self.start_query(&session.role, parts, body).await;
             }
         }
         let form = (service == "sts").then(|| form(&body)).transpose()?;
@@ -159,6 +199,25 @@ impl Front {
             }
             _ => Ok((status, headers, text).into_response()),
         }
+    }
+
+    /// Starts a query, once moto knows what it gives.
+    async fn start_query(&self, role: &str, parts: Parts, body: Bytes) -> anyhow::Result<Response> {
+        let asked: Value = serde_json::from_slice(&body)?;
+        let query = asked["QueryString"].as_str().context("no query")?;
+        let url: Uri = format!("{}{}", self.moto, queries::RESULTS_PATH).parse()?;
+        let host = url.authority().context("no host")?.to_string();
+        let told = Request::post(url)
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(queries::results(query, role).to_string()))?;
+        let _starting = self.starting.lock().await;
+        let answer = self.client.request(told).await?;
+        ensure!(answer.status().is_success(), "moto took no results: {}", answer.status());
+        let (status, headers, text) = self.forward(parts, body).await?;
+        // else the next query would get this one's rows
+        ensure!(status.is_success(), "moto started no query: {status}");
+        Ok((status, headers, text).into_response())
     }
 
     /// As it came, its `Host` included, which is signed.
@@ -251,9 +310,13 @@ fn session_of(form: &Form) -> anyhow::Result<Session> {
 }
 
 /// The action and the resource that a request is about. What is not known is an error, and so refused.
-fn asked(service: &str, parts: &Parts) -> anyhow::Result<(String, String)> {
+fn asked(service: &str, parts: &Parts, body: &Bytes) -> anyhow::Result<(String, String)> {
     match service {
         "sts" => Ok(("sts:GetCallerIdentity".into(), "*".into())),
+        "iam" => {
+            let action = form(body)?.remove("Action").context("no action")?;
+            Ok((format!("iam:{action}"), "*".into()))
+        }
         "s3" => s3(&parts.method, &parts.uri),
         other => {
             let target = parts.headers.get("x-amz-target").context("no target")?.to_str()?;
@@ -309,6 +372,13 @@ fn is_allowed(session: &Session, action: &str, resource: &str) -> anyhow::Result
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
+}
+
+/// The same as the services that speak JSON say it.
+fn json_denial(why: &str) -> Response {
+    let text = json!({ "__type": "AccessDeniedException", "Message": why }).to_string();
+    let kind = [(header::CONTENT_TYPE, "application/x-amz-json-1.1")];
+    (StatusCode::BAD_REQUEST, kind, text).into_response()
 }
 
 fn refusal(status: StatusCode, code: &str, why: &str) -> Response {
