@@ -3,6 +3,7 @@
 
 pub mod isolation;
 pub mod stateless;
+pub mod tools;
 
 use crate::{
     catalog::{Catalog, Config, record::Bearers, world::World},

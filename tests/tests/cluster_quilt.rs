@@ -7,6 +7,8 @@ mod secrets;
 mod stateless;
 #[path = "cluster_quilt/system_calls.rs"]
 mod system_calls;
+#[path = "cluster_quilt/tools.rs"]
+mod tools;
 
 use anyhow::{Context, ensure};
 use patchbay_core::{grant::CatalogGrant, id::Epoch};
@@ -39,13 +41,14 @@ async fn made(name: &str) -> anyhow::Result<(Stage, QuiltWorld, Class)> {
 
 /// A class of quilt workers that may reach this world and nothing else.
 fn fields(image: &str, world: &QuiltWorld) -> anyhow::Result<Value> {
-    let aws: http::Uri = world.moto.endpoint().parse()?;
+    let endpoint = world.aws.aws_endpoint.trim_end_matches('/');
+    let aws: http::Uri = endpoint.parse()?;
     let host = aws.host().context("AWS has a host")?;
     Ok(json!({
         "image": image,
         "command": [roots::QUILT_PYTHON],
         "profile": "quilt",
-        "env": { "AWS_ENDPOINT_URL": world.moto.endpoint().trim_end_matches('/') },
+        "env": { "AWS_ENDPOINT_URL": endpoint },
         "resources": { "memory": "512Mi" },
         "tmpfs": { "home": "64Mi", "tmp": "64Mi", "run": "1Mi" },
         "credentials": { "source": "catalog", "catalog": {

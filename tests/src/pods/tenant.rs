@@ -87,8 +87,34 @@ impl<'a> Tenant<'a> {
         Ok(tools.iter().filter_map(|tool| tool["name"].as_str()).map(str::to_owned).collect())
     }
 
+    /// The URIs of all resources.
+    pub async fn resources(&self) -> anyhow::Result<BTreeSet<String>> {
+        let answer = self.raw("resources/list", "", json!({})).await?;
+        ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+        let response = rpc_response(&answer)?;
+        let all =
+            response["result"]["resources"].as_array().with_context(|| response.to_string())?;
+        Ok(all.iter().filter_map(|it| it["uri"].as_str()).map(str::to_owned).collect())
+    }
+
+    /// Reads a resource; the text of it, or of its refusal.
+    pub async fn read(&self, uri: &str) -> anyhow::Result<String> {
+        let mut message = modern_message("resources/read", uri, &json!({}));
+        message["params"]["uri"] = json!(uri);
+        let answer = self.send("resources/read", uri, &message).await?;
+        ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+        let response = rpc_response(&answer)?;
+        let contents = response.pointer("/result/contents").and_then(Value::as_array);
+        let texts = contents.into_iter().flatten().filter_map(|part| part["text"].as_str());
+        Ok(texts.chain(response.pointer("/error/message").and_then(Value::as_str)).collect())
+    }
+
     async fn raw(&self, method: &str, name: &str, arguments: Value) -> anyhow::Result<Answer> {
-        let message = modern_message(method, name, &arguments).to_string();
+        self.send(method, name, &modern_message(method, name, &arguments)).await
+    }
+
+    async fn send(&self, method: &str, name: &str, message: &Value) -> anyhow::Result<Answer> {
+        let message = message.to_string();
         let mut request = Request::post(link_uri(&forward_path("", None))?)
             .header(TENANT_HEADER, self.claim.tenant.as_str())
             .header(EPOCH_HEADER, self.claim.epoch.0)
