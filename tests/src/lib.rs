@@ -7,6 +7,7 @@ pub mod bench;
 pub mod binaries;
 pub mod catalog;
 pub mod chart;
+pub mod clients;
 pub mod cluster;
 pub mod controller;
 pub mod evidence;

@@ -1,0 +1,101 @@
+//! The official MCP clients against Patchbay: each with a key and with a token, at the real `quilt-mcp` and at the
+//! fixture, and whether what a server streams comes to them as it is said.
+
+use anyhow::ensure;
+use patchbay_tests::{
+    clients::{ALL, Asked, McpProgram, Seen},
+    controller::{Controller, ControllerConfig, api_key, fixture_documents},
+    quilt::{CLASS as QUILT, QuiltWorld, isolation::listing},
+};
+use serde_json::{Value, json};
+
+const FIXTURE: &str = "fixture";
+
+/// alice's credentials at each of the two servers: a token of the catalog's for both, its `qk_` key, and a `pb_` key as
+/// a bearer.
+struct Alice {
+    bearer: String,
+    catalog_key: String,
+    patchbay_bearer: String,
+}
+
+async fn start() -> anyhow::Result<(QuiltWorld, Controller, Alice)> {
+    let world = QuiltWorld::start().await?;
+    let mut documents = world.documents(1).await?;
+    let mut tokens: Value = serde_json::from_str(&documents[1])?;
+    tokens["spec"]["classes"] = json!([QUILT, FIXTURE]);
+    documents[1] = tokens.to_string();
+    documents.extend(fixture_documents(FIXTURE, 2, &["alice"], "")?);
+    let controller = ControllerConfig::new(documents).start().await?;
+    let alice = Alice {
+        bearer: format!("Bearer {}", world.token("alice")?),
+        catalog_key: world.api_key("alice"),
+        patchbay_bearer: format!("Bearer {}", api_key("alice")),
+    };
+    Ok((world, controller, alice))
+}
+
+/// At `quilt-mcp`, alice finds what is hers.
+async fn at_quilt(
+    program: McpProgram,
+    url: &str,
+    credential: (&str, &str),
+) -> anyhow::Result<Seen> {
+    let (tool, arguments) = ("bucket_objects_list", listing("b-alice"));
+    let seen = program
+        .run(&Asked { url, credential, tool, arguments, endless: None, announce: None })
+        .await?;
+    ensure!(seen.said().contains("notes/alice.txt"), "{}: {seen:?}", program.name());
+    ensure!(seen.tools.len() > 50, "{}: {seen:?}", program.name());
+    Ok(seen)
+}
+
+/// At the fixture, a word comes back, what never ends is heard of while it runs, and what belongs to no answer comes on
+/// the session's own stream.
+async fn at_fixture(
+    program: McpProgram,
+    url: &str,
+    credential: (&str, &str),
+) -> anyhow::Result<Seen> {
+    let (tool, arguments) = ("echo", json!({ "text": "a word" }));
+    let endless = ("progress", json!({ "n": 1_000_000, "interval_ms": 10 }));
+    let endless = program.hears_progress().then_some(endless);
+    let announce = program.hears_announcements().then_some("announce");
+    let asked = Asked { url, credential, tool, arguments, endless, announce };
+    let seen = program.run(&asked).await?;
+    ensure!(seen.said().contains("a word"), "{}: {seen:?}", program.name());
+    ensure!(seen.progressed == program.hears_progress(), "{}: {seen:?}", program.name());
+    ensure!(seen.announced == program.hears_announcements(), "{}: {seen:?}", program.name());
+    Ok(seen)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_official_client_works_with_a_key_and_with_a_token() -> anyhow::Result<()> {
+    let (_world, controller, alice) = start().await?;
+    let (quilt, fixture) = (controller.url(QUILT), controller.url(FIXTURE));
+    let token = ("Authorization", alice.bearer.as_str());
+    let catalog_key = ("X-API-Key", alice.catalog_key.as_str());
+    let patchbay_key = ("Authorization", alice.patchbay_bearer.as_str());
+    println!("client | protocol | quilt-mcp: qk_, JWT | fixture: pb_, JWT | progress | GET stream");
+    for program in ALL {
+        let seen = [
+            at_quilt(program, quilt, catalog_key).await?,
+            at_quilt(program, quilt, token).await?,
+            at_fixture(program, fixture, patchbay_key).await?,
+            at_fixture(program, fixture, token).await?,
+        ];
+        let protocol = program.protocol();
+        for one in &seen {
+            ensure!(one.protocol == protocol.unwrap_or_default(), "{}: {one:?}", program.name());
+        }
+        let cell = |has: bool, what: &'static str| if has { what } else { "-" };
+        println!(
+            "{} | {} | ok, ok | ok, ok | {} | {}",
+            program.name(),
+            protocol.unwrap_or("not told"),
+            cell(program.hears_progress(), "as it is told"),
+            cell(program.hears_announcements(), "heard"),
+        );
+    }
+    Ok(())
+}
