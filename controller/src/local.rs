@@ -83,6 +83,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         ca.roots,
         vec![listener.address()?, admin_address],
     )?;
+    show_environments(&classes);
     let reached = routes.routes().to_vec();
     let mut registry = Registry::default();
     show_isolation(&orchestrator, &mut registry);
@@ -232,6 +233,20 @@ fn start_orchestrator(
     };
     LocalOrchestrator::start(classes, tenants, launcher, config, run_dir)
         .context("cannot make the sockets through which workers reach out")
+}
+
+/// What a class asks for that is weaker than it could be is never silent either.
+fn show_environments(classes: &[Arc<WorkerClass>]) {
+    for class in classes.iter().filter(|class| !class.templates.env.is_empty()) {
+        let names: Vec<_> = class.templates.env.keys().collect();
+        tracing::warn!(
+            condition = "CredentialsInEnvironment",
+            class = %class.name,
+            ?names,
+            "users' credentials are put into the environment of their MCP server, where all that it starts \
+             finds them; spec.credentials.files is better where the server can read a file"
+        );
+    }
 }
 
 /// A weaker isolation is never silent: a line in the log, and a metric to alert on.

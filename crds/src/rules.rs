@@ -18,6 +18,7 @@
 pub(crate) mod assume_role;
 pub(crate) mod form;
 pub(crate) mod identity_provider;
+pub(crate) mod templates;
 pub(crate) mod tenant;
 pub(crate) mod worker_class;
 

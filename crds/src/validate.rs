@@ -10,6 +10,7 @@ pub mod identity_provider;
 pub mod quantity;
 mod scheduling;
 mod secret;
+pub mod templates;
 pub mod tenant;
 mod tools;
 pub mod worker_class;

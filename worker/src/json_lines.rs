@@ -5,6 +5,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use std::{io, marker::PhantomData};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use zeroize::Zeroizing;
 
 /// A line is at most this long, its end included, bytes.
 pub(crate) const MAX_LINE_BYTES: usize = 256 * 1024;
@@ -41,7 +42,8 @@ impl<R: AsyncRead + Unpin, T: DeserializeOwned> JsonLines<R, T> {
         let room = MAX_LINE_BYTES.saturating_sub(self.partial.len());
         let mut bounded = (&mut self.stream).take(u64::try_from(room).unwrap_or(u64::MAX));
         bounded.read_until(b'\n', &mut self.partial).await?;
-        let line = std::mem::take(&mut self.partial);
+        // it may hold a credential
+        let line = Zeroizing::new(std::mem::take(&mut self.partial));
         match line.last() {
             None => Ok(None),
             Some(b'\n') => serde_json::from_slice(&line).map(Some).map_err(|_| LineError::Unknown),

@@ -33,7 +33,7 @@ pub fn environment(proxy_port: u16, home: &str, region: Option<&str>) -> BTreeMa
 
 /// The file that SDKs read the token from at every fetch. They send all of it, so it ends without a newline.
 pub fn token_file(home: &str, token: &str) -> PlacedFile {
-    PlacedFile { path: format!("{home}/{TOKEN_FILE}"), text: token.to_owned(), mode: 0o400 }
+    PlacedFile { path: format!("{home}/{TOKEN_FILE}"), text: token.into(), mode: 0o400 }
 }
 
 /// Keys in the container provider's words (botocore, `ContainerProvider`).
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn the_token_is_all_of_its_file_and_the_environment_names_both_places() {
         let file = token_file("/home/worker", "pod-x");
-        assert_eq!((file.text.as_str(), file.mode), ("pod-x", 0o400));
+        assert_eq!((file.text.expose_secret(), file.mode), ("pod-x", 0o400));
         let env = environment(3128, "/home/worker", Some("eu-west-1"));
         assert_eq!(env["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"], file.path);
         assert_eq!(

@@ -3,11 +3,14 @@
 //! This module must not know how descriptors are passed or files mounted.
 
 use crate::{
-    class::{HostPort, Profile, TenantLimits, Transport},
+    class::{HostPort, Profile, Start, TenantLimits, Transport},
+    grant::expose,
     id::ClassName,
     quilt::PlacedFile,
+    template::Templates,
     tools::ToolPolicy,
 };
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -91,6 +94,12 @@ pub struct AgentBoot {
     pub transport: Transport,
     /// What the agent knows of the MCP server beyond MCP.
     pub profile: Profile,
+    /// When the MCP server is started.
+    #[serde(default, skip_serializing_if = "Start::is_warm")]
+    pub start: Start,
+    /// What is made of a user's credentials.
+    #[serde(default, skip_serializing_if = "Templates::is_none")]
+    pub templates: Templates,
     /// The MCP server's HOME, where a bind places files.
     pub home: PathBuf,
     /// What the MCP server may reach, and how.
@@ -150,6 +159,9 @@ pub struct HostBoot {
     pub command: Vec<String>,
     /// All of the MCP server's environment.
     pub env: BTreeMap<String, String>,
+    /// When it is started: with the host, or when the agent says so.
+    #[serde(default, skip_serializing_if = "Start::is_warm")]
+    pub start: Start,
     /// Files to write before the MCP server starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PlacedFile>,
@@ -179,6 +191,10 @@ pub enum LifelineEvent {
     Placed,
     /// They are not; why, for people, without any of their text.
     NotPlaced(String),
+    /// The MCP server of the last [`LifelineCommand::Start`] runs; it need not answer yet.
+    Started,
+    /// It does not; why, for people, without any value of a variable.
+    NotStarted(String),
 }
 
 /// One line that an agent writes on the lifeline. The host answers each before the next.
@@ -187,4 +203,26 @@ pub enum LifelineEvent {
 pub enum LifelineCommand {
     /// Write these files, each atomically, below the MCP server's HOME.
     Place(Vec<PlacedFile>),
+    /// Start the MCP server, once, with these variables besides those of the boot document.
+    Start(Vec<Variable>),
 }
+
+/// A variable of an MCP server's environment that holds a credential.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    #[serde(serialize_with = "expose")]
+    pub value: SecretString,
+}
+
+impl PartialEq for Variable {
+    fn eq(&self, other: &Self) -> bool {
+        let values = [self, other].map(|variable| variable.value.expose_secret());
+        self.name == other.name && values[0] == values[1]
+    }
+}
+
+impl Eq for Variable {}

@@ -11,7 +11,8 @@ pub use credentials::{
 };
 
 use crate::{
-    cidr::Cidr, digest::Digest, id::ClassName, idle::IdlePolicy, quilt, tools::ToolPolicy,
+    cidr::Cidr, digest::Digest, id::ClassName, idle::IdlePolicy, quilt, template::Templates,
+    tools::ToolPolicy,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
@@ -60,6 +61,8 @@ pub struct WorkerClass {
     pub tools: Option<ToolPolicy>,
     /// Where the user's credentials for the MCP server come from.
     pub credentials: CredentialSource,
+    /// What is made of them for an MCP server that finds them neither as an AWS SDK nor as quilt3 does.
+    pub templates: Templates,
     /// What only the local orchestrator uses.
     pub local: LocalOptions,
     /// Where in a cluster its workers run.
@@ -92,13 +95,21 @@ pub enum Profile {
 }
 
 /// When the MCP server is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Start {
     /// With the worker, before any tenant.
+    #[default]
     Warm,
     /// At bind: for servers that read their credentials only when they start.
     OnBind,
+}
+
+impl Start {
+    /// Whether it is with the worker.
+    pub const fn is_warm(&self) -> bool {
+        matches!(self, Self::Warm)
+    }
 }
 
 /// Bounds on one worker.
@@ -253,6 +264,7 @@ impl WorkerClass {
             per_tenant,
             tools,
             credentials,
+            templates,
             local,
             // of no worker of this machine; a pod's revision is made from its whole manifest
             scheduling: _,
@@ -261,7 +273,7 @@ impl WorkerClass {
         // Debug output is deterministic, covers every field, and need only be stable within one process.
         let text = format!(
             "{name:?}{image:?}{command:?}{env:?}{transport:?}{profile:?}{start:?}{resources:?}\
-             {tmpfs:?}{egress:?}{idle:?}{drain:?}{per_tenant:?}{tools:?}{credentials:?}{local:?}"
+             {tmpfs:?}{egress:?}{idle:?}{drain:?}{per_tenant:?}{tools:?}{credentials:?}{templates:?}{local:?}"
         );
         Digest::of(text.as_bytes())
     }

@@ -13,6 +13,7 @@ use crate::{
         ApiKey, ApiKeys, IdentityProvider, Introspection, JwksUrl, Jwt, KeySource, Method,
         Provisioning, SignatureAlgorithm, TokenFormat,
     },
+    template::Templates,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -39,6 +40,7 @@ pub fn class(name: &str, path: &str) -> WorkerClass {
         per_tenant: TenantLimits::default(),
         tools: None,
         credentials: CredentialSource::None,
+        templates: Templates::default(),
         local: LocalOptions::default(),
         scheduling: Scheduling::default(),
     }

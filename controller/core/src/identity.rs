@@ -5,6 +5,7 @@ use crate::{
     digest::Digest,
     entitlement::Entitlement,
     id::{ClassName, ProviderName},
+    link::User,
     tenant::{Authority, TenantKey},
 };
 use jiff::Timestamp;
@@ -73,6 +74,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Who this user is, as a worker is told that makes texts of it.
+    pub fn told(&self) -> User {
+        User { issuer: self.issuer.clone(), subject: self.subject.clone() }
+    }
+
     /// The tenant that this user is for workers of `class`.
     pub fn tenant(&self, class: &ClassName) -> TenantKey {
         TenantKey {

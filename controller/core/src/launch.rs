@@ -70,6 +70,8 @@ pub fn agent_boot(class: &WorkerClass, places: AgentPlaces) -> AgentBoot {
         roots,
         transport: class.transport.clone(),
         profile: class.profile,
+        start: class.start,
+        templates: class.templates.clone(),
         home: HOME.into(),
         relay: RelayBoot {
             hosts: class.egress_hosts(),
@@ -96,6 +98,7 @@ pub fn host_boot(class: &WorkerClass, command: &[String], places: HostPlaces) ->
     let (command, files) = quilt::start(class, command);
     HostBoot {
         command,
+        start: class.start,
         files,
         env: server_env(class),
         workdir: HOME.into(),

@@ -34,5 +34,6 @@ pub mod rate;
 pub mod role;
 pub mod routing;
 pub mod strict_json;
+pub mod template;
 pub mod tenant;
 pub mod tools;

@@ -88,6 +88,19 @@ pub struct BindRequest {
     pub epoch: Epoch,
     /// What the worker may hold.
     pub grant: Grant,
+    /// Who the tenant is, for a class whose templates say so; no other worker is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
+}
+
+/// Who a tenant is. It is no secret; a worker that need not know is not told all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct User {
+    /// Who vouches for the user.
+    pub issuer: String,
+    /// The user's name there.
+    pub subject: String,
 }
 
 /// A worker took a bind.
@@ -132,6 +145,9 @@ pub enum BindRefusal {
     /// The worker could not store the grant.
     #[error("the worker could not store the grant")]
     StorageFailed,
+    /// The MCP server, which is started at bind, did not come to answer. The worker leaves.
+    #[error("the worker's MCP server did not start for the user")]
+    ServerFailed,
 }
 
 impl BindRefusal {
@@ -207,6 +223,8 @@ pub enum LeaveReason {
     ServerExited,
     /// The MCP server did not answer in time after its start.
     ServerNotReady,
+    /// The keys in the MCP server's environment, which cannot be renewed, were about to end.
+    CredentialsEnd,
 }
 
 /// A worker's last words: written once, when it leaves.
@@ -264,6 +282,7 @@ mod tests {
                     buckets: ["b-alice".to_owned()].into(),
                 }),
             },
+            user: Some(User { issuer: "https://issuer.example".into(), subject: "alice".into() }),
         }
     }
 
@@ -277,6 +296,7 @@ mod tests {
                 allowed: None,
                 ..full_bind().grant
             },
+            user: None,
             ..full_bind()
         };
         let accepted = [BindOutcome::Bound, BindOutcome::Replaced, BindOutcome::Kept]
@@ -288,6 +308,7 @@ mod tests {
             BindRefusal::Leaving,
             BindRefusal::Warming,
             BindRefusal::StorageFailed,
+            BindRefusal::ServerFailed,
         ]
         .map(|reason| Refused { reason });
         let document = serde_json::json!({

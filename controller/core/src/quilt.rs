@@ -8,7 +8,9 @@
 use crate::{
     class::{CatalogSource, Profile, Transport, WorkerClass},
     digest::{NoRandomness, random_bytes},
+    grant::expose,
 };
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -17,16 +19,26 @@ use std::collections::BTreeMap;
 pub const DATA_DIR: &str = ".local/share/Quilt";
 
 /// A file that a worker's host writes into its memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlacedFile {
     /// Where, absolute.
     pub path: String,
-    /// All of its text.
-    pub text: String,
+    /// All of its text, which may be a credential.
+    #[serde(serialize_with = "expose")]
+    pub text: SecretString,
     /// Its permission bits.
     pub mode: u32,
 }
+
+impl PartialEq for PlacedFile {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = [self, other].map(|file| file.text.expose_secret());
+        self.path == other.path && self.mode == other.mode && texts[0] == texts[1]
+    }
+}
+
+impl Eq for PlacedFile {}
 
 /// The bearer that the MCP server holds instead of the user's: 256 random bits of one bind.
 pub fn stand_in_bearer() -> Result<String, NoRandomness> {
@@ -89,7 +101,7 @@ pub fn session_files(catalog_registry: &str, stand_in: &str, home: &str) -> [Pla
     });
     [("auth.json", auth), ("credentials.json", credentials)].map(|(name, value)| PlacedFile {
         path: format!("{home}/{DATA_DIR}/{name}"),
-        text: value.to_string(),
+        text: value.to_string().into(),
         mode: 0o600,
     })
 }
@@ -142,11 +154,8 @@ pub fn start(class: &WorkerClass, command: &[String]) -> (Vec<String>, Vec<Place
         Profile::Quilt => {
             let mut command = command.to_vec();
             command.push(LAUNCHER_PATH.to_owned());
-            let launcher = PlacedFile {
-                path: LAUNCHER_PATH.to_owned(),
-                text: LAUNCHER.to_owned(),
-                mode: 0o400,
-            };
+            let launcher =
+                PlacedFile { path: LAUNCHER_PATH.to_owned(), text: LAUNCHER.into(), mode: 0o400 };
             (command, vec![launcher])
         }
     }
@@ -176,9 +185,9 @@ mod tests {
     #[test]
     fn the_session_is_found_under_the_very_name_in_the_configuration() {
         let [auth, credentials] = session_files(&catalog().registry, "stand-in", "/home/worker");
-        let auth: serde_json::Value = serde_json::from_str(&auth.text).unwrap();
+        let auth: serde_json::Value = serde_json::from_str(auth.text.expose_secret()).unwrap();
         assert_eq!(auth["http://registry.example"]["access_token"], "stand-in");
-        assert!(credentials.text.contains("1970"));
+        assert!(credentials.text.expose_secret().contains("1970"));
         assert_eq!(credentials.mode, 0o600);
         assert_eq!(credentials.path, "/home/worker/.local/share/Quilt/credentials.json");
     }

@@ -23,6 +23,7 @@ use patchbay_core::{
     id::Incarnation,
     identity::Authenticated,
     jitter,
+    link::{BindRefusal, User},
     orchestrator::{
         AssignRefusal, Offer, OfferError, Orchestrator, Placement, TenantState, Unavailable,
     },
@@ -67,6 +68,11 @@ pub enum ActivateError {
     /// The worker did not take the bind.
     #[error("the worker did not take the user's credentials; try again")]
     BindFailed,
+    /// The MCP server, which is started for its user, did not come to answer.
+    #[error(
+        "the MCP server did not start with the user's credentials; your platform operator can see why"
+    )]
+    ServerFailed,
     /// Other users were faster, time after time.
     #[error("other users took the workers that were free; try again")]
     Outrun,
@@ -113,6 +119,13 @@ pub struct Request<'a> {
     pub provisioning: Provisioning,
     /// When the request arrived.
     pub now: Timestamp,
+}
+
+impl Request<'_> {
+    /// What the worker is told of who the user is: nothing, unless its class makes texts of that.
+    fn told_user(&self) -> Option<User> {
+        self.class.templates.name_the_user().then(|| self.user.identity.told())
+    }
 }
 
 /// All that this gateway remembers of tenants. It is derived from the control plane and from answers of
@@ -307,7 +320,7 @@ impl Activator {
             ActivateError::BindFailed
         })?;
         for _ in 0..MOST_BINDS {
-            let error = match bind::bind(&link, claim, grant).await {
+            let error = match bind::bind(&link, claim, grant, request.told_user()).await {
                 Ok(outcome) => {
                     let (tenant, worker) = (request.name, &offer.worker);
                     tracing::debug!(%tenant, %worker, ?outcome, "bound");
@@ -324,6 +337,15 @@ impl Activator {
                         "a worker refused its assigned tenant; taking another"
                     );
                     return Ok(Attempt::Lost);
+                }
+                // another one would fare no better
+                Err(BindError::Refused(BindRefusal::ServerFailed)) => {
+                    tracing::warn!(
+                        tenant = %request.name, worker = %offer.worker,
+                        "a worker's MCP server did not start for its user"
+                    );
+                    self.orchestrator.report_gone(&offer.incarnation);
+                    return Err(ActivateError::ServerFailed);
                 }
                 Err(BindError::Leaving) => {
                     self.orchestrator.report_gone(&offer.incarnation);

@@ -13,6 +13,7 @@ use patchbay_core::{
     latch::Claim,
     link::{
         BIND_PATH, BindAccepted, BindOutcome, BindRefusal, BindRequest, MAX_BIND_BYTES, Refused,
+        User,
     },
 };
 use zeroize::Zeroizing;
@@ -37,10 +38,15 @@ pub enum BindError {
     TooLarge,
 }
 
-/// Binds, or offers a bound worker a newer grant.
-pub async fn bind(link: &Link, claim: &Claim, grant: &Grant) -> Result<BindOutcome, BindError> {
-    let bind =
-        BindRequest { tenant: claim.tenant.clone(), epoch: claim.epoch, grant: grant.clone() };
+/// Binds, or offers a bound worker a newer grant. `user` is told where the class's templates name the user.
+pub async fn bind(
+    link: &Link,
+    claim: &Claim,
+    grant: &Grant,
+    user: Option<User>,
+) -> Result<BindOutcome, BindError> {
+    let Claim { tenant, epoch } = claim.clone();
+    let bind = BindRequest { tenant, epoch, grant: grant.clone(), user };
     let body = serde_json::to_vec(&bind).map(Zeroizing::new).map_err(|_| BindError::TooLarge)?;
     if body.len() > MAX_BIND_BYTES {
         return Err(BindError::TooLarge);

@@ -156,6 +156,9 @@ fn activate_told(error: &ActivateError) -> Told {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "worker_unreachable", 2)
         }
         ActivateError::BindFailed => told_retry(S::SERVICE_UNAVAILABLE, -32007, "bind_failed", 5),
+        ActivateError::ServerFailed => {
+            told_retry(S::SERVICE_UNAVAILABLE, -32007, "server_did_not_start", 15)
+        }
         ActivateError::Outrun => told_retry(S::SERVICE_UNAVAILABLE, -32007, "outrun", 1),
     }
 }
@@ -264,6 +267,7 @@ mod tests {
             activate(ActivateError::Grant(GrantError::PolicyTooLarge("3000 characters".into()))),
             activate(ActivateError::Unreachable),
             activate(ActivateError::BindFailed),
+            activate(ActivateError::ServerFailed),
             activate(ActivateError::Outrun),
             Refusal::WorkerBroke,
             Refusal::WorkerReplaced,

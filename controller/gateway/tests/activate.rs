@@ -341,3 +341,21 @@ async fn a_worker_that_cannot_store_a_grant_is_not_asked_for_ever() {
     assert!(matches!(activate(&cluster).await, Err(ActivateError::BindFailed)));
     assert!(was_asked.load(Ordering::Relaxed));
 }
+
+#[tokio::test]
+async fn a_server_that_does_not_start_for_its_user_is_tried_once_and_no_other_worker_is_taken() {
+    let (own, free) = (Worker::new("own"), Worker::new("free"));
+    let given = placed(&own.offer, 7);
+    let cluster = Cluster::new(TenantState::Assigned(given.clone()), &[&free]);
+    let asked = Arc::new(AtomicUsize::default());
+    let counted = Arc::clone(&asked);
+    tokio::spawn(own.serve(0, move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let refused = Refused { reason: BindRefusal::ServerFailed };
+        (StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&refused).unwrap())
+    }));
+    tokio::spawn(free.serve(0, willing));
+    assert!(matches!(activate(&cluster).await, Err(ActivateError::ServerFailed)));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(cluster.state(), TenantState::Assigned(given));
+}

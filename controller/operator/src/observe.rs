@@ -278,9 +278,11 @@ fn parse_farewell(message: &str) -> Option<Farewell> {
 /// Whether a worker that left for this reason ended as it should.
 pub const fn is_orderly(reason: LeaveReason) -> bool {
     match reason {
-        LeaveReason::Idle | LeaveReason::MaxAge | LeaveReason::Drained | LeaveReason::Retired => {
-            true
-        }
+        LeaveReason::Idle
+        | LeaveReason::MaxAge
+        | LeaveReason::Drained
+        | LeaveReason::Retired
+        | LeaveReason::CredentialsEnd => true,
         LeaveReason::ServerExited | LeaveReason::ServerNotReady => false,
     }
 }
@@ -294,6 +296,7 @@ pub const fn word(reason: LeaveReason) -> &'static str {
         LeaveReason::Retired => "Retired",
         LeaveReason::ServerExited => "ServerExited",
         LeaveReason::ServerNotReady => "ServerNotReady",
+        LeaveReason::CredentialsEnd => "CredentialsEnd",
     }
 }
 

@@ -2,25 +2,19 @@
 //!
 //! This module must not know how workers are made.
 
-use super::{form, rule};
+use super::{form, rule, templates};
 use crate::validate::worker_class as limits;
 use kube::core::{Reason, Rule};
 use serde_json::{Value, json};
 
 /// The rules about the spec.
-pub(crate) fn spec() -> [Rule; 5] {
-    [
+pub(crate) fn spec() -> Vec<Rule> {
+    let mut rules = vec![
         rule(
             "self.transport != 'stdio' || !has(self.server)",
             "says where an HTTP server listens, and `transport: stdio` has none; remove it",
         )
         .field_path(".server"),
-        rule(
-            "!has(self.credentials.env) || self.start == 'onBind'",
-            "needs `start: onBind`: the environment of a server that runs cannot be changed; set \
-             it, or use `credentials.files`",
-        )
-        .field_path(".credentials.env"),
         rule(
             "self.profile != 'quilt' || self.credentials.source in ['catalog', 'assumeRole']",
             "is not what `profile: quilt` needs; use `catalog` or `assumeRole`: the profile's \
@@ -39,7 +33,9 @@ pub(crate) fn spec() -> [Rule; 5] {
              and nothing else: the profile starts the server",
         )
         .field_path(".command"),
-    ]
+    ];
+    rules.extend(templates::spec());
+    rules
 }
 
 /// The rules about the memory of a worker.
@@ -95,8 +91,8 @@ pub(crate) fn names() -> [Rule; 1] {
 }
 
 /// The rules about credentials.
-pub(crate) fn credentials() -> [Rule; 5] {
-    [
+pub(crate) fn credentials() -> Vec<Rule> {
+    let mut rules = vec![
         rule(
             "self.source != 'ambient'",
             "`ambient` would give every user the cluster's own identity, and works on one machine \
@@ -126,7 +122,9 @@ pub(crate) fn credentials() -> [Rule; 5] {
             "would not be used; set `source: assumeRole`, or remove it",
         )
         .field_path(".assumeRole"),
-    ]
+    ];
+    rules.extend(templates::credentials());
+    rules
 }
 
 /// The rules about a catalog as a source of credentials.
@@ -146,15 +144,6 @@ pub(crate) fn region() -> [Rule; 1] {
     [rule(
         "self.matches('^[a-z0-9-]+$')",
         "is not an AWS region; write a region such as `us-east-1`",
-    )]
-}
-
-/// The rules about a file under the home directory.
-pub(crate) fn relative_path() -> [Rule; 1] {
-    [rule(
-        "!self.startsWith('/') && !self.endsWith('/') && !self.matches(r'(^|/)\\.{0,2}(/|$)')",
-        "is not a path under the home directory; write it without `/` in front, such as \
-         `.config/server.json`, and without empty, `.` or `..` segments",
     )]
 }
 

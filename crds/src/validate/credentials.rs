@@ -34,11 +34,8 @@ pub(super) fn credentials(
     findings: &mut Findings,
     credentials: &Credentials,
 ) -> Option<class::CredentialSource> {
-    let Credentials { source, catalog, assume_role, files, env } = credentials;
-    let fix = "leave it out: nothing would be written";
-    findings.unsupported("spec.credentials.files", files.is_some(), fix);
-    let fix = "leave it out: nothing would be set";
-    findings.unsupported("spec.credentials.env", env.is_some(), fix);
+    // what is made of them is `templates`'
+    let Credentials { source, catalog, assume_role, files: _, env: _ } = credentials;
     let is_aws = *source == CredentialSource::AssumeRole;
     if assume_role.is_some() && !is_aws {
         let fix = "set `source: assumeRole`, or remove it";

@@ -5,7 +5,7 @@
 use super::{
     FieldError, Findings, Problem, address, cidr, credentials, duration, member, name, not_empty,
     quantity::{self, MIB, TIB},
-    scheduling, tools,
+    scheduling, templates, tools,
 };
 use crate::{
     WorkerClass,
@@ -82,7 +82,6 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
     f.check("spec.image", not_empty(image, "name the MCP server's image"));
     self::command(f, "spec.command", command);
     self::env(f, env);
-    let start = self::start(f, *start);
     let server = server.clone().unwrap_or_default();
     let transport = self::transport(f, *transport, &server, *profile);
     let resources = self::resources(f, resources);
@@ -104,6 +103,7 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
     let warm = f.check("spec.warm", self::warm(*warm));
     let (limits, per_tenant) = self::limits(f, limits);
     let credentials = credentials::credentials(f, credentials);
+    let templates = templates::templates(f, &class.spec, credentials.as_ref());
     let tools = tools.as_ref().map(|tools| tools::tools(f, tools));
     let local = self::local(f, local);
     quilt_profile(f, &class.spec);
@@ -121,7 +121,10 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
                 Profile::Generic => class::Profile::Generic,
                 Profile::Quilt => class::Profile::Quilt,
             },
-            start,
+            start: match start {
+                Start::Warm => class::Start::Warm,
+                Start::OnBind => class::Start::OnBind,
+            },
             resources: resources?,
             tmpfs: tmpfs?,
             egress,
@@ -133,6 +136,7 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
             per_tenant,
             tools,
             credentials: credentials?,
+            templates,
             local,
             scheduling,
         })
@@ -156,14 +160,19 @@ fn command(findings: &mut Findings, field: &str, command: &[String]) {
     }
 }
 
+/// Whether this is the name of an environment variable.
+pub(super) fn is_variable(name: &str) -> bool {
+    name.len() <= 256
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
 fn env(findings: &mut Findings, env: &BTreeMap<String, String>) {
     for (name, value) in env {
         let field = member("spec.env", name);
-        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
         let is_reserved = RESERVED_ENV.contains(&name.as_str())
             || RESERVED_ENV_ANY_CASE.iter().any(|reserved| reserved.eq_ignore_ascii_case(name));
-        if !is_name {
+        if !is_variable(name) {
             let problem = "is not the name of an environment variable";
             let fix = "use letters, digits and `_`, not starting with a digit";
             findings.add(field, Problem::with(name, problem, fix));
@@ -175,14 +184,6 @@ fn env(findings: &mut Findings, env: &BTreeMap<String, String>) {
             findings.add(field, Problem::new("contains a zero byte", "remove it"));
         }
     }
-}
-
-fn start(findings: &mut Findings, start: Start) -> class::Start {
-    let fix = "use `warm`, the default";
-    if start == Start::OnBind {
-        findings.unsupported_value("spec.start", "onBind", fix);
-    }
-    class::Start::Warm
 }
 
 fn transport(

@@ -287,12 +287,9 @@ fn what_is_wrong_with_an_exchange_of_tokens_is_told_by_field() {
 fn what_this_release_cannot_do_is_refused_by_name() {
     for (at, value, field) in [
         ("transport", json!("stdio"), "spec.transport"),
-        ("start", json!("onBind"), "spec.start"),
         ("credentials/source", json!("webIdentity"), "spec.credentials.source"),
         ("credentials/source", json!("inlineClaims"), "spec.credentials.source"),
         ("credentials/source", json!("ambient"), "spec.credentials.source"),
-        ("credentials/files", json!([]), "spec.credentials.files"),
-        ("credentials/env", json!({"T": "x"}), "spec.credentials.env"),
     ] {
         let errors = errors(with(at, value));
         assert_eq!(errors.len(), 1, "{at}: {errors:?}");
@@ -300,6 +297,97 @@ fn what_this_release_cannot_do_is_refused_by_name() {
         let problem = &errors[0].problem;
         assert!(problem.ends_with("is not supported in this release"), "{problem}");
     }
+}
+
+fn assuming() -> Value {
+    json!({"source": "assumeRole", "assumeRole": {"role": "arn:aws:iam::123456789012:role/r"}})
+}
+
+#[test]
+fn templates_arrive_and_each_mistake_is_named_where_it_is() {
+    let mut spec = with("credentials", assuming());
+    spec["start"] = json!("onBind");
+    spec["credentials"]["files"] = json!([{
+        "path": ".aws/credentials", "template": "[default]\naws_access_key_id = ${aws.accessKeyId}\n"
+    }]);
+    spec["credentials"]["env"] = json!({"WHO": "${json:user.subject} for $$5"});
+    let valid = validate(&class(spec.clone())).unwrap();
+    assert_eq!(valid.start, class::Start::OnBind);
+    assert_eq!(valid.templates.files[0].path, ".aws/credentials");
+    assert_eq!(valid.templates.env.len(), 1);
+
+    let file = |path: &str, template: &str| json!([{"path": path, "template": template}]);
+    for (at, value, field, problem) in [
+        ("/credentials/files", file("../x", ""), "spec.credentials.files[0].path", "is not a path"),
+        (
+            "/credentials/files",
+            file(".patchbay/x", ""),
+            "spec.credentials.files[0].path",
+            "Patchbay's",
+        ),
+        (
+            "/credentials/files",
+            file("x", "$HOME"),
+            "spec.credentials.files[0].template",
+            "begins no",
+        ),
+        (
+            "/credentials/files",
+            file("x", "${no}"),
+            "spec.credentials.files[0].template",
+            "there is not",
+        ),
+        ("/credentials/env", json!({"X": "a\0"}), "spec.credentials.env.X", "zero byte"),
+        ("/credentials/env", json!({"PATH": ""}), "spec.credentials.env.PATH", "is reserved"),
+        (
+            "/credentials/env",
+            json!({"LD_PRELOAD": ""}),
+            "spec.credentials.env.LD_PRELOAD",
+            "is reserved",
+        ),
+        (
+            "/credentials/env",
+            json!({"http_proxy": ""}),
+            "spec.credentials.env.http_proxy",
+            "is reserved",
+        ),
+        ("/credentials/env", json!({"1": ""}), "spec.credentials.env.1", "is not the name"),
+        ("/start", json!("warm"), "spec.credentials.env", "needs `start: onBind`"),
+        ("/credentials/source", json!("none"), "spec.credentials.files[0].template", "no AWS keys"),
+    ] {
+        let mut spec = spec.clone();
+        *spec.pointer_mut(at).unwrap() = value;
+        let errors = errors(spec);
+        let is_named = |error: &FieldError| error.field == field && error.problem.contains(problem);
+        assert!(errors.iter().any(is_named), "{field}: {errors:#?}");
+    }
+    let mut twice = spec.clone();
+    twice["env"] = json!({"WHO": "everybody"});
+    assert_eq!(fields(twice), ["spec.credentials.env.WHO"]);
+}
+
+#[test]
+fn files_that_meet_and_quilt3s_own_are_refused() {
+    let files = |paths: [&str; 2]| json!(paths.map(|path| json!({"path": path, "template": ""})));
+    for paths in [["a", "a"], ["a", "a/b"], ["a/b", "a"]] {
+        assert_eq!(
+            fields(with("credentials/files", files(paths))),
+            ["spec.credentials.files[1].path"]
+        );
+    }
+    assert!(validate(&class(with("credentials/files", files(["a/b", "a/c"])))).is_ok());
+    for path in [".local", ".local/share/Quilt", ".local/share/Quilt/auth.json"] {
+        let mut spec = quilt();
+        spec["credentials"]["files"] = files(["a", path]);
+        assert_eq!(fields(spec), ["spec.credentials.files[1].path"], "{path}");
+    }
+}
+
+#[test]
+fn a_template_that_may_be_a_secret_is_not_quoted() {
+    let value = json!([{"path": "x", "template": "pasted-$hunter2"}]);
+    let errors = errors(with("credentials/files", value));
+    assert!(!errors[0].to_string().contains("hunter2"), "{}", errors[0]);
 }
 
 #[test]

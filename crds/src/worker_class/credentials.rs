@@ -25,19 +25,20 @@ pub struct Credentials {
     /// How AWS roles are assumed, for `source: assumeRole`: needed there, and not allowed with other sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<AssumeRole>,
-    /// Files that are written for the MCP server when a user is given the worker, at most 16.
-    /// Default: none.
+    /// Files that are written for the MCP server when a user is given the worker, and again whenever
+    /// its credentials are renewed, at most 16. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = bounds::CREDENTIAL_FILES))]
     pub files: Option<Vec<CredentialFile>>,
     /// Environment variables that hold credentials, by name, as templates of at most 4096
-    /// characters, at most 16. For servers that can read nothing else; needs `start: onBind`.
-    /// Default: none.
+    /// characters, at most 16; the placeholders are those of `files`. For servers that can read
+    /// nothing else: whatever the server starts finds them too, and they cannot be renewed, so that
+    /// a worker with AWS keys in them leaves before these end. Needs `start: onBind`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend(
         "maxProperties" = bounds::CREDENTIAL_ENV,
         "additionalProperties" = {"type": "string", "maxLength": bounds::ENV_VALUE},
-        "x-kubernetes-validations" = rules::worker_class::names()
+        "x-kubernetes-validations" = rules::templates::env()
     ))]
     pub env: Option<BTreeMap<String, String>>,
 }
@@ -155,15 +156,20 @@ pub struct ExchangeClient {
 /// One file that is written for the MCP server when a user is given the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::templates::file()))]
 pub struct CredentialFile {
     /// Path under the MCP server's home directory, such as `.config/server.json`, at most 1024
-    /// characters.
+    /// characters. It is readable for its owner alone (0600).
     #[schemars(
         length(min = 1, max = bounds::PATH),
-        extend("x-kubernetes-validations" = rules::worker_class::relative_path())
+        extend("x-kubernetes-validations" = rules::templates::path())
     )]
     pub path: String,
-    /// The file's content, with placeholders for credentials, at most 16384 characters.
+    /// The file's content, at most 16384 characters, and 32768 bytes with its values. `${NAME}` is a
+    /// value as it is, `${json:NAME}` the value inside of a string of JSON (or TOML, or YAML in
+    /// double quotes), `$$` a dollar. NAME is `user.issuer` or `user.subject`; or, where the source
+    /// gives AWS keys, `aws.accessKeyId`, `aws.secretAccessKey`, `aws.sessionToken`,
+    /// `aws.expiration` or `aws.region`.
     #[schemars(length(max = bounds::TEMPLATE))]
     pub template: String,
 }

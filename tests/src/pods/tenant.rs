@@ -13,7 +13,7 @@ use patchbay_core::{
     grant::{CatalogGrant, Grant},
     id::{Epoch, TenantUid},
     latch::Claim,
-    link::{BindOutcome, EPOCH_HEADER, TENANT_HEADER, forward_path},
+    link::{BindOutcome, EPOCH_HEADER, TENANT_HEADER, User, forward_path},
 };
 use patchbay_gateway::{
     bind::{self, BindError},
@@ -29,6 +29,8 @@ pub struct Tenant<'a> {
     pub claim: Claim,
     /// What the worker is given.
     pub grant: Grant,
+    /// What the worker is told of who it is.
+    pub user: Option<User>,
 }
 
 impl<'a> Tenant<'a> {
@@ -49,7 +51,8 @@ impl<'a> Tenant<'a> {
             aws: None,
             allowed: None,
         };
-        Self { link, claim: Claim { tenant: TenantUid::from(uid), epoch: Epoch(1) }, grant }
+        let claim = Claim { tenant: TenantUid::from(uid), epoch: Epoch(1) };
+        Self { link, claim, grant, user: None }
     }
 
     /// The tenant of an object, at the worker that it was assigned.
@@ -60,7 +63,7 @@ impl<'a> Tenant<'a> {
 
     /// Binds the worker.
     pub async fn bind(&self) -> Result<BindOutcome, BindError> {
-        bind::bind(self.link, &self.claim, &self.grant).await
+        bind::bind(self.link, &self.claim, &self.grant, self.user.clone()).await
     }
 
     /// Calls a tool; the raw answer.

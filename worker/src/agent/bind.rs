@@ -1,9 +1,11 @@
-//! Takes a bind: lets the state decide, stores the grant, latches, answers. It must not know roles or connections.
+//! Takes a bind: lets the state decide, stores the grant, latches, has the MCP server started where that is due,
+//! answers. It must not know roles or connections.
 
 use super::{
     answer::{Body, json},
     clock::Moment,
     control_body,
+    starting::Starter,
     state::{BindPlan, Worker},
 };
 use http::{Request, Response, StatusCode};
@@ -12,18 +14,23 @@ use patchbay_core::{
     chain::Chain,
     latch::Claim,
     link::{BindAccepted, BindOutcome, BindRefusal, BindRequest, MAX_BIND_BYTES, Refused},
+    template::Values,
 };
 use std::sync::Arc;
 
 /// Answers a bind.
-pub(crate) async fn bind(worker: &Arc<Worker>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn bind(
+    worker: &Arc<Worker>,
+    starter: Option<&Arc<Starter>>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let bind = match control_body::read(request, MAX_BIND_BYTES).await {
         Ok(bind) => bind,
         Err(refusal) => return refusal,
     };
     // once begun it is finished, also where the gateway goes away: what was stored must be latched
     // on
-    let applying = tokio::spawn(apply(Arc::clone(worker), bind));
+    let applying = tokio::spawn(apply(Arc::clone(worker), starter.cloned(), bind));
     match applying.await.unwrap_or(Err(BindRefusal::StorageFailed)) {
         Ok(outcome) => {
             tracing::info!(?outcome, "took a bind");
@@ -36,9 +43,15 @@ pub(crate) async fn bind(worker: &Arc<Worker>, request: Request<Incoming>) -> Re
     }
 }
 
-async fn apply(worker: Arc<Worker>, bind: BindRequest) -> Result<BindOutcome, BindRefusal> {
-    let BindRequest { tenant, epoch, grant } = bind;
+async fn apply(
+    worker: Arc<Worker>,
+    starter: Option<Arc<Starter>>,
+    bind: BindRequest,
+) -> Result<BindOutcome, BindRefusal> {
+    let BindRequest { tenant, epoch, grant, user } = bind;
     let claim = Claim { tenant, epoch };
+    // whom it is not for need not wait for a server that starts for somebody else
+    worker.plan_bind(&claim, &grant, Moment::now())?;
     // a grant is stored between the decision and the latch: one bind at a time
     let mut credentials = worker.binding.lock().await;
     let outcome = match worker.plan_bind(&claim, &grant, Moment::now())? {
@@ -46,15 +59,28 @@ async fn apply(worker: Arc<Worker>, bind: BindRequest) -> Result<BindOutcome, Bi
         BindPlan::Replace => BindOutcome::Replaced,
         BindPlan::Latch => BindOutcome::Bound,
     };
-    let (grant, stored) = match credentials.store(grant).await {
-        Ok(grant) => (Some(grant), Ok(outcome)),
+    let keys_end = grant.aws.as_ref().map(|keys| keys.expires_at);
+    let values = Values { aws: grant.aws.as_ref(), user: user.as_ref() };
+    let variables = starter.as_ref().map(|starter| starter.variables(values)).transpose();
+    let stored = match variables {
+        Ok(variables) => match credentials.store(grant, user.as_ref()).await {
+            Ok(grant) => Ok((grant, variables)),
+            Err(error) => Err(Chain(&error).to_string()),
+        },
+        Err(error) => Err(Chain(&error).to_string()),
+    };
+    let (grant, variables) = match stored {
+        Ok((grant, variables)) => (Some(grant), Ok(variables)),
         Err(error) => {
-            tracing::error!(error = %Chain(&error), "a grant could not be stored");
+            tracing::error!(error, "a grant could not be stored");
             (None, Err(BindRefusal::StorageFailed))
         }
     };
     worker.apply_bind(&claim, grant, Moment::now())?;
-    stored
+    if let (Some(starter), Some(variables)) = (starter, variables?) {
+        starter.start(&worker, &claim, variables, keys_end).await?;
+    }
+    Ok(outcome)
 }
 
 /// The answer to a control request that the state does not allow.
@@ -68,14 +94,16 @@ const fn status(reason: BindRefusal) -> StatusCode {
         | BindRefusal::OtherEpoch
         | BindRefusal::Reserved
         | BindRefusal::Leaving => StatusCode::CONFLICT,
-        BindRefusal::Warming | BindRefusal::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
+        BindRefusal::Warming | BindRefusal::StorageFailed | BindRefusal::ServerFailed => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::{credentials::Credentials, lifeline::Placing};
+    use crate::agent::{credentials::Credentials, lifeline::Orders};
     use patchbay_core::{
         boot::RelayBoot,
         class::Profile,
@@ -95,6 +123,7 @@ mod tests {
                 aws: None,
                 allowed: None,
             },
+            user: None,
         }
     }
 
@@ -105,7 +134,7 @@ mod tests {
         let mut binds = tokio::task::JoinSet::new();
         for tenant in 0..20 {
             let worker = Arc::clone(&worker);
-            binds.spawn(async move { apply(worker, request(&format!("t{tenant}"))).await });
+            binds.spawn(async move { apply(worker, None, request(&format!("t{tenant}"))).await });
         }
         let outcomes = binds.join_all().await;
         let won = outcomes.iter().filter(|it| **it == Ok(BindOutcome::Bound)).count();
@@ -116,14 +145,14 @@ mod tests {
     #[tokio::test]
     async fn a_grant_that_cannot_be_stored_refuses_the_bind_and_keeps_others_out() {
         let (home, relay) = ("/home".into(), RelayBoot::default());
-        let credentials = Credentials::new(home, Profile::Quilt, &relay, Placing::new().0);
+        let credentials = Credentials::new(home, Profile::Quilt, &relay, &[], Orders::new().0);
         let worker = Arc::new(Worker::new(credentials));
         worker.set_ready();
         assert_eq!(
-            apply(Arc::clone(&worker), request("t1")).await,
+            apply(Arc::clone(&worker), None, request("t1")).await,
             Err(BindRefusal::StorageFailed)
         );
-        assert_eq!(apply(worker, request("t2")).await, Err(BindRefusal::OtherTenant));
+        assert_eq!(apply(worker, None, request("t2")).await, Err(BindRefusal::OtherTenant));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! A server is given files that name a stand-in: one for the worker's life, because quilt3 reads its files once,
 //! whatever grants follow. At the relay it is worth the catalog's bearer to a quilt server, and AWS keys to a server
-//! whose class grants such. This module must not know latches, requests, or how a grant came to be.
+//! whose class grants such. What a class has made by templates is written anew with every grant. This module must not
+//! know latches, requests, or how a grant came to be.
 
 use super::{
     held_grant::{HeldGrant, Session, StandIn},
-    lifeline::{PlaceError, Placing},
+    lifeline::{OrderError, Orders},
 };
 use http::header::InvalidHeaderValue;
 use patchbay_core::{
@@ -15,7 +16,9 @@ use patchbay_core::{
     class::Profile,
     digest::NoRandomness,
     grant::{CatalogGrant, Grant},
-    quilt,
+    link::User,
+    quilt::{self, PlacedFile},
+    template::{FileTemplate, MOST_FILE_BYTES, RenderError, Values},
 };
 
 /// How this worker's grants are stored.
@@ -23,8 +26,8 @@ use patchbay_core::{
 pub(crate) enum Credentials {
     /// The server is given nothing.
     Nothing,
-    /// It is given a stand-in.
-    StandIn(Given),
+    /// It is given files.
+    Files(Given),
 }
 
 /// What a server is given, and what has become of it.
@@ -34,7 +37,8 @@ pub(crate) struct Given {
     profile: Profile,
     catalog: Option<RelayCatalog>,
     aws_keys: bool,
-    placing: Placing,
+    templates: Vec<FileTemplate>,
+    orders: Orders,
     /// Made once. It is kept also where placing it failed: the server may have read it all the
     /// same.
     stand_in: Option<StandIn>,
@@ -55,18 +59,74 @@ pub(crate) enum StoreError {
     #[error("no stand-in could be made")]
     StandIn(#[from] NoRandomness),
     #[error("the session's files are not in place")]
-    NotPlaced(#[from] PlaceError),
+    NotPlaced(#[source] OrderError),
+    #[error("the file `{path}` cannot be made")]
+    Template {
+        path: String,
+        #[source]
+        source: RenderError,
+    },
+    #[error("the file `{path}` is not in place")]
+    FileNotPlaced {
+        path: String,
+        #[source]
+        source: OrderError,
+    },
 }
 
 impl Given {
-    /// Files to be placed below `home` at the first bind.
-    fn new(home: String, profile: Profile, relay: &RelayBoot, placing: Placing) -> Self {
+    /// Files to be placed below `home`: those of a session at the first bind, those of templates at each.
+    fn new(
+        home: String,
+        profile: Profile,
+        relay: &RelayBoot,
+        templates: &[FileTemplate],
+        orders: Orders,
+    ) -> Self {
         let RelayBoot { catalog, aws_keys, .. } = relay;
-        let (catalog, aws_keys) = (catalog.clone(), *aws_keys);
-        Self { home, profile, catalog, aws_keys, placing, stand_in: None, is_placed: false }
+        let (catalog, aws_keys, templates) = (catalog.clone(), *aws_keys, templates.to_vec());
+        Self {
+            home,
+            profile,
+            catalog,
+            aws_keys,
+            templates,
+            orders,
+            stand_in: None,
+            is_placed: false,
+        }
     }
 
-    async fn store(&mut self, grant: &Grant) -> Result<Session, StoreError> {
+    async fn store(
+        &mut self,
+        grant: &Grant,
+        user: Option<&User>,
+    ) -> Result<Option<Session>, StoreError> {
+        // before anything is placed: a grant is stored whole or, as far as that can be known, not at all
+        let files = self.made(Values { aws: grant.aws.as_ref(), user })?;
+        let session = self.session(grant).await?;
+        for file in files {
+            let path = file.path.clone();
+            let placed = self.orders.place(vec![file]).await;
+            placed.map_err(|source| StoreError::FileNotPlaced { path, source })?;
+        }
+        Ok(session)
+    }
+
+    /// What the templates make of these values.
+    fn made(&self, values: Values<'_>) -> Result<Vec<PlacedFile>, StoreError> {
+        let made = self.templates.iter().map(|FileTemplate { path, template }| {
+            let fail = |source| StoreError::Template { path: path.clone(), source };
+            let text = template.render(values, MOST_FILE_BYTES).map_err(fail)?;
+            Ok(PlacedFile { path: format!("{}/{path}", self.home), text, mode: 0o600 })
+        });
+        made.collect()
+    }
+
+    async fn session(&mut self, grant: &Grant) -> Result<Option<Session>, StoreError> {
+        if self.profile == Profile::Generic && !self.aws_keys {
+            return Ok(None);
+        }
         let catalog = match self.profile {
             Profile::Generic => None,
             Profile::Quilt => Some(of_class(grant, self.catalog.as_ref())?),
@@ -88,10 +148,10 @@ impl Given {
             if self.aws_keys {
                 files.push(aws_keys::token_file(&self.home, stand_in));
             }
-            self.placing.place(files).await?;
+            self.orders.place(files).await.map_err(StoreError::NotPlaced)?;
             self.is_placed = true;
         }
-        Ok(session)
+        Ok(Some(session))
     }
 }
 
@@ -108,18 +168,28 @@ fn of_class<'a>(
 
 impl Credentials {
     /// How the grants of a class's workers are stored.
-    pub(crate) fn new(home: String, profile: Profile, relay: &RelayBoot, placing: Placing) -> Self {
-        if profile == Profile::Generic && !relay.aws_keys {
+    pub(crate) fn new(
+        home: String,
+        profile: Profile,
+        relay: &RelayBoot,
+        templates: &[FileTemplate],
+        orders: Orders,
+    ) -> Self {
+        if profile == Profile::Generic && !relay.aws_keys && templates.is_empty() {
             return Self::Nothing;
         }
-        Self::StandIn(Given::new(home, profile, relay, placing))
+        Self::Files(Given::new(home, profile, relay, templates, orders))
     }
 
-    /// Stores `grant` for the MCP server.
-    pub(crate) async fn store(&mut self, grant: Grant) -> Result<HeldGrant, StoreError> {
+    /// Stores `grant` for the MCP server of this user.
+    pub(crate) async fn store(
+        &mut self,
+        grant: Grant,
+        user: Option<&User>,
+    ) -> Result<HeldGrant, StoreError> {
         let session = match self {
             Self::Nothing => None,
-            Self::StandIn(given) => Some(given.store(&grant).await?),
+            Self::Files(given) => given.store(&grant, user).await?,
         };
         Ok(HeldGrant::new(grant, session))
     }
@@ -128,7 +198,8 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::{digest::Digest, grant::AwsGrant};
+    use patchbay_core::{digest::Digest, grant::AwsGrant, template::Template};
+    use secrecy::ExposeSecret as _;
 
     fn catalog() -> RelayCatalog {
         RelayCatalog {
@@ -141,7 +212,7 @@ mod tests {
     fn credentials(profile: Profile, aws_keys: bool) -> Credentials {
         let relay = RelayBoot { catalog: Some(catalog()), aws_keys, ..RelayBoot::default() };
         // its other end is gone: nothing can be placed
-        Credentials::new("/home".into(), profile, &relay, Placing::new().0)
+        Credentials::new("/home".into(), profile, &relay, &[], Orders::new().0)
     }
 
     fn quilt() -> Credentials {
@@ -172,11 +243,11 @@ mod tests {
     #[tokio::test]
     async fn only_a_grant_for_the_classs_own_catalog_is_stored() {
         let none = Grant { catalog: None, ..grant("x", "y") };
-        assert!(matches!(quilt().store(none).await, Err(StoreError::NoCatalog)));
+        assert!(matches!(quilt().store(none, None).await, Err(StoreError::NoCatalog)));
         let other = grant("https://registry.example:444", "bearer");
-        assert!(matches!(quilt().store(other).await, Err(StoreError::OtherCatalog)));
+        assert!(matches!(quilt().store(other, None).await, Err(StoreError::OtherCatalog)));
         let broken = grant(&catalog().registry, "a\nb");
-        assert!(matches!(quilt().store(broken).await, Err(StoreError::InvalidBearer(_))));
+        assert!(matches!(quilt().store(broken, None).await, Err(StoreError::InvalidBearer(_))));
     }
 
     #[tokio::test]
@@ -184,9 +255,9 @@ mod tests {
         let mut credentials = quilt();
         let mut stand_ins = Vec::new();
         for _ in 0..2 {
-            let stored = credentials.store(grant(&catalog().registry, "bearer")).await;
+            let stored = credentials.store(grant(&catalog().registry, "bearer"), None).await;
             assert!(matches!(stored, Err(StoreError::NotPlaced(_))), "{stored:?}");
-            let Credentials::StandIn(given) = &credentials else { unreachable!() };
+            let Credentials::Files(given) = &credentials else { unreachable!() };
             stand_ins.push(given.stand_in.as_ref().unwrap().as_str().to_owned());
         }
         assert_eq!(stand_ins[0], stand_ins[1]);
@@ -195,29 +266,31 @@ mod tests {
     #[tokio::test]
     async fn a_generic_server_is_given_nothing() {
         let mut credentials = credentials(Profile::Generic, false);
-        let held = credentials.store(grant("x", "y")).await.unwrap();
+        let held = credentials.store(grant("x", "y"), None).await.unwrap();
         assert!(held.session().is_none());
     }
 
     #[tokio::test]
     async fn a_class_that_grants_keys_takes_no_grant_without_them() {
         for profile in [Profile::Generic, Profile::Quilt] {
-            let stored = credentials(profile, true).store(grant(&catalog().registry, "b")).await;
+            let without = grant(&catalog().registry, "b");
+            let stored = credentials(profile, true).store(without, None).await;
             assert!(matches!(stored, Err(StoreError::NoKeys)), "{stored:?}");
             let with = Grant { aws: Some(keys()), ..grant(&catalog().registry, "b") };
-            let stored = credentials(profile, true).store(with).await;
+            let stored = credentials(profile, true).store(with, None).await;
             assert!(matches!(stored, Err(StoreError::NotPlaced(_))), "{stored:?}");
         }
     }
 
     #[tokio::test]
     async fn a_generic_server_is_given_keys_and_no_way_to_a_catalog() {
-        let (placing, mut orders) = Placing::new();
+        let (giving, mut orders) = Orders::new();
         let relay = RelayBoot { catalog: Some(catalog()), aws_keys: true, ..RelayBoot::default() };
-        let mut credentials = Credentials::new("/home".into(), Profile::Generic, &relay, placing);
+        let home = "/home".into();
+        let mut credentials = Credentials::new(home, Profile::Generic, &relay, &[], giving);
         let storing = tokio::spawn(async move {
             let grant = Grant { aws: Some(keys()), ..grant(&catalog().registry, "bearer") };
-            credentials.store(grant).await
+            credentials.store(grant, None).await
         });
         let files = orders.recv().await.unwrap().placed();
         assert_eq!(files.len(), 1);
@@ -225,6 +298,57 @@ mod tests {
         let held = storing.await.unwrap().unwrap();
         let session = held.session().unwrap();
         assert!(session.authorization.is_none() && session.keys.is_some());
-        assert_eq!(files[0].text, session.stand_in.as_str());
+        assert_eq!(files[0].text.expose_secret(), session.stand_in.as_str());
+    }
+
+    fn template(text: &str) -> FileTemplate {
+        let template = Template::parse(text).unwrap();
+        FileTemplate { path: ".config/server.json".into(), template }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_a_template_is_written_with_each_grant_and_a_stand_in_only_where_one_is_of_use()
+     {
+        let (giving, mut orders) = Orders::new();
+        let templates =
+            [template(r#"{"who": "${json:user.subject}", "key": "${aws.accessKeyId}"}"#)];
+        let (home, relay) = ("/home".into(), RelayBoot::default());
+        let mut credentials = Credentials::new(home, Profile::Generic, &relay, &templates, giving);
+        let storing = tokio::spawn(async move {
+            let user = User { issuer: "i".into(), subject: "al ice".into() };
+            for _ in 0..2 {
+                let grant = Grant { aws: Some(keys()), ..grant("x", "y") };
+                let held = credentials.store(grant, Some(&user)).await.unwrap();
+                assert!(held.session().is_none());
+            }
+        });
+        for _ in 0..2 {
+            let files = orders.recv().await.unwrap().placed();
+            let [PlacedFile { path, text, mode }] = &files[..] else { panic!("{files:?}") };
+            assert_eq!((path.as_str(), *mode), ("/home/.config/server.json", 0o600));
+            assert_eq!(text.expose_secret(), r#"{"who": "al ice", "key": "ASIAX"}"#);
+            assert!(!format!("{files:?}").contains("ASIAX"));
+        }
+        storing.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_made_or_written_is_named_and_nothing_is_placed_before() {
+        let store = async |text: &str, aws_keys| {
+            let relay = RelayBoot { aws_keys, ..RelayBoot::default() };
+            // its other end is gone: nothing can be placed
+            let orders = Orders::new().0;
+            let home = "/home".into();
+            let templates = [template(text)];
+            Credentials::new(home, Profile::Generic, &relay, &templates, orders)
+                .store(Grant { aws: Some(keys()), ..grant("x", "y") }, None)
+                .await
+                .unwrap_err()
+        };
+        let error = store("${user.subject}", true).await;
+        assert!(matches!(error, StoreError::Template { .. }), "{error:?}");
+        let error = store("${aws.region}", false).await;
+        assert!(matches!(error, StoreError::FileNotPlaced { .. }), "{error:?}");
+        assert!(error.to_string().contains("`/home/.config/server.json`"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! The agent's end of the lifeline: turns what the host says on it, and its end, into a reason to
-//! leave, and passes on files that the host is to place. One command is under way at a time, so
-//! that each answer is the answer to the last. It must not know what leaving means, or what files
-//! say.
+//! leave, and passes on files that the host is to place and the word to start the MCP server. One
+//! command is under way at a time, so that each answer is the answer to the last. It must not know
+//! what leaving means, or what files and variables say.
 
 use super::departure::Departure;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     listen::accepted,
 };
 use patchbay_core::{
-    boot::{LifelineCommand, LifelineEvent},
+    boot::{LifelineCommand, LifelineEvent, Variable},
     link::LeaveReason,
     quilt::PlacedFile,
 };
@@ -20,48 +20,52 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+use zeroize::Zeroizing;
 
-/// The host writes into memory: what takes longer has failed.
-const PLACE_LIMIT: Duration = Duration::from_secs(5);
+/// The host writes into memory, or starts a process: what takes longer has failed.
+const ORDER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Files that are not in place, as far as the agent knows.
+/// What the host has not done, as far as the agent knows.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PlaceError {
-    #[error("the host could not write them: {0}")]
+pub(crate) enum OrderError {
+    #[error("the host could not: {0}")]
     Refused(String),
-    #[error("they cannot be sent to the host")]
+    #[error("it cannot be said to the host")]
     Unsendable(#[source] LineError),
     #[error("the lifeline broke")]
     Broken(#[source] io::Error),
     #[error("the host is gone")]
     HostGone,
-    #[error("the host did not answer within {PLACE_LIMIT:?}")]
+    #[error("the host did not answer within {ORDER_LIMIT:?}")]
     TimedOut,
 }
 
-type Outcome = Result<(), PlaceError>;
+type Outcome = Result<(), OrderError>;
 
-/// Files to place, and who waits for that.
+/// Something for the host to do, and who waits for that.
 #[derive(Debug)]
 pub(crate) struct Order {
-    files: Vec<PlacedFile>,
-    placed: oneshot::Sender<Outcome>,
+    command: LifelineCommand,
+    done: oneshot::Sender<Outcome>,
 }
 
 #[cfg(test)]
 impl Order {
     /// The files, once who asked has been told that they are in place.
     pub(crate) fn placed(self) -> Vec<PlacedFile> {
-        answer(self.placed, Ok(()));
-        self.files
+        answer(self.done, Ok(()));
+        match self.command {
+            LifelineCommand::Place(files) => files,
+            LifelineCommand::Start(_) => unreachable!("no server was to be started"),
+        }
     }
 }
 
-/// The way to have files placed.
+/// The way to give the host orders.
 #[derive(Debug, Clone)]
-pub(crate) struct Placing(mpsc::Sender<Order>);
+pub(crate) struct Orders(mpsc::Sender<Order>);
 
-impl Placing {
+impl Orders {
     /// A way, and its other end for [`Lifeline::serve`].
     pub(crate) fn new() -> (Self, mpsc::Receiver<Order>) {
         let (orders, other_end) = mpsc::channel(1);
@@ -70,12 +74,21 @@ impl Placing {
 
     /// Has the host write these files below the MCP server's HOME.
     pub(crate) async fn place(&self, files: Vec<PlacedFile>) -> Outcome {
-        let (placed, outcome) = oneshot::channel();
-        let placing = async {
-            self.0.send(Order { files, placed }).await.map_err(|_| PlaceError::HostGone)?;
-            outcome.await.map_err(|_| PlaceError::HostGone)?
+        self.give(LifelineCommand::Place(files)).await
+    }
+
+    /// Has the host start the MCP server with these variables. It need not answer yet.
+    pub(crate) async fn start(&self, variables: Vec<Variable>) -> Outcome {
+        self.give(LifelineCommand::Start(variables)).await
+    }
+
+    async fn give(&self, command: LifelineCommand) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        let giving = async {
+            self.0.send(Order { command, done }).await.map_err(|_| OrderError::HostGone)?;
+            outcome.await.map_err(|_| OrderError::HostGone)?
         };
-        timeout(PLACE_LIMIT, placing).await.map_err(|_| PlaceError::TimedOut)?
+        timeout(ORDER_LIMIT, giving).await.map_err(|_| OrderError::TimedOut)?
     }
 }
 
@@ -110,20 +123,23 @@ impl<S: AsyncRead + AsyncWrite> Lifeline<S> {
                 event = self.events.next() => match event {
                     Ok(Some(LifelineEvent::ServerExited(code))) => break describe(code),
                     Ok(Some(event)) => match (waiting.take(), event) {
-                        (Some(placed), LifelineEvent::Placed) => answer(placed, Ok(())),
-                        (Some(placed), LifelineEvent::NotPlaced(why)) => {
-                            answer(placed, Err(PlaceError::Refused(why)));
+                        (Some(done), LifelineEvent::Placed | LifelineEvent::Started) => {
+                            answer(done, Ok(()));
                         }
+                        (
+                            Some(done),
+                            LifelineEvent::NotPlaced(why) | LifelineEvent::NotStarted(why),
+                        ) => answer(done, Err(OrderError::Refused(why))),
                         _ => break "the host answered what nobody asked".to_owned(),
                     },
                     Ok(None) => break "the host is gone".to_owned(),
                     Err(LineError::Broken(error)) => break format!("the lifeline broke: {error}"),
                     Err(_) => break "the host said something unknown".to_owned(),
                 },
-                Some(Order { files, placed }) = orders.recv(), if waiting.is_none() => {
-                    match self.command(files).await {
-                        Ok(()) => waiting = Some(placed),
-                        Err(error) => answer(placed, Err(error)),
+                Some(Order { command, done }) = orders.recv(), if waiting.is_none() => {
+                    match self.command(&command).await {
+                        Ok(()) => waiting = Some(done),
+                        Err(error) => answer(done, Err(error)),
                     }
                 }
             }
@@ -131,15 +147,15 @@ impl<S: AsyncRead + AsyncWrite> Lifeline<S> {
         Departure::new(LeaveReason::ServerExited, detail)
     }
 
-    async fn command(&mut self, files: Vec<PlacedFile>) -> Outcome {
-        let line = line(&LifelineCommand::Place(files)).map_err(PlaceError::Unsendable)?;
-        self.commands.write_all(&line).await.map_err(PlaceError::Broken)
+    async fn command(&mut self, command: &LifelineCommand) -> Outcome {
+        let line = line(command).map(Zeroizing::new).map_err(OrderError::Unsendable)?;
+        self.commands.write_all(&line).await.map_err(OrderError::Broken)
     }
 }
 
 /// Who waited may have given up, and has then told its own caller.
-fn answer(placed: oneshot::Sender<Outcome>, outcome: Outcome) {
-    let _ = placed.send(outcome);
+fn answer(done: oneshot::Sender<Outcome>, outcome: Outcome) {
+    let _ = done.send(outcome);
 }
 
 fn describe(code: i32) -> String {
@@ -164,7 +180,7 @@ mod tests {
         let (lifeline, mut host) = lifeline();
         host.write_all(said).await.unwrap();
         drop(host);
-        lifeline.serve(Placing::new().1).await
+        lifeline.serve(Orders::new().1).await
     }
 
     #[tokio::test]
@@ -188,12 +204,12 @@ mod tests {
     #[tokio::test]
     async fn each_order_gets_the_answer_that_follows_it() {
         let (lifeline, mut host) = lifeline();
-        let (placing, orders) = Placing::new();
+        let (giving, orders) = Orders::new();
         let serving = tokio::spawn(lifeline.serve(orders));
         for (said, is_placed) in [("\"placed\"\n", true), ("{\"notPlaced\":\"full\"}\n", false)] {
             let asked = tokio::spawn({
-                let placing = placing.clone();
-                async move { placing.place(vec![file()]).await }
+                let giving = giving.clone();
+                async move { giving.place(vec![file()]).await }
             });
             let mut line = String::new();
             host.read_line(&mut line).await.unwrap();
@@ -204,23 +220,43 @@ mod tests {
         }
         drop(host);
         serving.await.unwrap();
-        assert!(matches!(placing.place(vec![file()]).await, Err(PlaceError::HostGone)));
+        assert!(matches!(giving.place(vec![file()]).await, Err(OrderError::HostGone)));
+    }
+
+    #[tokio::test]
+    async fn the_word_to_start_carries_its_variables_and_hears_how_that_went() {
+        let (lifeline, mut host) = lifeline();
+        let (giving, orders) = Orders::new();
+        tokio::spawn(lifeline.serve(orders));
+        let variables = [Variable { name: "KEY".into(), value: "the-value".into() }];
+        assert!(!format!("{variables:?}").contains("the-value"));
+        for (said, is_started) in [("\"started\"\n", true), ("{\"notStarted\":\"no\"}\n", false)] {
+            let asked = tokio::spawn({
+                let (giving, variables) = (giving.clone(), variables.to_vec());
+                async move { giving.start(variables).await }
+            });
+            let mut line = String::new();
+            host.read_line(&mut line).await.unwrap();
+            assert_eq!(line, "{\"start\":[{\"name\":\"KEY\",\"value\":\"the-value\"}]}\n");
+            host.write_all(said.as_bytes()).await.unwrap();
+            assert_eq!(asked.await.unwrap().is_ok(), is_started);
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_does_not_answer_is_not_waited_for() {
         let (lifeline, _host) = lifeline();
-        let (placing, orders) = Placing::new();
+        let (giving, orders) = Orders::new();
         tokio::spawn(lifeline.serve(orders));
-        assert!(matches!(placing.place(vec![file()]).await, Err(PlaceError::TimedOut)));
+        assert!(matches!(giving.place(vec![file()]).await, Err(OrderError::TimedOut)));
     }
 
     #[tokio::test]
     async fn files_too_long_for_a_line_are_not_sent() {
         let (lifeline, _host) = lifeline();
-        let (placing, orders) = Placing::new();
+        let (giving, orders) = Orders::new();
         tokio::spawn(lifeline.serve(orders));
-        let long = PlacedFile { text: "x".repeat(300_000), ..file() };
-        assert!(matches!(placing.place(vec![long]).await, Err(PlaceError::Unsendable(_))));
+        let long = PlacedFile { text: "x".repeat(300_000).into(), ..file() };
+        assert!(matches!(giving.place(vec![long]).await, Err(OrderError::Unsendable(_))));
     }
 }

@@ -10,6 +10,7 @@ use super::{
     policy::Policy,
     reserve,
     route::{Route, route},
+    starting::Starter,
     state::Worker,
     tls::{ALPN, Rules},
     upstream::Upstream,
@@ -49,6 +50,8 @@ pub(crate) struct Link {
     upstream: Arc<Upstream>,
     /// What calls are held to; none = nothing is read of them.
     policy: Option<Arc<Policy>>,
+    /// What starts the MCP server at bind; none = it runs already.
+    starter: Option<Arc<Starter>>,
     tls: Arc<Rules>,
     /// The file of the token that is shown to operators.
     token: Option<Arc<PathBuf>>,
@@ -60,11 +63,13 @@ impl Link {
         worker: Arc<Worker>,
         upstream: Arc<Upstream>,
         policy: Option<Policy>,
+        starter: Option<Starter>,
         tls: Rules,
         token: Option<PathBuf>,
     ) -> Self {
         let (policy, tls, token) = (policy.map(Arc::new), Arc::new(tls), token.map(Arc::new));
-        Self { worker, upstream, policy, tls, token, connections: TaskTracker::new() }
+        let (starter, connections) = (starter.map(Arc::new), TaskTracker::new());
+        Self { worker, upstream, policy, starter, tls, token, connections }
     }
 
     /// Accepts connections until the worker closes. While it only leaves, it still accepts: a
@@ -180,13 +185,13 @@ impl Link {
         role: Option<Role>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, h2::Error> {
-        let Self { worker, upstream, policy, token, .. } = self;
+        let Self { worker, upstream, policy, starter, token, .. } = self;
         let (path, query) = (request.uri().path(), request.uri().query());
         Ok(match route(request.method(), path, query, role) {
             Route::Forward(_) => {
                 return forward::forward(&worker, &upstream, policy.as_ref(), request).await;
             }
-            Route::Bind => bind::bind(&worker, request).await,
+            Route::Bind => bind::bind(&worker, starter.as_ref(), request).await,
             Route::Enrol => enrol::enrol(&worker, token.as_deref().map(PathBuf::as_path)).await,
             Route::Status => json(StatusCode::OK, &worker.status()),
             Route::Reserve => reserve::reserve(&worker, request).await,

@@ -32,6 +32,7 @@ mod report;
 mod reservation;
 mod reserve;
 mod route;
+mod starting;
 mod state;
 mod tls;
 mod upstream;
@@ -42,11 +43,12 @@ pub use relay::fuzzing;
 use self::{
     credentials::Credentials,
     departure::Departure,
-    lifeline::{Order, Placing},
+    lifeline::{Order, Orders},
     link::Link,
     policy::Policy,
     relay::{Relay, RelayError},
     report::{ReportError, Reporter},
+    starting::Starter,
     state::Worker,
     tls::{Rules, TlsError},
     upstream::Upstream,
@@ -54,6 +56,7 @@ use self::{
 use crate::listen::{self, ListenError, Reserved};
 use patchbay_core::{
     boot::{AgentBoot, ReportLine},
+    class::Start,
     idle::IdlePolicy,
     link::LeaveReason,
 };
@@ -102,6 +105,8 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
         roots,
         transport,
         profile,
+        start,
+        templates,
         home,
         relay,
         tools,
@@ -119,20 +124,28 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let link_side = Reserved::take(&link).await?;
     let control_side = listen::unix(&control)?;
 
-    let (placing, orders) = Placing::new();
-    let credentials = Credentials::new(home.display().to_string(), profile, &relay, placing);
+    let start_limit = Duration::from_secs(start_seconds);
+    let (giving, orders) = Orders::new();
+    let (home, files) = (home.display().to_string(), &templates.files);
+    let credentials = Credentials::new(home, profile, &relay, files, giving.clone());
     let worker = Arc::new(Worker::new(credentials));
     let relay = Arc::new(Relay::new(relay, Arc::clone(&worker))?);
     let upstream = Arc::new(Upstream::new(server, transport));
     let policy = Policy::new(tools, limits, profile);
-    let link = Link::new(Arc::clone(&worker), Arc::clone(&upstream), policy, tls, token);
+    let starter = match start {
+        Start::Warm => None,
+        Start::OnBind => Some(Starter::new(giving, Arc::clone(&upstream), templates, start_limit)),
+    };
+    let (of_link, to_server) = (Arc::clone(&worker), Arc::clone(&upstream));
+    let link = Link::new(of_link, to_server, policy, starter, tls, token);
     tokio::spawn(opening::serve(link.clone(), link_side, Arc::clone(&worker)));
     reporter.write(&ReportLine::Enrolled(fingerprint));
     tracing::info!(%class, %fingerprint, "listening");
 
-    let start_limit = Duration::from_secs(start_seconds);
     let host = HostSide { listener: control_side, orders, relay };
-    tokio::spawn(start(Arc::clone(&worker), host, upstream, start_limit, reporter.clone()));
+    // one that is started at bind is waited for there
+    let upstream = start.is_warm().then_some(upstream);
+    tokio::spawn(follow(Arc::clone(&worker), host, upstream, start_limit, reporter.clone()));
     let policy = IdlePolicy {
         idle_timeout: Duration::from_secs(idle_timeout_seconds),
         max_age: max_age_seconds.map(Duration::from_secs),
@@ -175,11 +188,11 @@ struct HostSide {
     relay: Arc<Relay>,
 }
 
-/// Sees the MCP server come and, later, go.
-async fn start(
+/// Sees the host come, the MCP server if it comes with it, and later either of them go.
+async fn follow(
     worker: Arc<Worker>,
     host: HostSide,
-    upstream: Arc<Upstream>,
+    upstream: Option<Arc<Upstream>>,
     limit: Duration,
     reporter: Reporter,
 ) {
@@ -191,8 +204,14 @@ async fn start(
     };
     tokio::spawn(control_socket::serve(host.listener, host.relay));
     let mut ended = std::pin::pin!(lifeline.serve(host.orders));
+    let answers = async {
+        match &upstream {
+            Some(upstream) => readiness::wait(upstream, deadline).await,
+            None => Ok(()),
+        }
+    };
     tokio::select! {
-        answers = readiness::wait(&upstream, deadline) => {
+        answers = answers => {
             if let Err(met) = answers {
                 let why = format!("the MCP server did not answer in time: {met}");
                 return worker.leave(not_ready(&why));

@@ -2,8 +2,8 @@
 //!
 //! It turns one boot document into one child process, connections to the agent's socket into
 //! connections to the server's port, and the server's proxy connections into connections to the
-//! agent. It ends with the server, or ends the server with the agent. It holds no secret and must
-//! not know tenants, HTTP or MCP.
+//! agent. It ends with the server, or ends the server with the agent. It holds no secret (what its
+//! server is given passes through and is not kept) and must not know tenants, HTTP or MCP.
 
 mod lifeline;
 mod log_lines;
@@ -20,12 +20,13 @@ use self::{
 };
 use crate::listen::{self, ListenError};
 use patchbay_core::{
-    boot::{HostBoot, LifelineCommand, LifelineEvent},
+    boot::{HostBoot, LifelineCommand, LifelineEvent, Variable},
     chain::Chain,
-    class::Transport,
+    class::{Start, Transport},
     quilt::PlacedFile,
 };
-use std::{io, net::Ipv4Addr, time::Duration};
+use secrecy::ExposeSecret as _;
+use std::{collections::BTreeMap, io, net::Ipv4Addr, path::PathBuf, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -72,6 +73,7 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
     let HostBoot {
         command,
         env,
+        start,
         files,
         workdir,
         server,
@@ -100,7 +102,11 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
             .inspect_err(|error| tracing::warn!(error = %Chain(error), "no file can be placed"))
             .ok()
     });
-    let mut process = ServerProcess::spawn(&command, &env, &workdir)?;
+    let program = Program { command, env, workdir };
+    let mut process = match start {
+        Start::Warm => Some(program.start(&[])?),
+        Start::OnBind => None,
+    };
     let piping = Piping::new();
     tokio::spawn(piping.clone().serve_agent(agent_side, server_port));
     tokio::spawn(piping.clone().serve_proxy(proxy_side, control));
@@ -109,10 +115,13 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
     let mut agent_must_be_gone: Option<Instant> = None;
     let end = loop {
         tokio::select! {
-            code = process.exited() => break End::ServerExited(code),
+            code = exited(&mut process) => break End::ServerExited(code),
             command = lifeline.next() => match command {
                 Some(LifelineCommand::Place(files)) => {
                     lifeline.report(&place_in(home.as_ref(), &files)).await;
+                }
+                Some(LifelineCommand::Start(variables)) => {
+                    lifeline.report(&program.start_once(&mut process, &variables)).await;
                 }
                 None => break End::AgentGone,
             },
@@ -141,15 +150,69 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
         }
         End::AgentGone => {
             tracing::info!("the agent is gone; ending the MCP server");
-            process.stop(STOP_LIMIT).await;
+            stop(&mut process).await;
         }
         End::Terminated => {
             tracing::info!("asked to end; ending the MCP server");
-            process.stop(STOP_LIMIT).await;
+            stop(&mut process).await;
         }
     }
-    process.finish_logs(FLUSH_LIMIT).await;
+    if let Some(process) = process {
+        process.finish_logs(FLUSH_LIMIT).await;
+    }
     Ok(())
+}
+
+/// What the MCP server is started from.
+struct Program {
+    command: Vec<String>,
+    env: BTreeMap<String, String>,
+    workdir: PathBuf,
+}
+
+impl Program {
+    /// Starts it with these variables too. Its process alone keeps them.
+    fn start(&self, variables: &[Variable]) -> Result<ServerProcess, SpawnError> {
+        let own = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let added = variables.iter().map(|it| (it.name.as_str(), it.value.expose_secret()));
+        ServerProcess::spawn(&self.command, own.chain(added), &self.workdir)
+    }
+
+    /// Starts it if it never was.
+    fn start_once(
+        &self,
+        process: &mut Option<ServerProcess>,
+        variables: &[Variable],
+    ) -> LifelineEvent {
+        if process.is_some() {
+            return LifelineEvent::NotStarted("it runs already".to_owned());
+        }
+        match self.start(variables) {
+            Ok(started) => {
+                *process = Some(started);
+                LifelineEvent::Started
+            }
+            Err(error) => {
+                let why = Chain(&error).to_string();
+                tracing::error!(why, "the MCP server did not start");
+                LifelineEvent::NotStarted(why)
+            }
+        }
+    }
+}
+
+/// Waits for the end of a server that runs; for ever where none does.
+async fn exited(process: &mut Option<ServerProcess>) -> i32 {
+    match process {
+        Some(process) => process.exited().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop(process: &mut Option<ServerProcess>) {
+    if let Some(process) = process {
+        process.stop(STOP_LIMIT).await;
+    }
 }
 
 /// Returns at that moment; never where there is none.

@@ -11,6 +11,7 @@ use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, fchmod, mkdirat, openat, renameat, unlinkat},
     io::Errno,
 };
+use secrecy::ExposeSecret as _;
 use std::{
     ffi::{OsStr, OsString},
     fs::{DirBuilder, File},
@@ -135,7 +136,7 @@ fn write(parent: &OwnedFd, name: &OsStr, file: &PlacedFile) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut written = File::from(openat(parent, &beside, flags, Mode::RUSR | Mode::WUSR)?);
     let placed = written
-        .write_all(file.text.as_bytes())
+        .write_all(file.text.expose_secret().as_bytes())
         // the mode that was asked for, whatever the umask
         .and_then(|()| Ok(fchmod(&written, Mode::from_raw_mode(file.mode & PERMISSIONS))?))
         .and_then(|()| Ok(renameat(parent, &beside, parent, name)?));

@@ -5,7 +5,6 @@
 use super::{log_lines, reap};
 use rustix::process::{Pid, Signal, kill_process_group, set_child_subreaper};
 use std::{
-    collections::BTreeMap,
     io,
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::{Path, PathBuf},
@@ -47,9 +46,9 @@ pub(crate) enum SpawnError {
 
 impl ServerProcess {
     /// Starts `command` in `workdir` with no environment but `env`.
-    pub(crate) fn spawn(
+    pub(crate) fn spawn<'a>(
         command: &[String],
-        env: &BTreeMap<String, String>,
+        env: impl IntoIterator<Item = (&'a str, &'a str)>,
         workdir: &Path,
     ) -> Result<Self, SpawnError> {
         let [program, arguments @ ..] = command else {
@@ -134,8 +133,7 @@ mod tests {
 
     fn shell(script: &str) -> ServerProcess {
         let command = ["/bin/sh", "-c", script].map(String::from);
-        let env = BTreeMap::from([("ONLY".into(), "this".into())]);
-        ServerProcess::spawn(&command, &env, Path::new("/")).unwrap()
+        ServerProcess::spawn(&command, [("ONLY", "this")], Path::new("/")).unwrap()
     }
 
     /// One test, because collecting children is a matter of the whole process: two tests at once

@@ -11,7 +11,7 @@ use patchbay_core::{
     digest::Digest,
     grant::{CatalogGrant, Grant},
     id::{Epoch, TenantUid},
-    link::{BindRequest, EPOCH_HEADER, TENANT_HEADER},
+    link::{BindRequest, EPOCH_HEADER, TENANT_HEADER, User},
     pin::{Fingerprint, Role},
 };
 use rcgen::{
@@ -151,9 +151,21 @@ impl Client {
         epoch: u64,
         grant: Grant,
     ) -> (StatusCode, serde_json::Value) {
-        let bind =
-            BindRequest { tenant: TenantUid::parse(tenant).unwrap(), epoch: Epoch(epoch), grant };
+        let user = Some(User { issuer: "https://issuer.example".into(), subject: "alice".into() });
+        let tenant = TenantUid::parse(tenant).unwrap();
+        let bind = BindRequest { tenant, epoch: Epoch(epoch), grant, user };
         self.control(Method::POST, "/v1/bind", serde_json::to_vec(&bind).unwrap()).await
+    }
+
+    /// Sends requests until the worker refuses one because it leaves.
+    pub(crate) async fn closed_to_new(&self, method: Method, path: &str) {
+        let refused = async {
+            while self.call(method.clone(), path, "").await.is_ok() {
+                // nothing else tells when a worker has begun to leave by its own clock
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        within(refused).await;
     }
 
     /// Sends a request for tenant `t1` and epoch 1 to the MCP server's `path`.

@@ -20,6 +20,7 @@ mod policing;
 mod relaying;
 mod serving;
 mod standalone;
+mod starting;
 mod worker;
 
 use std::time::Duration;

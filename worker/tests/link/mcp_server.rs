@@ -9,7 +9,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use patchbay_core::digest::Digest;
 use serde_json::json;
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -71,6 +71,10 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     match path.as_str() {
         "/test/ready" => return Ok(text("")),
         "/test/seen" => return Ok(text(json!(*seen.events.borrow()).to_string())),
+        "/test/environment" => {
+            let environment: BTreeMap<_, _> = std::env::vars().collect();
+            return Ok(text(json!(environment).to_string()));
+        }
         "/test/release" => {
             seen.is_released.send_replace(true);
             return Ok(text(""));
@@ -209,6 +213,11 @@ impl Witness {
     /// All that the server saw.
     pub(crate) async fn seen(self) -> Vec<String> {
         serde_json::from_slice(&self.ask(Method::GET, "/test/seen").await).unwrap()
+    }
+
+    /// The server's environment.
+    pub(crate) async fn environment(self) -> BTreeMap<String, String> {
+        serde_json::from_slice(&self.ask(Method::GET, "/test/environment").await).unwrap()
     }
 
     /// Returns once the server saw this.

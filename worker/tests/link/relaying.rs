@@ -445,7 +445,7 @@ async fn files_of_the_boot_document_are_there_before_the_server_starts() {
         command: vec!["/bin/sh".into(), path.to_str().unwrap().into()],
         files: vec![PlacedFile {
             path: path.to_str().unwrap().into(),
-            text: format!("exec {server}\n"),
+            text: format!("exec {server}\n").into(),
             mode: 0o400,
         }],
         ..Options::default()

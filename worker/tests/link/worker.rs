@@ -8,11 +8,12 @@ use crate::{
 };
 use patchbay_core::{
     boot::{AgentBoot, HostBoot, Listen, RelayBoot, Report, ReportLine, Roots},
-    class::{Profile, TenantLimits, Transport},
+    class::{Profile, Start, TenantLimits, Transport},
     id::ClassName,
     link::Farewell,
     pin::{Fingerprint, Role},
     quilt::PlacedFile,
+    template::Templates,
     tools::ToolPolicy,
 };
 use std::{
@@ -41,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) drain_seconds: u64,
     pub(crate) start_seconds: u64,
     pub(crate) profile: Profile,
+    pub(crate) start: Start,
+    pub(crate) templates: Templates,
     pub(crate) relay: RelayBoot,
     pub(crate) tools: Option<ToolPolicy>,
     pub(crate) limits: TenantLimits,
@@ -62,6 +65,8 @@ impl Default for Options {
             drain_seconds: 20,
             start_seconds: 30,
             profile: Profile::Generic,
+            start: Start::Warm,
+            templates: Templates::default(),
             relay: RelayBoot::default(),
             tools: None,
             limits: TenantLimits::default(),
@@ -105,6 +110,7 @@ impl Worker {
             Transport::Http { port, path: "/mcp".into(), ready_path: Some("/test/ready".into()) };
         let host = HostBoot {
             command: options.command,
+            start: options.start,
             env: BTreeMap::from([
                 (PORT.into(), port.to_string()),
                 (PROXY_PORT.into(), proxy_port.to_string()),
@@ -128,6 +134,8 @@ impl Worker {
             roots: Roots::Pem(authority.pem()),
             transport,
             profile: options.profile,
+            start: options.start,
+            templates: options.templates,
             home: home.clone(),
             relay: options.relay,
             tools: options.tools,
@@ -187,10 +195,19 @@ impl Worker {
         next_report(&mut self.reports).await == ReportLine::Bound
     }
 
-    /// The agent's last words and how both processes ended; nothing of the grant is in their logs.
-    pub(crate) async fn ended(mut self) -> (Farewell, ExitStatus, ExitStatus) {
+    /// The agent's last words.
+    pub(crate) async fn left(mut self) -> Farewell {
         let ReportLine::Farewell(farewell) = self.report().await else {
             panic!("the agent said something else than its farewell");
+        };
+        farewell
+    }
+
+    /// The agent's last words and how both processes ended; nothing of the grant is in their logs.
+    pub(crate) async fn ended(mut self) -> (Farewell, ExitStatus, ExitStatus) {
+        let said = self.report().await;
+        let ReportLine::Farewell(farewell) = said else {
+            panic!("the agent said {said:?} and not its farewell");
         };
         let agent = within(self.agent.wait()).await.unwrap();
         let host = within(self.host.wait()).await.unwrap();

@@ -61,6 +61,7 @@ impl Activator {
         let (grants, class, user) =
             (self.grants.clone(), request.class.clone(), request.user.clone());
         let (slot, bound, tenant) = (slot.clone(), bound.clone(), request.name.clone());
+        let told = request.told_user();
         let renewal = async move {
             let grant = match grants.prepare(&class, &user).await {
                 Ok(grant) => grant,
@@ -69,7 +70,8 @@ impl Activator {
                     return;
                 }
             };
-            if let Err(error) = bind::bind(&bound.link, &bound.placement.claim, &grant).await {
+            let bind = bind::bind(&bound.link, &bound.placement.claim, &grant, told);
+            if let Err(error) = bind.await {
                 tracing::warn!(%tenant, error = %Chain(&error), "a worker did not take newer keys");
                 return;
             }

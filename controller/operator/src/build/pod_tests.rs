@@ -8,8 +8,9 @@ use k8s_openapi::{
 };
 use patchbay_core::{
     boot::{AgentBoot, HostBoot},
-    class::{Scheduling, Toleration, WorkerClass},
+    class::{Scheduling, Start, Toleration, WorkerClass},
     fixtures::{class, quilt_class},
+    template::Template,
 };
 use std::{collections::BTreeSet, time::Duration};
 
@@ -53,6 +54,24 @@ fn a_quilt_worker_is_exactly_this() {
     let Worker { revision: _, boot, pod } = built(&quilt_class("data", "/data/mcp"));
     insta::assert_yaml_snapshot!("quilt_pod", pod);
     insta::assert_yaml_snapshot!("quilt_boot", boot);
+}
+
+#[test]
+fn templates_and_their_start_are_told_to_the_parts_and_are_nothing_of_the_pods() {
+    let mut class = class("tools", "/mcp");
+    let plain = built(&class);
+    class.start = Start::OnBind;
+    class.templates.env.insert("WHO".into(), Template::parse("${user.subject}").unwrap());
+    let Worker { revision, boot, pod } = built(&class);
+    assert_ne!(revision, plain.revision, "workers that run would not be replaced");
+    let data = boot.data.unwrap();
+    let agent: AgentBoot = serde_json::from_str(&data["agent.json"]).unwrap();
+    assert_eq!((agent.start, agent.templates), (Start::OnBind, class.templates));
+    let host: HostBoot = serde_json::from_str(&data["host.json"]).unwrap();
+    assert_eq!(host.start, Start::OnBind);
+    assert!(!host.env.contains_key("WHO"));
+    let pod = serde_json::to_string(&pod).unwrap();
+    assert!(!pod.contains("WHO") && !pod.contains("user.subject"), "{pod}");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub const PIDS_ENFORCED: &str = "PidsEnforced";
 pub const EGRESS_REACHABLE: &str = "EgressReachable";
 /// Whether what workers keep in memory stays there.
 pub const MEMORY_ONLY: &str = "MemoryOnly";
+/// Whether users' credentials are in the environment of their MCP server, where whatever it starts finds them too.
+pub const CREDENTIALS_IN_ENVIRONMENT: &str = "CredentialsInEnvironment";
 
 /// One such condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +51,8 @@ pub enum Swap {
 
 /// What is to be said of a class in a cluster whose own ranges these are, and of whose nodes this is known.
 pub fn advice(class: &WorkerClass, cluster_ranges: &[Cidr], swap: &Swap) -> Vec<Advice> {
-    [pids(), egress(class, cluster_ranges)].into_iter().chain(memory(swap)).collect()
+    let always = [pids(), egress(class, cluster_ranges), environment(class)];
+    always.into_iter().chain(memory(swap)).collect()
 }
 
 fn pids() -> Advice {
@@ -130,6 +133,22 @@ fn some_of(all: impl ExactSizeIterator<Item = String>) -> String {
     if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
+fn environment(class: &WorkerClass) -> Advice {
+    let names: Vec<&str> = class.templates.env.keys().map(String::as_str).collect();
+    let (status, reason, message) = if names.is_empty() {
+        (ConditionStatus::False, "NoneNamed", "the class puts none there".to_owned())
+    } else {
+        let message = format!(
+            "spec.credentials.env puts them into {}: every program that the MCP server starts inherits \
+             them, and they cannot be renewed there; use spec.credentials.files if the server can read \
+             a file",
+            bounded(&names.join(", "), 512)
+        );
+        (ConditionStatus::True, "AskedByClass", message)
+    };
+    Advice { condition: CREDENTIALS_IN_ENVIRONMENT, status, reason, message }
+}
+
 fn memory(swap: &Swap) -> Option<Advice> {
     let (status, reason, message) = match swap {
         Swap::NotListed => return None,
@@ -166,7 +185,7 @@ fn names(nodes: &BTreeSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::{cidr::Cidr, class::HostPort, fixtures::class};
+    use patchbay_core::{cidr::Cidr, class::HostPort, fixtures::class, template::Template};
 
     fn told(has: &[&str], silent: &[&str]) -> Swap {
         let [has, silent] =
@@ -279,6 +298,21 @@ mod tests {
     fn nothing_is_said_of_memory_before_nodes_have_been_listed() {
         let advice = advice(&class("c", "/mcp"), &[], &Swap::NotListed);
         assert!(advice.iter().all(|it| it.condition != MEMORY_ONLY), "{advice:?}");
-        assert_eq!(advice.len(), 2);
+        assert_eq!(advice.len(), 3);
+    }
+
+    #[test]
+    fn credentials_in_an_environment_are_never_silent() {
+        let mut class = class("c", "/mcp");
+        let of = |class: &WorkerClass| said(class, &Swap::Unwatched, CREDENTIALS_IN_ENVIRONMENT);
+        assert_eq!(of(&class).0, ConditionStatus::False);
+        let template = Template::parse("${user.subject}").unwrap();
+        class.templates.env.insert("WHO".to_owned(), template);
+        let (status, message) = of(&class);
+        assert_eq!(status, ConditionStatus::True);
+        assert!(
+            message.contains("into WHO:") && message.contains("credentials.files"),
+            "{message}"
+        );
     }
 }
