@@ -18,7 +18,7 @@ use kube::{
 use patchbay_core::{
     link::{
         BindOutcome, BindRefusal, DRAIN_PATH, ENROL_PATH, Farewell, LeaveReason, RETIRE_PATH,
-        STATUS_PATH, WorkerPhase,
+        STATUS_PATH, User, WorkerPhase,
     },
     pin::Role,
 };
@@ -230,6 +230,59 @@ async fn an_idle_worker_leaves_by_itself_and_its_pod_has_succeeded() -> anyhow::
     let (_, last) = farewell(&stage, &worker).await?;
     ensure!(last.reason == LeaveReason::Idle && last.last_activity.is_some(), "{last:?}");
     stage.until(&worker.name, "it has succeeded", |pod| phase(pod) == "Succeeded").await?;
+    stage.place.end().await
+}
+
+#[tokio::test]
+async fn a_server_that_is_started_at_bind_finds_its_users_values_and_the_cluster_learns_none()
+-> anyhow::Result<()> {
+    let fields = json!({
+        "start": "onBind",
+        "credentials": {
+            "env": { "WHO": "${json:user.subject}" },
+            "files": [{ "path": ".config/server.json", "template": r#"{"who": "${json:user.subject}"}"# }],
+        },
+    });
+    let (stage, worker) = Stage::with_worker("on-bind", fields).await?;
+    ensure!(!stage.logs(&worker.name).await?.contains("listening on"), "its server runs already");
+    let link = stage.gateway(&worker).await?;
+    let mut alice = Tenant::new(&link);
+    let subject = format!("somebody {}", uuid::Uuid::new_v4());
+    alice.user = Some(User { issuer: "https://issuer.example".into(), subject: subject.clone() });
+    ensure!(alice.bind().await? == BindOutcome::Bound);
+    let told = alice.call("whoami", json!({})).await?;
+    ensure!(told["env"]["WHO"] == *subject, "{told}");
+    let path = json!({ "path": "/home/worker/.config/server.json" });
+    let told = alice.call("read_file", path).await?;
+    ensure!(told["text"] == json!({ "who": subject }).to_string().replace(':', ": "), "{told}");
+    for seen in [
+        vec!["get", "pod", &worker.name, "-o", "yaml"],
+        vec!["get", "configmaps,events,workerclasses", "-o", "yaml"],
+    ] {
+        let text = stage.place.kubectl(&seen).await?;
+        ensure!(!text.is_empty() && !text.contains(&subject), "{seen:?} shows the user: {text}");
+    }
+    ensure!(!stage.logs(&worker.name).await?.contains(&subject), "the user is in a log");
+    stage.place.end().await
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_for_its_user_refuses_the_bind_and_its_pod_says_why()
+-> anyhow::Result<()> {
+    let stage = Stage::make("on-bind-failed").await?;
+    let fields = json!({ "start": "onBind", "command": ["/bin/sh", "-c", "exit 7"] });
+    let class = stage.class("broken", fields).await?;
+    let worker = stage.changed_worker(&class, keep).await?;
+    let link = stage.gateway(&worker).await?;
+    let refused = Tenant::new(&link).bind().await;
+    let is_refused = matches!(refused, Err(BindError::Refused(BindRefusal::ServerFailed)));
+    ensure!(is_refused, "{refused:?}");
+    let pod = stage.until(&worker.name, "the agent has ended", |pod| ended(pod, AGENT).is_some());
+    let pod = pod.await?;
+    let message = ended(&pod, AGENT).and_then(|end| end.message.as_deref());
+    let last: Farewell = serde_json::from_str(message.context("no termination message")?)?;
+    ensure!(last.reason == LeaveReason::ServerExited && last.tenant.is_some(), "{last:?}");
+    let_go(&stage, &worker).await?;
     stage.place.end().await
 }
 

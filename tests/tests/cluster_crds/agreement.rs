@@ -189,6 +189,42 @@ const ENDPOINTS: [&str; 12] = [
     "https://sts.example/",
 ];
 
+const TEMPLATES: [&str; 16] = [
+    "",
+    "plain {text}\n",
+    "$$",
+    "$${x}",
+    "${aws.accessKeyId}${json:aws.secretAccessKey}\n${aws.sessionToken}",
+    "${aws.expiration} ${aws.region} ${user.issuer} ${json:user.subject}",
+    "$",
+    "$$$",
+    "$x",
+    "${",
+    "${}",
+    "${aws.region",
+    "${ aws.region}",
+    "${awsxregion}",
+    "${yaml:aws.region}",
+    "${json:json:aws.region}",
+];
+
+const FILES: [&str; 14] = [
+    "a",
+    ".aws/credentials",
+    "a/b.c-d_e+f@g/...",
+    "",
+    "/a",
+    "a/",
+    "a//b",
+    ".",
+    "a/..",
+    "../a",
+    "a b",
+    "é",
+    ".patchbay",
+    "a/.patchbay-x",
+];
+
 /// Each text at a place of an object, and the field that it is.
 fn texts(object: &Value, pointer: &str, texts: &[&str]) -> Vec<(Value, String)> {
     let field = pointer.split('/').fold("spec".to_owned(), |field, segment| {
@@ -217,11 +253,15 @@ async fn an_api_server_refuses_the_texts_of_a_class_that_the_reader_of_files_ref
     origins.extend(["http://a.example", "HTTPS://a.example", "https://a.example/", ""]);
     let role = json!({ "source": "assumeRole", "assumeRole": { "role": ROLES[0] } });
     let with_role = with(class("c"), "credentials", role);
+    let file = json!([{ "path": "x", "template": "" }]);
+    let with_file = with(with_role.clone(), "credentials/files", file);
     let cases = [
         texts(&with_role, "credentials/assumeRole/role", &ROLES),
         texts(&with_role, "credentials/assumeRole/endpoint", &ENDPOINTS),
         texts(&with_role, "credentials/assumeRole/region", &["us-east-1", "US", "", "us east"]),
         texts(&with_role, "credentials/assumeRole/duration", &DURATIONS),
+        texts(&with_file, "credentials/files/0/template", &TEMPLATES),
+        texts(&with_file, "credentials/files/0/path", &FILES),
         texts(&class("c"), "path", &PATHS),
         texts(&listening, "server/path", &PATHS),
         texts(&listening, "server/readyPath", &PATHS),

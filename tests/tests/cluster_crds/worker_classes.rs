@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
     let server = Server::with("class-good").await?;
     let on_bind = with(class("c"), "start", json!("onBind"));
-    let files = json!([{ "path": ".config/server.json", "template": "{}" }]);
+    let files = json!([{ "path": ".config/server.json", "template": "$${aws.region}" }]);
     for object in [
         class("c"),
         quilt_class("c"),
@@ -19,6 +19,15 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
         with(class("c"), "transport", json!("stdio")),
         with(on_bind, "credentials", json!({ "env": { "TOKEN": "t" } })),
         with(class("c"), "credentials", json!({ "files": files })),
+        with(
+            class("c"),
+            "credentials",
+            with_keys(&json!({ "files": [
+            { "path": "a/b", "template": "$$ ${aws.sessionToken}\n${json:user.subject}" },
+            { "path": "a/c", "template": "$${aws.region}" },
+        ] })),
+        ),
+        with(quilt_class("c"), "credentials/files", files.clone()),
         with(class("c"), "credentials", assume_role(&json!({ "role": ROLE }))),
         with(
             with(quilt_class("c"), "credentials/source", json!("assumeRole")),
@@ -67,6 +76,15 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/quilt-user";
 
 fn assume_role(said: &Value) -> Value {
     json!({ "source": "assumeRole", "assumeRole": said })
+}
+
+/// Credentials of a source of AWS keys, with this besides.
+fn with_keys(said: &Value) -> Value {
+    let mut credentials = assume_role(&json!({ "role": ROLE }));
+    for (name, value) in said.as_object().into_iter().flatten() {
+        credentials[name] = value.clone();
+    }
+    credentials
 }
 
 /// Where, what, which field is refused, and in which words.
@@ -154,6 +172,39 @@ fn credentials() -> Vec<Case> {
             "spec.credentials.source",
             "supported values",
         ),
+    ]
+}
+
+fn templates() -> Vec<Case> {
+    const FILES: &str = "spec.credentials.files";
+    const TEMPLATE: &str = "spec.credentials.files[0].template";
+    let file = |path: &str, template: &str| json!({ "path": path, "template": template });
+    let one = |path: &str, template: &str| with_keys(&json!({ "files": [file(path, template)] }));
+    let none = json!({ "files": [file("x", "$$${json:aws.region}")] });
+    let two = |a: &str, b: &str| json!({ "files": [file(a, ""), file(b, "")] });
+    let wrong = [
+        (one("x", "$"), TEMPLATE, "is not a template; write `$$` for a dollar"),
+        (one("x", "${aws.nothing}"), TEMPLATE, "is not a template"),
+        (one("x", "$$${aws.region"), TEMPLATE, "is not a template"),
+        (one(".patchbay/x", ""), "spec.credentials.files[0].path", "as Patchbay's own do"),
+        (none, FILES, "`source` gives no AWS keys"),
+        (two("a", "a"), FILES, "has a file twice"),
+        (two("a/b", "a"), FILES, "has a file twice"),
+    ];
+    wrong.map(|(said, field, words)| ("credentials", said, field, words)).into()
+}
+
+/// What is refused of the environment of a class whose server is started at bind.
+fn variables() -> Vec<(Value, &'static str)> {
+    let reserved = "sets a variable that is reserved; remove it";
+    vec![
+        (json!({ "PATH": "" }), reserved),
+        (json!({ "https_Proxy": "" }), reserved),
+        (json!({ "LD_PRELOAD": "" }), reserved),
+        (json!({ "AWS_CONTAINER_CREDENTIALS_FULL_URI": "" }), reserved),
+        (json!({ "1X": "" }), "none of an environment variable"),
+        (json!({ "X": "$x" }), "has a value that is not a template"),
+        (json!({ "OF_CLASS": "" }), "has a variable that is in `spec.env` too"),
     ]
 }
 
@@ -275,12 +326,28 @@ async fn each_rule_holds() -> anyhow::Result<()> {
     ];
     cases.extend(credentials());
     cases.extend(roles());
+    cases.extend(templates());
     cases.extend(sizes());
     for (pointer, value, field, said) in cases {
         let object = with(class("c"), pointer, value);
         let answer = server.try_create("workerclasses", &object).await?;
         answer.ensure_refused(field, said).with_context(|| object["spec"][pointer].to_string())?;
     }
+    let on_bind =
+        with(with(class("c"), "start", json!("onBind")), "env", json!({ "OF_CLASS": "" }));
+    for (env, said) in variables() {
+        let object = with(on_bind.clone(), "credentials", json!({ "env": env }));
+        let answer = server.try_create("workerclasses", &object).await?;
+        answer.ensure_refused("spec.credentials.env", said).with_context(|| env.to_string())?;
+    }
+    let keyless = with(on_bind, "credentials", json!({ "env": { "X": "${aws.region}" } }));
+    let answer = server.try_create("workerclasses", &keyless).await?;
+    answer.ensure_refused("spec.credentials.env", "`source` gives no AWS keys")?;
+    let own = json!([{ "path": ".local/share/Quilt/auth.json", "template": "" }]);
+    let answer = server
+        .try_create("workerclasses", &with(quilt_class("c"), "credentials/files", own))
+        .await?;
+    answer.ensure_refused("spec.credentials.files", "has a path that is quilt3's own")?;
     let listening = with(with(class("c"), "transport", json!("stdio")), "server", stdio);
     let answer = server.try_create("workerclasses", &listening).await?;
     answer.ensure_refused("spec.server", "`transport: stdio` has none; remove it")?;

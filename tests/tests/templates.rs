@@ -1,0 +1,317 @@
+//! Servers that find credentials in files and variables of their own: a fixture that tells what it sees, one from npm and
+//! one from `PyPI`, for two users with keys of roles that the gateway assumes for them.
+
+use anyhow::{Context, ensure};
+use http::StatusCode;
+use jiff::SignedDuration;
+use patchbay_tests::{
+    binaries,
+    catalog::world::World as Aws,
+    controller::{Controller, ControllerConfig, api_key, fixture_documents},
+    mcp::McpClient,
+    moto::{Moto, python_environment},
+    processes,
+    repository::made_by,
+    secrets::Secrets,
+    strict_aws::StrictAws,
+};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+const USERS: [&str; 2] = ["alice", "bob"];
+const FILE: &str = "/home/worker/.config/server.json";
+/// Short: newer ones are given ten seconds after these were.
+const LIFETIME: SignedDuration = SignedDuration::from_secs(40);
+
+/// An AWS with a role for each user.
+struct World {
+    moto: Moto,
+    front: StrictAws,
+    aws: Aws,
+}
+
+impl World {
+    async fn start() -> anyhow::Result<Self> {
+        let moto = Moto::start().await?;
+        let aws = moto.set_up(&USERS).await?;
+        Ok(Self { front: StrictAws::start(moto.endpoint()).await?, moto, aws })
+    }
+
+    /// A class of one worker per user, whose spec is changed, with the users' API keys.
+    async fn controller(
+        &self,
+        class: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> anyhow::Result<Controller> {
+        let [_, keys] = &fixture_documents(class, 2, &USERS, "")?[..] else {
+            anyhow::bail!("a class and a provider");
+        };
+        let roles: Value =
+            self.aws.users.iter().map(|user| (user.name.clone(), json!(user.role_arn))).collect();
+        let server = binaries::path("fixture-server")?;
+        let mut spec = json!({
+            "path": format!("/{class}"),
+            "image": "registry.example/server:1",
+            "command": [server],
+            "warm": 2,
+            "local": { "readOnlyPaths": [server] },
+            "credentials": {
+                "source": "assumeRole",
+                "assumeRole": {
+                    "roleMap": { "roles": roles },
+                    "endpoint": self.front.endpoint(),
+                    "sessionPolicy": "whenClaimed",
+                },
+            },
+        });
+        change(&mut spec);
+        let document = json!({
+            "apiVersion": "patchbay.dev/v1alpha1", "kind": "WorkerClass",
+            "metadata": { "name": class }, "spec": spec,
+        });
+        let key = &self.aws.registry_key;
+        ControllerConfig::new(vec![document.to_string(), keys.clone()])
+            .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", key.secret_access_key.expose_secret())
+            .start()
+            .await
+    }
+}
+
+fn client(controller: &Controller, class: &str, user: &str) -> McpClient {
+    McpClient::with_headers(controller.url(class), &[("x-api-key", &api_key(user))])
+}
+
+/// The keys in an object, as something to look for.
+fn secrets(user: &str, said: &Value) -> anyhow::Result<Secrets> {
+    let mut secrets = Secrets::default();
+    for name in ["secret", "token"] {
+        let value = said[name].as_str().with_context(|| format!("no {name} in {said}"))?;
+        secrets.add(&format!("{user}'s {name}"), value)?;
+    }
+    Ok(secrets)
+}
+
+/// Fails if one of these is where anybody could look: in a log, an argument, a file of the run, or the environment of a
+/// process that is not `theirs`.
+async fn nowhere_else(
+    controller: &Controller,
+    secrets: &Secrets,
+    theirs: &str,
+) -> anyhow::Result<()> {
+    secrets.not_in("the log", &controller.logs())?;
+    for process in processes::descendants(controller.pid().context("it runs")?) {
+        secrets.not_in("an argument", &process.argv)?;
+        if !process.argv.contains(theirs) {
+            secrets.not_in(&process.argv, &process.environ)?;
+        }
+    }
+    let found = secrets.below(&[&controller.run_dir()]).await?;
+    ensure!(found.is_empty(), "{found:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_user_has_files_of_their_own_and_renewed_keys_are_in_them() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    world.front.keys_live_for(LIFETIME);
+    let template = r#"{"who": "${json:user.subject}", "by": "${json:user.issuer}", "cost": "5$$",
+        "id": "${json:aws.accessKeyId}", "secret": "${json:aws.secretAccessKey}",
+        "token": "${json:aws.sessionToken}", "end": "${aws.expiration}", "region": "${aws.region}"}"#;
+    let ini = "[default]\naws_access_key_id = ${aws.accessKeyId}\n";
+    let controller = world.controller("files", |spec| {
+        spec["credentials"]["files"] = json!([
+            { "path": ".config/server.json", "template": template },
+            { "path": ".aws/credentials", "template": ini },
+        ]);
+    });
+    let controller = controller.await?;
+    let mut held = Vec::new();
+    for user in USERS {
+        let client = client(&controller, "files", user);
+        let read = async |path: &str| -> anyhow::Result<String> {
+            let said = client.call("read_file", json!({ "path": path })).await?;
+            Ok(said["text"].as_str().with_context(|| said.to_string())?.to_owned())
+        };
+        let said: Value = serde_json::from_str(&read(FILE).await?)?;
+        ensure!(said["who"] == user && said["cost"] == "5$", "{said}");
+        ensure!(said["by"] == "urn:patchbay:api-keys:files-keys", "{said}");
+        ensure!(said["id"].as_str().is_some_and(|id| id.starts_with("ASIA")), "{said}");
+        let ini = read("/home/worker/.aws/credentials").await?;
+        let id = said["id"].as_str().context("no id")?;
+        ensure!(ini == format!("[default]\naws_access_key_id = {id}\n"), "{ini}");
+
+        // a call after they are due waits for newer ones, and the file has them
+        let renewed = async || {
+            let now: Value = serde_json::from_str(&read(FILE).await?)?;
+            Ok(now["secret"] != said["secret"] && now["token"] != said["token"])
+        };
+        controller.eventually("the file has newer keys", renewed).await?;
+        let now: Value = serde_json::from_str(&read(FILE).await?)?;
+        held.push(secrets(user, &said)?.and(&secrets(user, &now)?));
+        // a file is all: the server's environment has no key
+        let whoami = client.call("whoami", json!({})).await?;
+        held.iter()
+            .try_for_each(|secrets| secrets.not_in("its own environment", &whoami.to_string()))?;
+    }
+    let bob =
+        client(&controller, "files", "bob").call("read_file", json!({ "path": FILE })).await?;
+    held[0].not_in("bob's file", &bob.to_string())?;
+    for secrets in &held {
+        nowhere_else(&controller, secrets, "nobody's").await?;
+    }
+    // nobody lost a worker over it
+    for tenant in controller.tenants().await? {
+        ensure!(tenant["epoch"] == 1, "{tenant}");
+    }
+    Ok(())
+}
+
+/// What the server from npm says of its own environment.
+async fn environment(client: &McpClient) -> anyhow::Result<Value> {
+    client.initialize().await?.call("get-env", json!({})).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_from_npm_has_its_users_values_in_its_environment_alone() -> anyhow::Result<()> {
+    const SERVER: &str = "@modelcontextprotocol/server-everything";
+    let world = World::start().await?;
+    world.front.keys_live_for(LIFETIME);
+    let packages = made_by("node-packages", &["everything"]).await?;
+    let program = packages.join(format!("node_modules/{SERVER}/dist/index.js"));
+    let controller = world.controller("everything", |spec| {
+        // the flag is for Node 18, which Debian 12 has
+        let flag = "--experimental-global-webcrypto";
+        spec["command"] = json!(["/usr/bin/node", flag, program, "streamableHttp"]);
+        spec["local"]["readOnlyPaths"] = json!([packages]);
+        spec["resources"] = json!({ "memory": "1Gi" });
+        spec["start"] = json!("onBind");
+        spec["credentials"]["env"] = json!({
+            "AWS_ACCESS_KEY_ID": "${aws.accessKeyId}",
+            "AWS_SECRET_ACCESS_KEY": "${aws.secretAccessKey}",
+            "AWS_SESSION_TOKEN": "${aws.sessionToken}",
+            "GREETING": "hello ${json:user.subject}",
+        });
+    });
+    let controller = controller.await?;
+    ensure!(controller.logs().contains("CredentialsInEnvironment"), "{}", controller.logs());
+    ensure!(!controller.logs().contains("Starting Streamable HTTP server"), "it runs already");
+    let told = |env: &Value| json!({ "secret": env["AWS_SECRET_ACCESS_KEY"], "token": env["AWS_SESSION_TOKEN"] });
+    let mut held = Vec::new();
+    let mut seen = Vec::new();
+    for user in USERS {
+        let env = environment(&client(&controller, "everything", user)).await?;
+        ensure!(env["GREETING"] == format!("hello {user}"), "{env}");
+        held.push(secrets(user, &told(&env))?);
+        seen.push(env);
+    }
+    held[0].not_in("bob's environment", &seen[1].to_string())?;
+    for secrets in &held {
+        nowhere_else(&controller, secrets, SERVER).await?;
+    }
+
+    // its keys cannot be renewed where they are: its worker leaves before they end, and the next one has newer ones
+    let alice = client(&controller, "everything", "alice");
+    let renewed = async || {
+        // a session that its worker's end takes with it is no failure of what is awaited
+        let env = environment(&alice).await.unwrap_or_default();
+        Ok(env["AWS_SESSION_TOKEN"].is_string()
+            && env["AWS_SESSION_TOKEN"] != seen[0]["AWS_SESSION_TOKEN"])
+    };
+    controller.eventually("another worker has newer keys", renewed).await?;
+    ensure!(controller.logs().contains("CredentialsEnd"), "{}", controller.logs());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_from_pypi_acts_as_its_user_by_a_file() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let python = python_environment("iam").await?;
+    let aws: http::Uri = world.moto.endpoint().parse()?;
+    let start = "import os\n\
+                 from awslabs.iam_mcp_server.server import mcp\n\
+                 mcp.run('streamable-http', port=int(os.environ['PORT']))";
+    let profile = "[patchbay]\n\
+                   aws_access_key_id = ${aws.accessKeyId}\n\
+                   aws_secret_access_key = ${aws.secretAccessKey}\n\
+                   aws_session_token = ${aws.sessionToken}\n";
+    let controller = world.controller("iam", |spec| {
+        spec["command"] = json!([python.join("bin/python"), "-c", start]);
+        spec["local"]["readOnlyPaths"] = json!([python]);
+        // a profile that is in that file alone: no other way of the SDK's leads to keys
+        spec["env"] = json!({
+            "AWS_PROFILE": "patchbay",
+            "AWS_ENDPOINT_URL": world.moto.endpoint().trim_end_matches('/'),
+        });
+        spec["egress"] =
+            json!({ "hosts": [{ "host": aws.host(), "port": aws.port_u16(), "plainHttp": true }] });
+        spec["credentials"]["files"] = json!([{ "path": ".aws/credentials", "template": profile }]);
+    });
+    let controller = controller.await?;
+    // none of them may list users: AWS says who asked, and the server says that in its log
+    let refused = |user: &str| {
+        let who = format!("role-{user}/");
+        let logs = controller.logs();
+        logs.lines().any(|line| line.contains(&who) && line.contains("iam:ListUsers"))
+    };
+    for (user, later) in [("alice", Some("bob")), ("bob", None)] {
+        // it takes an argument that was meant for itself
+        let arguments = json!({ "ctx": { "content": [] } });
+        client(&controller, "iam", user).modern_call("list_users", arguments).await?;
+        controller.eventually("AWS refuses the user by name", async || Ok(refused(user))).await?;
+        ensure!(later.is_none_or(|later| !refused(later)), "{}", controller.logs());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_start_for_its_user_is_a_clear_answer_and_costs_one_worker()
+-> anyhow::Result<()> {
+    let world = World::start().await?;
+    let controller = world.controller("broken", |spec| {
+        spec["command"] = json!(["/bin/sh", "-c", "echo no such key >&2; exit 3"]);
+        spec["start"] = json!("onBind");
+    });
+    let controller = controller.await?;
+    let answer = client(&controller, "broken", "alice").modern_call("echo", json!({})).await?;
+    ensure!(
+        answer.status == StatusCode::SERVICE_UNAVAILABLE,
+        "{} {}",
+        answer.status,
+        answer.text()
+    );
+    ensure!(answer.reason().as_deref() == Some("server_did_not_start"), "{}", answer.text());
+    let is_told = async || Ok(controller.logs().contains("the MCP server ended with exit code 3"));
+    controller.eventually("the worker says why it left", is_told).await?;
+    let logs = controller.logs();
+    ensure!(logs.matches("no such key").count() == 1, "{logs}");
+    // and the pool is filled again
+    controller.wait_ready().await
+}
+
+#[tokio::test]
+async fn what_templates_cannot_say_is_refused_at_start_with_field_and_fix() -> anyhow::Result<()> {
+    for (fields, said) in [
+        (
+            "  credentials: { env: { TOKEN: \"${user.subject}\" } }\n",
+            "spec.credentials.env: needs `start: onBind`",
+        ),
+        (
+            "  credentials: { files: [{ path: x, template: \"${aws.region}\" }] }\n",
+            "spec.credentials.files[0].template: has `aws.region`, and `source` gives no AWS keys",
+        ),
+        (
+            "  credentials: { files: [{ path: x, template: \"${catalog.token}\" }] }\n",
+            "spec.credentials.files[0].template: has a placeholder that there is not, at character 1; write `$$`",
+        ),
+        (
+            "  start: onBind\n  credentials: { env: { LD_PRELOAD: x } }\n",
+            "spec.credentials.env.LD_PRELOAD: `LD_PRELOAD` is reserved; remove it",
+        ),
+    ] {
+        let refusal =
+            ControllerConfig::new(fixture_documents("tools", 1, &USERS, fields)?).refusal().await?;
+        ensure!(refusal.contains(said), "{refusal}");
+    }
+    Ok(())
+}
