@@ -105,13 +105,6 @@ impl Findings {
         result.map_err(|problem| self.add(field, problem)).ok()
     }
 
-    /// Notes that a field is set that this release cannot honour.
-    fn unsupported(&mut self, field: &str, is_set: bool, fix: &str) {
-        if is_set {
-            self.add(field, Problem::new(UNSUPPORTED, fix));
-        }
-    }
-
     /// Notes that a field has a value that this release cannot honour.
     fn unsupported_value(&mut self, field: &str, value: &str, fix: &str) {
         self.add(field, Problem::with(value, UNSUPPORTED, fix));

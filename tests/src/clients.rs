@@ -175,7 +175,7 @@ async fn python(script: &str, asked: &Value) -> anyhow::Result<Seen> {
 }
 
 async fn node(asked: &Value) -> anyhow::Result<Seen> {
-    let environment = made_by("node-env", &[]).await?;
+    let environment = made_by("node-env", &["clients"]).await?;
     let home = tempfile::tempdir()?;
     let mut command = node_command(&environment, home.path());
     command.arg(repository().join("tests/node/clients/calls.mjs"));
@@ -185,7 +185,7 @@ async fn node(asked: &Value) -> anyhow::Result<Seen> {
 
 /// The Inspector makes one request per run: the list of tools, then the call.
 async fn inspector(era: &str, asked: &Asked<'_>) -> anyhow::Result<Seen> {
-    let environment = made_by("node-env", &[]).await?;
+    let environment = made_by("node-env", &["clients"]).await?;
     let home = tempfile::tempdir()?;
     let (name, value) = asked.credential;
     let method = async |further: &[String]| -> anyhow::Result<Value> {

@@ -177,13 +177,12 @@ async fn a_server_from_npm_has_its_users_values_in_its_environment_alone() -> an
     const SERVER: &str = "@modelcontextprotocol/server-everything";
     let world = World::start().await?;
     world.front.keys_live_for(LIFETIME);
-    let packages = made_by("node-packages", &["everything"]).await?;
+    let packages = made_by("node-env", &["everything"]).await?;
+    let node = std::fs::canonicalize(packages.join("node"))?;
     let program = packages.join(format!("node_modules/{SERVER}/dist/index.js"));
     let controller = world.controller("everything", |spec| {
-        // the flag is for Node 18, which Debian 12 has
-        let flag = "--experimental-global-webcrypto";
-        spec["command"] = json!(["/usr/bin/node", flag, program, "streamableHttp"]);
-        spec["local"]["readOnlyPaths"] = json!([packages]);
+        spec["command"] = json!([node, program, "streamableHttp"]);
+        spec["local"]["readOnlyPaths"] = json!([packages, node]);
         spec["resources"] = json!({ "memory": "1Gi" });
         spec["start"] = json!("onBind");
         spec["credentials"]["env"] = json!({
