@@ -27,8 +27,8 @@ pub struct Check {
 enum Must {
     /// It succeeds, and says all of this.
     Say(Vec<String>),
-    /// It succeeds with at least one result, and says this.
-    Find(String),
+    /// It succeeds with at least one result, says this, and each result has these fields.
+    Find(String, &'static [&'static str]),
     /// Patchbay answers in the server's place, and names the tool.
     BeDenied,
     /// What it needs is not here, and it says exactly that: where, and the words.
@@ -113,11 +113,16 @@ impl Must {
                     ensure!(said.contains(word.as_str()), "it does not say {word}");
                 }
             }
-            Self::Find(word) => {
+            Self::Find(word, fields) => {
                 let answer = succeeded(said)?;
-                let results = answer["results"].as_array().map_or(0, Vec::len);
-                ensure!(results >= 1, "expected at least 1 result, got {results}");
+                let results = answer["results"].as_array().map_or(&[][..], Vec::as_slice);
+                let found = results.len();
+                ensure!(found >= 1, "expected at least 1 result, got {found}");
                 ensure!(said.contains(word.as_str()), "it does not find {word}");
+                for field in *fields {
+                    let has = results.iter().all(|result| !result[field].is_null());
+                    ensure!(has, "a result has no {field}");
+                }
             }
             Self::BeDenied => {
                 let denied = format!("The tool {WITHHELD} is not offered here");
@@ -132,6 +137,7 @@ impl Must {
 /// An answer of quilt-mcp's that is no failure, whichever of its ways to say so it takes.
 fn succeeded(said: &str) -> anyhow::Result<Value> {
     let answer: Value = serde_json::from_str(said).map_err(|_| anyhow::anyhow!("it is no JSON"))?;
+    ensure!(answer.is_object(), "it is no object");
     ensure!(answer["success"] != false, "it failed");
     ensure!(answer["status"] != "error", "it failed");
     ensure!(answer["error"].is_null(), "it has an error");
@@ -189,10 +195,12 @@ mod tests {
 
     #[test]
     fn a_search_without_a_result_fails() {
-        let find = || Must::Find("b-alice".into());
+        let find = || Must::Find("b-alice".into(), &["id"]);
         let none = judged(&["a"], find(), r#"{"success":true,"results":[],"of":"b-alice"}"#);
         assert!(none.unwrap_err().contains("expected at least 1 result, got 0"));
         assert!(judged(&["a"], find(), r#"{"results":[{"id":"s3://b-alice/k"}]}"#).is_ok());
+        let bare = judged(&["a"], find(), r#"{"results":[{"title":"s3://b-alice/k"}]}"#);
+        assert!(bare.unwrap_err().contains("a result has no id"));
     }
 
     #[test]

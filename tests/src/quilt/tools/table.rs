@@ -58,16 +58,16 @@ fn of_buckets(user: &str) -> Vec<Check> {
 }
 
 fn of_search(user: &str) -> Vec<Check> {
-    let find = |scope: &str, query: &str, found: String| Check {
+    let find = |scope: &str, query: &str, found: String, fields| Check {
         // upstream's names: these are what failed where no session with the catalog was
         name: format!("search_catalog.{scope}.no_bucket"),
         call: call("search_catalog", json!({ "query": query, "limit": 10, "scope": scope })),
-        must: Must::Find(found),
+        must: Must::Find(found, fields),
     };
     vec![
-        find("global", "note", format!("b-{user}")),
-        find("file", "note", format!("notes/{user}.txt")),
-        find("package", "demo", format!("{user}/demo")),
+        find("global", "note", format!("b-{user}"), &[]),
+        find("file", "note", format!("notes/{user}.txt"), &["id", "type", "title", "score"]),
+        find("package", "demo", format!("{user}/demo"), &["id", "type", "score"]),
         says("search_explain", json!({ "query": "CSV files" }), ["CSV files"]),
         Check {
             name: "search_suggest".into(),
