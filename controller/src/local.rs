@@ -70,6 +70,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         endpoints.check(class).await?;
     }
     // the addresses first: a second instance fails here, before it starts any worker
+    ensure_nobody_else_comes(&classes, listen)?;
     let (listener, renewal) = clients.listen(listen).await?;
     let admin_socket = probes::listen(admin_listen).await?;
 
@@ -87,6 +88,7 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     let reached = routes.routes().to_vec();
     let mut registry = Registry::default();
     show_isolation(&orchestrator, &mut registry);
+    show_ambient(&classes, &mut registry);
     let authenticator = Authenticator::new(DigestKey::generate()?, &providers, &sources)?;
     let certificate = Arc::new(LinkCertificate::new(ca.gateway, &crypto)?);
     let gateway = Arc::new(Gateway::new(Composition {
@@ -94,7 +96,10 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
         names: clients.names(listener.address()?),
         public_url,
         orchestrator: orchestrator.clone(),
-        grants: Arc::new(Broker::new(Arc::new(AwsSts::new(crypto.clone())?), Arc::new(endpoints))),
+        grants: Arc::new(Broker::of_one_machine(
+            Arc::new(AwsSts::new(crypto.clone())?),
+            Arc::new(endpoints),
+        )),
         links: Arc::new(LinkContext { crypto, certificate, limits: Limits::default() }),
         metrics: Metrics::register(&mut registry),
     }));
@@ -264,6 +269,37 @@ fn show_isolation(orchestrator: &LocalOrchestrator, registry: &mut Registry) {
     registry.register("patchbay_isolation_degraded", help, degraded);
 }
 
+/// Who gives somebody their own AWS identity does so to themselves: other machines have no business here.
+fn ensure_nobody_else_comes(
+    classes: &[Arc<WorkerClass>],
+    listen: SocketAddr,
+) -> anyhow::Result<()> {
+    let ambient = classes.iter().find(|class| class.credentials.is_ambient());
+    if let Some(class) = ambient.filter(|_| !listen.ip().is_loopback()) {
+        bail!(
+            "class `{}`: spec.credentials.source: `ambient` gives this machine's own AWS identity to one user of this \
+             machine, and --listen {listen} is for others too; listen on a loopback address, or use another source",
+            class.name
+        );
+    }
+    Ok(())
+}
+
+/// That somebody has the AWS identity of this process is never silent: a line in the log, and a metric.
+fn show_ambient(classes: &[Arc<WorkerClass>], registry: &mut Registry) {
+    let ambient = Gauge::<i64>::default();
+    for class in classes.iter().filter(|class| class.credentials.is_ambient()) {
+        tracing::warn!(
+            condition = "AmbientIdentity",
+            class = %class.name,
+            "the one user of this class has this process's own AWS identity"
+        );
+        ambient.inc();
+    }
+    let help = "Classes whose one user has this process's own AWS identity (AmbientIdentity)";
+    registry.register("patchbay_ambient_identity", help, ambient);
+}
+
 /// The worker's program: as told, or beside this one.
 pub(crate) fn worker_program(told: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let path = match told {
@@ -305,7 +341,30 @@ fn announce(routes: &[Route], listener: &Listener, admin: SocketAddr) -> anyhow:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use patchbay_core::{
+        class::{Ambient, CredentialSource},
+        fixtures,
+    };
     use serde_json::json;
+
+    #[test]
+    fn who_gives_their_own_identity_listens_to_their_own_machine_alone() {
+        let (issuer, subject, region) = ("i".into(), "s".into(), "us-east-1".into());
+        let ambient = Ambient { issuer, subject, region, catalog: None };
+        let credentials = CredentialSource::Ambient(Box::new(ambient));
+        let own = WorkerClass { credentials, ..fixtures::class("own", "/own") };
+        let classes = [fixtures::class("tools", "/mcp"), own].map(Arc::new);
+        let refused = |classes: &[Arc<WorkerClass>], listen: &str| {
+            let refused = ensure_nobody_else_comes(classes, listen.parse().unwrap());
+            refused.err().map(|error| error.to_string())
+        };
+        for loopback in ["127.0.0.1:8080", "[::1]:8080"] {
+            assert_eq!(refused(&classes, loopback), None);
+        }
+        assert_eq!(refused(&classes[..1], "0.0.0.0:8080"), None);
+        let told = refused(&classes, "0.0.0.0:8080").unwrap();
+        assert!(told.contains("`own`") && told.contains("listen on a loopback address"), "{told}");
+    }
 
     #[test]
     fn what_a_class_needs_and_the_machine_lacks_is_named_with_its_field_and_a_fix() {

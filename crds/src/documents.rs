@@ -10,7 +10,7 @@ mod yaml;
 
 use crate::{
     API_VERSION, IdentityProvider, Tenant, WorkerClass, schema,
-    validate::{self, FieldError, Problem, quoted},
+    validate::{self, FieldError, Place, Problem, quoted},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
@@ -151,7 +151,11 @@ impl Documents {
     pub fn validate(&self) -> Result<Validated, Vec<DocumentError>> {
         let mut errors = Vec::new();
         let validated = Validated {
-            classes: each(&self.classes, validate::worker_class::validate, &mut errors),
+            classes: each(
+                &self.classes,
+                |class| validate::worker_class::validate_in(Place::OneMachine, class),
+                &mut errors,
+            ),
             providers: each(&self.providers, validate::identity_provider::validate, &mut errors),
             tenants: each(
                 &self.tenants,

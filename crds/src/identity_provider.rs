@@ -146,7 +146,11 @@ pub struct Jwt {
     /// with two different values of them has two workers. At most 32, each of at most 256
     /// characters. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = bounds::CLAIMS), inner(length(min = 1, max = bounds::WORD)))]
+    #[schemars(
+        length(max = bounds::CLAIMS),
+        inner(length(min = 1, max = bounds::WORD)),
+        extend("x-kubernetes-validations" = rules::identity_provider::authority_claims())
+    )]
     pub authority_claims: Vec<String>,
     /// https URL of the authorization server from which clients get their tokens, at most 2048
     /// characters. Where it is set, clients without a valid token are pointed to it (RFC 9728).

@@ -60,6 +60,15 @@ pub(crate) fn quoted(value: &str) -> String {
     format!("`{cut}{ellipsis}`")
 }
 
+/// Where a class is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a cluster, which is many users'.
+    Cluster,
+    /// On one machine without a cluster.
+    OneMachine,
+}
+
 const UNSUPPORTED: &str = "is not supported in this release";
 
 /// The field `key` of the object at `field`; a key that is no plain word is quoted.

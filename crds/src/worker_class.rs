@@ -12,9 +12,10 @@ mod surroundings;
 mod tools;
 
 pub use assume_role::{AssumeRole, PolicyClaims, RoleClaim, RoleMap, SessionPolicy};
+pub(crate) use credentials::default_region;
 pub use credentials::{
-    CatalogCredentials, CredentialFile, CredentialSource, Credentials, ExchangeClient,
-    TokenExchange,
+    Ambient, CatalogCredentials, CredentialFile, CredentialSource, Credentials, ExchangeClient,
+    InlineClaims, TokenExchange, WebIdentity,
 };
 pub use surroundings::{Egress, EgressHost, Resources, Server, Tmpfs};
 pub use tools::Tools;

@@ -6,13 +6,14 @@ pub mod stateless;
 pub mod tools;
 
 use crate::{
-    catalog::{Catalog, Config, record::Bearers, world::World},
+    catalog::{Catalog, Config, credentials::TOKEN_LIFETIME, record::Bearers, world::World},
     controller::{Controller, ControllerConfig},
     moto::{Moto, python_environment},
     repository::repository,
     strict_aws::StrictAws,
 };
 use anyhow::{Context, ensure};
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -247,6 +248,35 @@ impl QuiltWorld {
             }),
         );
         Ok(vec![class, tokens, api_keys])
+    }
+
+    /// The same, with users' AWS keys from another source beside the catalog, for an AWS in front of this one's.
+    pub async fn documents_with_keys(
+        &self,
+        aws: &str,
+        credentials: &Value,
+    ) -> anyhow::Result<Vec<String>> {
+        let mut documents = self.documents(1).await?;
+        let uri: http::Uri = aws.parse()?;
+        let mut class: Value = serde_json::from_str(&documents[0])?;
+        let spec = &mut class["spec"];
+        spec["env"]["AWS_ENDPOINT_URL"] = json!(aws);
+        spec["egress"]["hosts"] =
+            json!([{ "host": uri.host(), "port": uri.port_u16(), "plainHttp": true }]);
+        for (field, value) in credentials.as_object().context("no credentials")? {
+            spec["credentials"][field] = value.clone();
+        }
+        documents[0] = class.to_string();
+        Ok(documents)
+    }
+
+    /// A user's token, good for an hour, that says this too.
+    pub fn token_saying(&self, user: &str, said: &Value) -> anyhow::Result<String> {
+        let credentials = self.catalog.credentials();
+        let mut claims = credentials.claims(user, Timestamp::now(), TOKEN_LIFETIME);
+        let said = said.as_object().context("no claims")?.clone();
+        claims.as_object_mut().context("no claims")?.extend(said);
+        credentials.key().sign(&claims)
     }
 
     /// Starts a controller and waits for its warm workers.

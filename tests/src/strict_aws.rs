@@ -3,10 +3,14 @@
 //!
 //! This one records every session, refuses what STS would, ends keys, and lets a session's policy decide before the role
 //! does, by an evaluator that shares nothing with Patchbay (`iam-rs`). It records each call with the session whose key
-//! signed it, and has moto answer a query with who asked it. It must not know who asks or why.
+//! signed it, has moto answer a query with who asked it, and takes tokens of the OIDC providers that it is told of, for
+//! roles that trust them. It must not know who asks or why.
 
 mod queries;
 
+mod web_identity;
+
+use crate::catalog::{keys::SigningKey, sts::Sts, world::World};
 use anyhow::{Context, bail, ensure};
 use axum::{
     Router,
@@ -31,6 +35,7 @@ use std::{
     sync::Arc,
 };
 use tokio::net::TcpListener;
+use web_identity::{NotTrusted, Trusted};
 
 /// No object of the suites comes near it.
 const MAX_BODY: usize = 16 << 20;
@@ -60,6 +65,8 @@ pub struct Session {
     pub duration: u64,
     /// When its keys end.
     pub expires_at: Timestamp,
+    /// Whether somebody's token was shown for it, and nobody's signature.
+    pub by_token: bool,
 }
 
 /// A call that a session's key signed.
@@ -86,6 +93,11 @@ struct Front {
     starting: tokio::sync::Mutex<()>,
     /// In the place of what was asked for.
     lifetime: Mutex<Option<SignedDuration>>,
+    trusted: Trusted,
+    /// Who assumes roles at moto for those who show a token, or a key of their own.
+    world: Mutex<Option<World>>,
+    /// The key that its user has for good, and the role that stands for what they may do.
+    owner: Mutex<Option<(String, String)>>,
 }
 
 type Form = BTreeMap<String, String>;
@@ -109,6 +121,9 @@ impl StrictAws {
             calls: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
             lifetime: Mutex::default(),
+            trusted: Trusted::default(),
+            world: Mutex::default(),
+            owner: Mutex::default(),
         });
         let app = Router::new().fallback(answer).with_state(state.clone());
         tokio::spawn(axum::serve(listener, app).into_future());
@@ -123,6 +138,37 @@ impl StrictAws {
     /// The sessions that have begun.
     pub fn sessions(&self) -> Vec<Session> {
         self.state.begun.lock().clone()
+    }
+
+    /// Tells IAM of an issuer whose tokens name this audience, and lets the roles of all users trust it.
+    pub fn trust(&self, world: &World, issuer: &str, audience: &str, key: &SigningKey) {
+        self.state.trusted.add(issuer, audience, key);
+        for role in world.users.iter().filter_map(|user| user.role_arn.as_ref()) {
+            self.state.trusted.let_assume(role, issuer, audience);
+        }
+        *self.state.world.lock() = Some(world.clone());
+    }
+
+    /// From now on the world's own key is a user's who may do what this one's role may.
+    pub fn own(&self, world: &World, user: &str) -> anyhow::Result<()> {
+        let member = world.users.iter().find(|it| it.name == user).context("no such user")?;
+        let role = member.role_arn.clone().context("they have no role")?;
+        *self.state.owner.lock() = Some((world.registry_key.access_key_id.clone(), role));
+        *self.state.world.lock() = Some(world.clone());
+        Ok(())
+    }
+
+    /// Keys of a user's role, which somebody else than Patchbay assumes, as tokens carry them. Every call gives others.
+    pub async fn keys_of(&self, world: &World, user: &str) -> anyhow::Result<Value> {
+        let world = World { aws_endpoint: self.endpoint.clone(), ..world.clone() };
+        let member = world.users.iter().find(|it| it.name == user).context("no such user")?;
+        let role = member.role_arn.as_deref().context("they have no role")?;
+        let sts = Sts::new(SignedDuration::from_hours(1));
+        let keys = sts.credentials(&world, member, role).await?;
+        Ok(json!({
+            "access_key_id": keys.access_key_id, "secret_access_key": keys.secret_access_key,
+            "session_token": keys.session_token, "expiration": keys.expiration, "region": world.region,
+        }))
     }
 
     /// What sessions' policies, and keys that had ended, were refused.
@@ -156,7 +202,9 @@ impl Front {
             .await
             .map_err(|error| anyhow::anyhow!("{error}"))?
             .to_bytes();
-        let (key, service) = credential(&parts.headers).context("it is not signed")?;
+        let Some((key, service)) = credential(&parts.headers) else {
+            return self.exchange(&form(&body)?).await;
+        };
         let session = self.sessions.lock().get(&key).cloned();
         if let Some(session) = &session {
             if session.expires_at <= Timestamp::now() {
@@ -179,6 +227,11 @@ impl Front {
             }
         }
         let form = (service == "sts").then(|| form(&body)).transpose()?;
+        if let Some(form) = &form
+            && form.get("Action").is_some_and(|action| action == "GetSessionToken")
+        {
+            return self.session_token(&key, form).await;
+        }
         let assumed = match form {
             Some(form) if form.get("Action").is_some_and(|action| action == "AssumeRole") => {
                 match session_of(&form) {
@@ -218,6 +271,67 @@ impl Front {
         // else the next query would get this one's rows
         ensure!(status.is_success(), "moto started no query: {status}");
         Ok((status, headers, text).into_response())
+    }
+
+    /// The one action of STS that is not signed.
+    async fn exchange(&self, form: &Form) -> anyhow::Result<Response> {
+        let action = form.get("Action").map(String::as_str);
+        ensure!(action == Some("AssumeRoleWithWebIdentity"), "{action:?} is not signed");
+        if let Err(NotTrusted { status, code, why }) = self.trusted.check(form) {
+            self.refused.lock().push(code.into());
+            return Ok(refusal_of_sts(status, code, &why));
+        }
+        let session = match session_of(form) {
+            Ok(session) if session.tags.is_empty() && session.source_identity.is_none() => session,
+            other => {
+                let why = other.err().map_or_else(|| "tags".into(), |error| error.to_string());
+                return Ok(refusal_of_sts(StatusCode::BAD_REQUEST, "ValidationError", &why));
+            }
+        };
+        self.give("AssumeRoleWithWebIdentity", Session { by_token: true, ..session }).await
+    }
+
+    /// Temporary keys of the same user, who has a key that does not end. moto's are always the same, and no keys: the role
+    /// that this user has here stands for what they may do.
+    async fn session_token(&self, key: &str, form: &Form) -> anyhow::Result<Response> {
+        let owner = self.owner.lock().clone();
+        let Some((_, role)) = owner.filter(|(its, _)| its == key) else {
+            let why = "Cannot call GetSessionToken with session credentials";
+            return Ok(refusal_of_sts(StatusCode::FORBIDDEN, "AccessDenied", why));
+        };
+        let duration = form.get("DurationSeconds").context("no duration")?.parse()?;
+        ensure!((900..=129_600).contains(&duration), "{duration} s is no duration");
+        let (name, expires_at) = ("own".to_owned(), Timestamp::now());
+        let session = Session {
+            role,
+            name,
+            source_identity: None,
+            tags: BTreeMap::new(),
+            transitive: BTreeSet::new(),
+            policy: None,
+            duration,
+            expires_at,
+            by_token: false,
+        };
+        self.give("GetSessionToken", session).await
+    }
+
+    /// Begins a session with keys of its role, which moto takes.
+    async fn give(&self, action: &str, session: Session) -> anyhow::Result<Response> {
+        let world = self.world.lock().clone().context("nobody is known")?;
+        let member = world.users.iter().find(|it| it.role_arn.as_deref() == Some(&session.role));
+        let member = member.context("nobody has this role")?;
+        let sts = Sts::new(SignedDuration::from_hours(1));
+        let keys = sts.credentials(&world, member, &session.role).await?;
+        let answer = format!(
+            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result>\
+             <Credentials><AccessKeyId>{}</AccessKeyId><SecretAccessKey>{}</SecretAccessKey>\
+             <SessionToken>{}</SessionToken><Expiration>{}</Expiration></Credentials>\
+             </{action}Result></{action}Response>",
+            keys.access_key_id, keys.secret_access_key, keys.session_token, keys.expiration
+        );
+        let text = self.begin(session, &answer)?;
+        Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/xml")], text).into_response())
     }
 
     /// As it came, its `Host` included, which is signed.
@@ -306,7 +420,18 @@ fn session_of(form: &Form) -> anyhow::Result<Session> {
     let duration = text("DurationSeconds")?.parse()?;
     ensure!((900..=43_200).contains(&duration), "{duration} s is no duration");
     let (role, expires_at) = (text("RoleArn")?, Timestamp::now());
-    Ok(Session { role, name, source_identity, tags, transitive, policy, duration, expires_at })
+    let by_token = false;
+    Ok(Session {
+        role,
+        name,
+        source_identity,
+        tags,
+        transitive,
+        policy,
+        duration,
+        expires_at,
+        by_token,
+    })
 }
 
 /// The action and the resource that a request is about. What is not known is an error, and so refused.
@@ -381,6 +506,13 @@ fn json_denial(why: &str) -> Response {
     (StatusCode::BAD_REQUEST, kind, text).into_response()
 }
 
+fn refusal_of_sts(status: StatusCode, code: &str, why: &str) -> Response {
+    let text = format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{why}</Message></Error></ErrorResponse>"
+    );
+    (status, [(header::CONTENT_TYPE, "text/xml")], text).into_response()
+}
+
 fn refusal(status: StatusCode, code: &str, why: &str) -> Response {
     // S3 and STS differ in what is around it, and SDKs read either
     let text = format!(
@@ -408,6 +540,7 @@ mod tests {
             policy: Some(policy.into()),
             duration: 900,
             expires_at: Timestamp::UNIX_EPOCH,
+            by_token: false,
         }
     }
 

@@ -1,11 +1,11 @@
 //! alice and bob with the real `quilt-mcp` and AWS keys of roles that the gateway assumes for them, in front of a
 //! strict AWS.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use patchbay_tests::{
-    controller::{Controller, ControllerConfig},
+    controller::{Controller, ControllerConfig, api_key, fixture_documents},
     mcp::McpClient,
     quilt::{CLASS, Era, QuiltWorld, call, sdk_calls},
     strict_aws::StrictAws,
@@ -21,23 +21,15 @@ const READING: [&str; 4] =
 
 /// A class whose users' keys are of the roles that moto has for them, at the strict AWS.
 async fn controller(world: &QuiltWorld, aws: &StrictAws) -> anyhow::Result<Controller> {
-    let mut documents = world.documents(1).await?;
     let roles: Value =
         world.aws.users.iter().map(|user| (user.name.clone(), json!(user.role_arn))).collect();
-    let uri: http::Uri = aws.endpoint().parse()?;
-    let mut class: Value = serde_json::from_str(&documents[0])?;
-    let spec = &mut class["spec"];
-    spec["env"]["AWS_ENDPOINT_URL"] = json!(aws.endpoint());
-    spec["egress"]["hosts"] =
-        json!([{ "host": uri.host(), "port": uri.port_u16(), "plainHttp": true }]);
-    spec["credentials"]["source"] = json!("assumeRole");
-    spec["credentials"]["assumeRole"] = json!({
+    let credentials = json!({ "source": "assumeRole", "assumeRole": {
         "roleMap": { "roles": roles },
         "endpoint": aws.endpoint(),
         "tags": { "team": "biology" },
         "claims": { "buckets": "buckets", "permissions": "permissions" },
-    });
-    documents[0] = class.to_string();
+    } });
+    let mut documents = world.documents_with_keys(aws.endpoint(), &credentials).await?;
     let mut tokens: Value = serde_json::from_str(&documents[1])?;
     tokens["spec"]["jwt"]["authorityClaims"] = json!(["buckets", "permissions"]);
     documents[1] = tokens.to_string();
@@ -47,14 +39,6 @@ async fn controller(world: &QuiltWorld, aws: &StrictAws) -> anyhow::Result<Contr
         .env("AWS_SECRET_ACCESS_KEY", key.secret_access_key.expose_secret())
         .start()
         .await
-}
-
-fn token(world: &QuiltWorld, user: &str, said: &Value) -> anyhow::Result<String> {
-    let credentials = world.catalog.credentials();
-    let mut claims = credentials.claims(user, Timestamp::now(), SignedDuration::from_hours(1));
-    let said = said.as_object().context("no claims")?.clone();
-    claims.as_object_mut().context("no claims")?.extend(said);
-    credentials.key().sign(&claims)
 }
 
 fn is_denied(said: &str) -> bool {
@@ -69,7 +53,7 @@ async fn alices_claims_deny_her_what_her_role_would_allow() -> anyhow::Result<()
     let controller = controller(&world, &aws).await?;
     let url = controller.url(CLASS).to_owned();
     let reader =
-        token(&world, "alice", &json!({ "buckets": ["b-alice"], "permissions": READING }))?;
+        world.token_saying("alice", &json!({ "buckets": ["b-alice"], "permissions": READING }))?;
     let put = call(
         "bucket_objects_put",
         json!({ "bucket": "b-alice", "items": [{ "key": "new.txt", "text": "new" }] }),
@@ -95,8 +79,8 @@ async fn alices_claims_deny_her_what_her_role_would_allow() -> anyhow::Result<()
 
     // her role does allow it: a token that grants it is another worker, with other keys
     let permissions = [&READING[..], &["s3:PutObject"]].concat();
-    let writer =
-        token(&world, "alice", &json!({ "buckets": ["b-alice"], "permissions": permissions }))?;
+    let writer = world
+        .token_saying("alice", &json!({ "buckets": ["b-alice"], "permissions": permissions }))?;
     let bearer = format!("Bearer {writer}");
     let report = sdk_calls(&url, ("Authorization", &bearer), Era::Modern, &[put]).await?;
     ensure!(!is_denied(&report.said()[0]) && report.said()[0].contains("new.txt"), "{report:?}");
@@ -142,7 +126,7 @@ async fn who_gets_no_keys_is_told_why() -> anyhow::Result<()> {
         ("carol", json!({ "buckets": ["b-alice"], "permissions": READING }), "role_denied"),
         ("alice", json!({ "buckets": many, "permissions": READING }), "policy_too_large"),
     ] {
-        let client = McpClient::bearer(url, &token(&world, user, &said)?);
+        let client = McpClient::bearer(url, &world.token_saying(user, &said)?);
         let answer = client.modern_call("bucket_list", json!({})).await?;
         let got = (answer.status, answer.reason().unwrap_or_default());
         ensure!(got == (StatusCode::FORBIDDEN, reason.to_owned()), "{got:?} and not {reason}");
@@ -164,7 +148,7 @@ async fn keys_are_renewed_under_load_and_no_call_fails() -> anyhow::Result<()> {
     aws.keys_live_for(LIFETIME);
     let controller = controller(&world, &aws).await?;
     let said = json!({ "buckets": ["b-alice"], "permissions": READING });
-    let client = McpClient::bearer(controller.url(CLASS), &token(&world, "alice", &said)?);
+    let client = McpClient::bearer(controller.url(CLASS), &world.token_saying("alice", &said)?);
     let end = Instant::now() + LOAD;
     let mut calls = 0;
     while Instant::now() < end {
@@ -179,5 +163,31 @@ async fn keys_are_renewed_under_load_and_no_call_fails() -> anyhow::Result<()> {
     ensure!(sessions.len() >= 3, "{calls} calls, {sessions:?}");
     ensure!(!aws.refused().iter().any(|it| it == "expired"), "{:?}", aws.refused());
     ensure!(sessions.len() <= 6, "one renewal per half of a life: {sessions:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_renewed_during_one_call_that_outlasts_them() -> anyhow::Result<()> {
+    const LIFETIME: SignedDuration = SignedDuration::from_secs(20);
+    const CALL_MILLISECONDS: u64 = 28_000;
+    let world = QuiltWorld::start().await?;
+    let aws = StrictAws::start(world.moto.endpoint()).await?;
+    aws.keys_live_for(LIFETIME);
+    let role = world.aws.users.first().and_then(|user| user.role_arn.as_deref());
+    let assume =
+        json!({ "role": role, "endpoint": aws.endpoint(), "sessionPolicy": "whenClaimed" });
+    let fields = format!("  credentials: {{ source: assumeRole, assumeRole: {assume} }}");
+    let key = &world.aws.registry_key;
+    let controller = ControllerConfig::new(fixture_documents("fixture", 1, &["alice"], &fields)?)
+        .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", key.secret_access_key.expose_secret())
+        .start()
+        .await?;
+    let url = controller.url("fixture");
+    let alice = McpClient::with_headers(url, &[("x-api-key", &api_key("alice"))]);
+    alice.call("sleep", json!({ "ms": CALL_MILLISECONDS })).await?;
+    let sessions = aws.sessions();
+    // with the call, and whenever half of a life is over: no call to STS is made for nothing
+    ensure!((2..=3).contains(&sessions.len()), "{sessions:?}");
     Ok(())
 }

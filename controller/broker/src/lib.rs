@@ -7,16 +7,17 @@
 mod aws;
 mod exchange;
 
-pub use aws::{Assume, AwsSts, Keys, Sts, StsError};
+pub use aws::{Assume, AwsSts, Exchange, Keys, OwnIdentity, Sts, StsError, Way, way};
 pub use exchange::{Shown, TokenEndpoint, would_show};
 
 use async_trait::async_trait;
 use exchange::Exchanges;
+use jiff::Timestamp;
 use patchbay_core::{
     allowed::Allowed,
-    class::{CatalogSource, CredentialSource, WorkerClass},
+    class::{CatalogSource, WorkerClass},
     grant::{CatalogGrant, Grant, GrantError, GrantSource},
-    identity::{Authenticated, Identity},
+    identity::Authenticated,
 };
 use secrecy::ExposeSecret;
 use std::sync::Arc;
@@ -25,12 +26,19 @@ use std::sync::Arc;
 pub struct Broker {
     keys: Keys,
     exchanges: Exchanges,
+    gives_own: bool,
 }
 
 impl Broker {
-    /// A broker that has roles assumed by `sts`, and tokens exchanged at `endpoint`.
+    /// A broker that has roles assumed by `sts`, and tokens exchanged at `endpoint`. The identity that it does so with is
+    /// nobody's.
     pub fn new(sts: Arc<dyn Sts>, endpoint: Arc<dyn TokenEndpoint>) -> Self {
-        Self { keys: Keys::new(sts), exchanges: Exchanges::new(endpoint) }
+        Self { keys: Keys::new(sts), exchanges: Exchanges::new(endpoint), gives_own: false }
+    }
+
+    /// The same on a user's own machine, whose identity is theirs where a class says so by name.
+    pub fn of_one_machine(sts: Arc<dyn Sts>, endpoint: Arc<dyn TokenEndpoint>) -> Self {
+        Self { gives_own: true, ..Self::new(sts, endpoint) }
     }
 
     /// A credential that is meant for the catalog is used as it is, and another token is exchanged for one that is.
@@ -63,8 +71,16 @@ impl GrantSource for Broker {
             Some(source) => Some(self.catalog(source, user).await?),
             None => None,
         };
-        let aws = match would_assume(class, &user.identity)? {
-            Some(assume) => Some(self.keys.get(&assume).await?),
+        let aws = match way(class, user, Timestamp::now())? {
+            Some(Way::Assume(assume)) => Some(self.keys.assumed(&assume).await?),
+            Some(Way::Exchange(exchange)) => Some(self.keys.exchanged(&exchange).await?),
+            Some(Way::Carried(keys)) => Some(keys),
+            Some(Way::Own(region)) if self.gives_own => Some(self.keys.own(&region).await?),
+            // the class is not accepted where this is so, and this is the last to notice
+            Some(Way::Own(_)) => {
+                let whose = "a gateway in a cluster, whose own AWS identity is nobody's,";
+                return Err(GrantError::Refused(whose.into()));
+            }
             None => None,
         };
         // a grant ends with the first of what is in it
@@ -90,33 +106,20 @@ fn allowed(user: &Authenticated) -> Result<Option<Allowed>, GrantError> {
         .map_err(|error| GrantError::Refused(format!("this gateway, because {error},")))
 }
 
-/// What STS would be asked for a user of a class; none where the class gives no keys of a role. Nobody is asked.
-pub fn would_assume(
-    class: &WorkerClass,
-    identity: &Identity,
-) -> Result<Option<Assume>, GrantError> {
-    match &class.credentials {
-        CredentialSource::None | CredentialSource::Catalog(_) => Ok(None),
-        CredentialSource::AssumeRole(source) => {
-            aws::assume(source, &class.name, identity).map(Some)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::StatusCode;
-    use jiff::{SignedDuration, Timestamp};
+    use jiff::SignedDuration;
     use patchbay_core::{
-        class::{AssumeRole, SessionPolicy, TokenExchange},
+        class::{Ambient, AssumeRole, CredentialSource, SessionPolicy, TokenExchange},
         digest::Digest,
         enhanced::EnhancedClaims,
         entitlement::Entitlement,
         fixtures::class,
-        grant::AwsGrant,
+        grant::{AwsGrant, NoKeys},
         id::ProviderName,
-        identity::Mode,
+        identity::{Identity, Mode},
         tenant::Authority,
     };
     use secrecy::{SecretSlice, SecretString};
@@ -129,6 +132,16 @@ mod tests {
         async fn assume(&self, assume: &Assume, _: &str) -> Result<AwsGrant, StsError> {
             let (id, end) = ("ASIAX".to_owned(), Timestamp::now() + SignedDuration::from_hours(1));
             AwsGrant::temporary(id, "hunter2".into(), "t".into(), end, assume.region.clone())
+                .ok_or(StsError::NotTemporary)
+        }
+
+        async fn exchange(&self, _: &Exchange, _: &str) -> Result<AwsGrant, StsError> {
+            Err(StsError::Denied)
+        }
+
+        async fn own(&self, region: &str) -> Result<AwsGrant, StsError> {
+            let end = Timestamp::now() + SignedDuration::from_hours(1);
+            AwsGrant::temporary("ASIAOWN".into(), "s".into(), "t".into(), end, region.into())
                 .ok_or(StsError::NotTemporary)
         }
     }
@@ -236,6 +249,25 @@ mod tests {
         let both = broker().prepare(&aws_class(true), &ending).await.unwrap();
         assert_eq!(both.catalog.unwrap().bearer.expose_secret(), "qk_abc");
         assert_eq!(both.expires_at, Some(end));
+    }
+
+    #[tokio::test]
+    async fn the_gateways_own_identity_is_one_users_on_their_own_machine_and_nobodys_elsewhere() {
+        let source =
+            Ambient { issuer: "i".into(), subject: "s".into(), region: "r".into(), catalog: None };
+        let credentials = CredentialSource::Ambient(Box::new(source));
+        let class = WorkerClass { credentials, ..class("own", "/mcp") };
+        let here = Broker::of_one_machine(Arc::new(Double), Arc::new(Nowhere));
+        let keys = here.prepare(&class, &user("pb_k_secret")).await.unwrap().aws.unwrap();
+        assert_eq!((keys.access_key_id.as_str(), keys.region.as_str()), ("ASIAOWN", "r"));
+        for (issuer, subject) in [("i", "t"), ("j", "s"), ("", "")] {
+            let mut other = user("pb_k_secret");
+            (other.identity.issuer, other.identity.subject) = (issuer.into(), subject.into());
+            let refused = here.prepare(&class, &other).await.map(drop);
+            assert_eq!(refused, Err(NoKeys::NotTheUser.into()), "{issuer} {subject}");
+        }
+        let refused = broker().prepare(&class, &user("pb_k_secret")).await;
+        assert!(matches!(refused, Err(GrantError::Refused(_))), "{refused:?}");
     }
 
     #[tokio::test]

@@ -6,8 +6,8 @@
 mod credentials;
 
 pub use credentials::{
-    AssumeRole, CatalogSource, CredentialSource, ExchangeClient, PolicyClaims, RoleChoice,
-    SessionPolicy, TokenExchange,
+    Ambient, AssumeRole, CatalogSource, CredentialSource, ExchangeClient, InlineClaims,
+    PolicyClaims, RoleChoice, SessionPolicy, TokenExchange, WebIdentity,
 };
 
 use crate::{

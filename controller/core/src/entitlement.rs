@@ -7,6 +7,9 @@
 use crate::{enhanced::EnhancedClaims, tenant::Authority};
 use serde_json::{Map, Value};
 
+/// The claims in which issuers put AWS keys. They narrow nobody and change with every token: no entitlement holds them.
+pub const CLAIMS_OF_KEYS: [&str; 2] = ["aws_credentials", "awsCredentials"];
+
 /// What narrows a user. The default is a credential that says nothing: all that its subject may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entitlement {

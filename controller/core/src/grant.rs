@@ -73,9 +73,28 @@ pub struct AwsGrant {
     pub expires_at: Timestamp,
     /// The region of the user's data.
     pub region: String,
-    /// When newer ones should take their place; only who had them made knows. None = when they end.
+    /// When newer ones should take their place; only who had them made knows. None = nobody has newer ones for the
+    /// same credential.
     #[serde(skip)]
     pub renew_at: Option<Timestamp>,
+}
+
+impl NoKeys {
+    /// A stable word for logs, metrics and clients.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotAToken => "aws_token_required",
+            Self::SaidByHolder => "aws_claims_not_trusted",
+            Self::Missing => "aws_keys_missing",
+            Self::Unusable(_) => "aws_keys_unusable",
+            Self::LongTerm => "aws_keys_long_term",
+            Self::NotTheUser => "aws_ambient_user",
+            Self::NotForAws => "aws_token_audience",
+            Self::TokenRefused => "aws_token_refused",
+            Self::TokenEnded => "aws_token_expired",
+            Self::Ended => "aws_keys_expired",
+        }
+    }
 }
 
 impl AwsGrant {
@@ -134,6 +153,53 @@ pub enum GrantError {
         "this user's buckets and permissions do not fit into a session policy ({0}); use a token with fewer buckets"
     )]
     PolicyTooLarge(String),
+    /// The user's credential leads to no AWS keys.
+    #[error("no AWS keys are given to this user: {0}")]
+    NoKeys(#[from] NoKeys),
+}
+
+/// Why a credential leads to no AWS keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoKeys {
+    /// It is none that an issuer signed.
+    #[error("this needs a signed token, and the credential is none; present a token of the issuer")]
+    NotAToken,
+    /// Whoever holds it can have made its claims.
+    #[error(
+        "whoever holds this token can have made its claims, and such claims give no keys; ask your platform operator"
+    )]
+    SaidByHolder,
+    /// It carries none.
+    #[error("the token carries none; get one in which the issuer has put temporary keys")]
+    Missing,
+    /// What it carries are no keys, or they are of another region than the class's.
+    #[error("{0}; ask the issuer of the token")]
+    Unusable(&'static str),
+    /// It carries keys that do not end.
+    #[error(
+        "the token carries long-term keys, which are never used; the issuer must put temporary ones (`ASIA`, with \
+         a session token) into it"
+    )]
+    LongTerm,
+    /// The class gives the gateway's own identity to somebody else.
+    #[error(
+        "the class gives this machine's own AWS identity to one user, by name, and that is another; ask for a class of your own"
+    )]
+    NotTheUser,
+    /// It is not meant for whoever would exchange it.
+    #[error("the token was not issued for AWS too; get one whose `aud` names what the class says")]
+    NotForAws,
+    /// AWS does not take it.
+    #[error(
+        "AWS does not take the token: it knows its issuer not, or not for this audience; ask your platform operator"
+    )]
+    TokenRefused,
+    /// It has ended, or AWS says so.
+    #[error("the token has ended; get a new one")]
+    TokenEnded,
+    /// Its keys have ended, or do so before they could be used.
+    #[error("the keys in the token have ended; get a new token")]
+    Ended,
 }
 
 /// What decides between two grants of one tenant.

@@ -6,6 +6,7 @@
 use crate::{
     class::WorkerClass,
     id::ClassName,
+    identity::Identity,
     provider::{IdentityProvider, Method},
 };
 use std::{
@@ -22,12 +23,27 @@ pub struct Route {
     pub providers: Vec<Arc<IdentityProvider>>,
 }
 
+/// The mode of who has the gateway's own AWS identity. They proved who they are in one of the others.
+const AMBIENT: &str = "ambient";
+
 impl Route {
+    /// The mode of an authenticated user, as logs and metrics tell it.
+    pub fn mode(&self, identity: &Identity) -> &'static str {
+        if self.class.credentials.is_ambient_for(identity) {
+            AMBIENT
+        } else {
+            identity.mode.as_str()
+        }
+    }
+
     /// How its users may prove who they are, in words for logs.
     pub fn modes(&self) -> String {
         let modes: BTreeSet<_> =
             self.providers.iter().flat_map(|provider| provider.method.modes()).collect();
-        let words: Vec<_> = modes.into_iter().map(|mode| mode.as_str()).collect();
+        let mut words: Vec<_> = modes.into_iter().map(|mode| mode.as_str()).collect();
+        if self.class.credentials.is_ambient() {
+            words.push(AMBIENT);
+        }
         words.join(", ")
     }
 }

@@ -30,7 +30,8 @@ use patchbay_core::{
     provider::Provisioning,
     tenant::{TenantKey, TenantName},
 };
-use renew::Renewal;
+use renew::{Calls, Renewal};
+pub use renew::{InFlight, Judge};
 use std::{
     collections::HashMap,
     sync::{
@@ -112,7 +113,7 @@ pub struct Request<'a> {
     /// Its name.
     pub name: &'a TenantName,
     /// Its class.
-    pub class: &'a WorkerClass,
+    pub class: &'a Arc<WorkerClass>,
     /// The user and the credential.
     pub user: &'a Authenticated,
     /// Whether a first contact makes a tenant.
@@ -124,8 +125,12 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// What the worker is told of who the user is: nothing, unless its class makes texts of that.
     fn told_user(&self) -> Option<User> {
-        self.class.templates.name_the_user().then(|| self.user.identity.told())
+        told_user(self.class, self.user)
     }
+}
+
+fn told_user(class: &WorkerClass, user: &Authenticated) -> Option<User> {
+    class.templates.name_the_user().then(|| user.identity.told())
 }
 
 /// All that this gateway remembers of tenants. It is derived from the control plane and from answers of
@@ -133,6 +138,7 @@ impl Request<'_> {
 pub struct Activator {
     orchestrator: Arc<dyn Orchestrator>,
     grants: Arc<dyn GrantSource>,
+    judge: Arc<dyn Judge>,
     context: Arc<LinkContext>,
     slots: Mutex<HashMap<TenantName, Arc<Slot>>>,
     links: Arc<Mutex<HashMap<Incarnation, Arc<Link>>>>,
@@ -146,6 +152,8 @@ struct Slot {
     last_request: AtomicI64,
     /// When the last renewal began, in milliseconds since 1970.
     last_renewal: AtomicI64,
+    /// Calls that go on, where there are keys to renew.
+    calls: Mutex<Calls>,
 }
 
 /// How one attempt to use a placement ended.
@@ -169,13 +177,15 @@ pub enum Settled {
 }
 
 impl Activator {
-    /// An activator over a control plane and a source of grants.
+    /// An activator over a control plane and a source of grants; `judge` says for how long a call's credential is good.
     pub fn new(
         orchestrator: Arc<dyn Orchestrator>,
         grants: Arc<dyn GrantSource>,
+        judge: Arc<dyn Judge>,
         context: Arc<LinkContext>,
     ) -> Self {
-        Self { orchestrator, grants, context, slots: Mutex::default(), links: Arc::default() }
+        let (slots, links) = (Mutex::default(), Arc::default());
+        Self { orchestrator, grants, judge, context, slots, links }
     }
 
     fn limits(&self) -> &Limits {

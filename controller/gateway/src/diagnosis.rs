@@ -10,6 +10,7 @@ use patchbay_core::{
     digest::Digest,
     entitlement::{Entitlement, SaidBy},
     provider::{API_KEY_PREFIX, CATALOG_KEY_PREFIX},
+    routing::Route,
     tenant::TenantName,
 };
 use std::time::Duration;
@@ -34,6 +35,7 @@ impl Told {
     pub(crate) async fn admitted(
         &self,
         admitted: &Admitted,
+        route: &Route,
         tenant: &TenantName,
         request_id: &str,
     ) {
@@ -49,7 +51,7 @@ impl Told {
         tracing::info!(
             request_id,
             provider = %identity.provider,
-            mode = %identity.mode,
+            mode = route.mode(identity),
             decoded = claims.decoded,
             level = claims.level,
             permissions = claims.permissions,

@@ -59,9 +59,7 @@ impl Drain {
         if !is_event_stream(answered) {
             return Ending { body, end: None };
         }
-        let is_listening = *method == Method::GET
-            || asked.get("mcp-method").is_some_and(|method| method == "subscriptions/listen");
-        let token = if is_listening { &self.listening } else { &self.calls };
+        let token = if is_listening(method, asked) { &self.listening } else { &self.calls };
         let end = End {
             is_over: Box::pin(token.clone().cancelled_owned()),
             tail: Tail::default(),
@@ -69,6 +67,12 @@ impl Drain {
         };
         Ending { body, end: Some(end) }
     }
+}
+
+/// Whether a request only listens: nothing that is asked for is answered on it.
+pub(crate) fn is_listening(method: &Method, asked: &HeaderMap) -> bool {
+    *method == Method::GET
+        || asked.get("mcp-method").is_some_and(|method| method == "subscriptions/listen")
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

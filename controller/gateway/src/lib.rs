@@ -6,6 +6,8 @@
 //! the traits `Orchestrator` and `GrantSource` of the core.
 
 pub mod activate;
+mod again;
+pub mod answer;
 pub mod authn;
 pub mod bind;
 pub mod config;

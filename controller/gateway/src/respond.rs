@@ -149,6 +149,7 @@ fn activate_told(error: &ActivateError) -> Told {
         ActivateError::Grant(GrantError::PolicyTooLarge(_)) => {
             told(S::FORBIDDEN, -32002, "policy_too_large")
         }
+        ActivateError::Grant(GrantError::NoKeys(why)) => told(S::FORBIDDEN, -32002, why.reason()),
         ActivateError::Grant(GrantError::Unavailable(_)) => {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "grant_unavailable", 5)
         }
@@ -224,7 +225,7 @@ fn challenge(error: &AuthnError, metadata_url: Option<&str>) -> HeaderValue {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
-    use patchbay_core::orchestrator::Unavailable;
+    use patchbay_core::{grant::NoKeys, orchestrator::Unavailable};
     use std::collections::BTreeSet;
 
     fn all() -> Vec<Refusal> {
@@ -265,6 +266,16 @@ mod tests {
             activate(ActivateError::Grant(GrantError::Unavailable("the catalog".into()))),
             activate(ActivateError::Grant(GrantError::RoleDenied("the class lists none".into()))),
             activate(ActivateError::Grant(GrantError::PolicyTooLarge("3000 characters".into()))),
+            activate(ActivateError::Grant(NoKeys::NotAToken.into())),
+            activate(ActivateError::Grant(NoKeys::SaidByHolder.into())),
+            activate(ActivateError::Grant(NoKeys::Missing.into())),
+            activate(ActivateError::Grant(NoKeys::Unusable("they are not complete").into())),
+            activate(ActivateError::Grant(NoKeys::LongTerm.into())),
+            activate(ActivateError::Grant(NoKeys::NotTheUser.into())),
+            activate(ActivateError::Grant(NoKeys::NotForAws.into())),
+            activate(ActivateError::Grant(NoKeys::TokenRefused.into())),
+            activate(ActivateError::Grant(NoKeys::TokenEnded.into())),
+            activate(ActivateError::Grant(NoKeys::Ended.into())),
             activate(ActivateError::Unreachable),
             activate(ActivateError::BindFailed),
             activate(ActivateError::ServerFailed),

@@ -4,11 +4,13 @@
 //! worker refused a request that its MCP server never saw.
 
 use crate::{
-    activate::{ActivateError, Activator, Bound, Request as Activation, Settled},
+    activate::{ActivateError, Activator, Bound, InFlight, Request as Activation, Settled},
+    again::Again,
+    answer::AnswerBody,
     authn::{Admitted, Authenticator, AuthnError, NotAdmitted, presented},
     config::Limits,
     diagnosis::{Told, form},
-    drain::{Drain, Ending},
+    drain::{Drain, is_listening},
     forward::{
         body::{End, Source},
         headers,
@@ -25,7 +27,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -38,12 +40,7 @@ use patchbay_core::{
     routing::{Route, RouteTable},
     tenant::TenantName,
 };
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
 /// The gateway's data path. It is shared by all connections.
@@ -128,11 +125,16 @@ impl Gateway {
             parts;
         let limits = links.limits;
         Self {
+            activator: Activator::new(
+                orchestrator,
+                grants,
+                Arc::new(Again(configuration.clone())),
+                links,
+            ),
             configuration,
             names,
             public_url,
             drain: Drain::default(),
-            activator: Activator::new(orchestrator, grants, links),
             waiting: WaitingRoom::new(limits.waiters_per_tenant, limits.waiting_bytes),
             told: Told::default(),
             limits,
@@ -229,7 +231,7 @@ impl Gateway {
         let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
         let tenant = admitted.user.identity.tenant(&route.class.name);
         let name = tenant.name();
-        self.told.admitted(&admitted, &name, &context.request_id).await;
+        self.told.admitted(&admitted, route, &name, &context.request_id).await;
         let forward = Forward {
             tenant,
             name,
@@ -239,10 +241,11 @@ impl Gateway {
             uri,
             request_id: HeaderValue::from_str(&context.request_id).map_err(|_| Refusal::NoRoute)?,
         };
-        let (answered, body) = self.forward(&forward, source).await?.into_parts();
+        let (answered, call) = self.forward(&forward, source).await?;
+        let (answered, body) = answered.into_parts();
         let asked = (&forward.head.method, &forward.head.headers);
         let body = self.drain.ending(body, asked, &answered.headers);
-        Ok(Response::from_parts(answered, AnswerBody::Worker(body)))
+        Ok(Response::from_parts(answered, AnswerBody::Worker { body, _call: call }))
     }
 
     /// How clients address this gateway: as configured, else as this one did.
@@ -281,7 +284,7 @@ impl Gateway {
         };
         match outcome {
             Ok(admitted) => {
-                self.metrics.authentication(admitted.user.identity.mode.as_str(), "ok");
+                self.metrics.authentication(route.mode(&admitted.user.identity), "ok");
                 Ok(admitted)
             }
             Err(NotAdmitted { error, provider }) => {
@@ -299,16 +302,22 @@ impl Gateway {
         &self,
         forward: &Forward<'_>,
         source: &Source<Incoming>,
-    ) -> Result<Response<Incoming>, Refusal> {
+    ) -> Result<(Response<Incoming>, Option<InFlight>), Refusal> {
         let name = &forward.name;
         for _ in 0..MAX_ATTEMPTS {
-            let bound = self.worker(forward).await?;
+            let activation = forward.activation();
+            let bound = self.worker(forward, &activation).await?;
+            let call = if forward.is_call() {
+                self.activator.in_flight(&activation, &bound)
+            } else {
+                None
+            };
             let body = source.attempt().ok_or(Refusal::WorkerReplaced)?;
             match bound.link.send(forward.request(&bound, LinkBody::Forwarded(body))?).await {
                 Ok(mut response) => match agents_own(&response) {
                     None => {
                         headers::to_client(response.headers_mut(), &forward.route.class.path);
-                        return Ok(response);
+                        return Ok((response, call));
                     }
                     Some(AgentAnswer::Misdirected) => {
                         tracing::warn!(
@@ -344,23 +353,18 @@ impl Gateway {
     }
 
     /// The tenant's worker: at once if it is bound, else as soon as it is, within the bounds of waiting.
-    async fn worker(&self, forward: &Forward<'_>) -> Result<Arc<Bound>, Refusal> {
-        let name = &forward.name;
-        let activation = Activation {
-            tenant: &forward.tenant,
-            name,
-            class: &forward.route.class,
-            user: &forward.admitted.user,
-            provisioning: forward.admitted.provisioning,
-            now: Timestamp::now(),
-        };
-        if let Some(bound) = self.activator.ready(&activation) {
+    async fn worker(
+        &self,
+        forward: &Forward<'_>,
+        activation: &Activation<'_>,
+    ) -> Result<Arc<Bound>, Refusal> {
+        if let Some(bound) = self.activator.ready(activation) {
             return Ok(bound);
         }
-        let _place = self.waiting.enter(name, forward.held_bytes(&self.limits))?;
+        let _place = self.waiting.enter(&forward.name, forward.held_bytes(&self.limits))?;
         let _counted = self.metrics.waiting();
         let begun = Instant::now();
-        let bound = self.activator.activate(&activation).await?;
+        let bound = self.activator.activate(activation).await?;
         self.metrics.activation(begun.elapsed());
         Ok(bound)
     }
@@ -379,6 +383,22 @@ struct Forward<'a> {
 }
 
 impl Forward<'_> {
+    fn activation(&self) -> Activation<'_> {
+        Activation {
+            tenant: &self.tenant,
+            name: &self.name,
+            class: &self.route.class,
+            user: &self.admitted.user,
+            provisioning: self.admitted.provisioning,
+            now: Timestamp::now(),
+        }
+    }
+
+    /// Whether something is answered, and so may need what the worker holds: a stream that only listens does not.
+    fn is_call(&self) -> bool {
+        !is_listening(&self.head.method, &self.head.headers)
+    }
+
     fn request(&self, bound: &Bound, body: LinkBody) -> Result<Request<LinkBody>, Refusal> {
         let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
@@ -432,42 +452,5 @@ fn broken(source: &Source<Incoming>, limit: u64) -> Refusal {
         Some(End::TooLong) => Refusal::BodyTooLarge(limit),
         Some(End::ClientFailed) => Refusal::BodyIncomplete,
         None => Refusal::WorkerBroke,
-    }
-}
-
-/// The body of an answer: a worker's, passed on frame by frame, or the gateway's own.
-pub enum AnswerBody {
-    /// A worker's.
-    Worker(Ending<Incoming>),
-    /// The gateway's own.
-    Own(Full<Bytes>),
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Worker(body) => Pin::new(body).poll_frame(cx),
-            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Worker(body) => body.is_end_stream(),
-            Self::Own(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Worker(body) => body.size_hint(),
-            Self::Own(body) => body.size_hint(),
-        }
     }
 }

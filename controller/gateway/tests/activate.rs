@@ -13,7 +13,7 @@ use patchbay_core::{
     digest::Digest,
     fixtures,
     grant::{AwsGrant, Grant, GrantError, GrantSource},
-    id::{Epoch, Incarnation, ProviderName, TenantUid},
+    id::{ClassName, Epoch, Incarnation, ProviderName, TenantUid},
     identity::{Authenticated, Identity, Mode},
     latch::Claim,
     link::{BIND_PATH, BindAccepted, BindOutcome, BindRefusal, RESERVE_PATH, Refused},
@@ -23,7 +23,7 @@ use patchbay_core::{
     provider::Provisioning,
     tenant::{Authority, TenantKey, TenantName},
 };
-use patchbay_gateway::activate::{ActivateError, Activator, Bound, Request};
+use patchbay_gateway::activate::{ActivateError, Activator, Bound, InFlight, Judge, Request};
 use std::{
     collections::VecDeque,
     sync::{
@@ -105,6 +105,20 @@ impl Orchestrator for Cluster {
     }
 }
 
+/// Says of every credential that it is still good, or that it is not.
+struct Says(bool);
+
+#[async_trait]
+impl Judge for Says {
+    async fn is_still_good(&self, _: &Authenticated, _: &ClassName) -> bool {
+        self.0
+    }
+}
+
+fn good() -> Arc<dyn Judge> {
+    Arc::new(Says(true))
+}
+
 struct Grants;
 
 #[async_trait]
@@ -137,15 +151,24 @@ fn willing(path: &str) -> Answer {
     }
 }
 
-/// AWS keys: the first are to be renewed at once, or end at once, and later ones are good for long.
+/// AWS keys: the first are to be renewed soon, or end soon, and later ones are good for long.
 struct Keys {
     first_live: SignedDuration,
+    first_due: SignedDuration,
     prepared: AtomicUsize,
 }
 
 impl Keys {
     fn new(first_live: SignedDuration) -> Arc<Self> {
-        Arc::new(Self { first_live, prepared: AtomicUsize::new(0) })
+        Self::due_in(SignedDuration::ZERO, first_live)
+    }
+
+    fn due_in(first_due: SignedDuration, first_live: SignedDuration) -> Arc<Self> {
+        Arc::new(Self { first_live, first_due, prepared: AtomicUsize::new(0) })
+    }
+
+    fn prepared(&self) -> usize {
+        self.prepared.load(Ordering::SeqCst)
     }
 }
 
@@ -157,7 +180,7 @@ impl GrantSource for Keys {
         let live = if is_first { self.first_live } else { SignedDuration::from_hours(12) };
         let keys =
             AwsGrant::temporary("ASIA".into(), "s".into(), "t".into(), now + live, "r".into());
-        let renew_at = if is_first { now } else { now + live / 2 };
+        let renew_at = now + if is_first { self.first_due } else { live / 2 };
         let aws = keys.map(|keys| AwsGrant { renew_at: Some(renew_at), ..keys });
         Ok(Grant {
             credential: user.digest,
@@ -171,8 +194,9 @@ impl GrantSource for Keys {
 
 /// A first contact.
 async fn activate(cluster: &Arc<Cluster>) -> Result<Arc<Bound>, ActivateError> {
-    let activator = Activator::new(cluster.clone(), Arc::new(Grants), Arc::new(worker::context()));
-    let (class, user) = (fixtures::class("tools", "/mcp"), alice());
+    let activator =
+        Activator::new(cluster.clone(), Arc::new(Grants), good(), Arc::new(worker::context()));
+    let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
     let tenant = user.identity.tenant(&class.name);
     activator.activate(&request(&class, &user, &tenant, &tenant.name())).await
 }
@@ -194,7 +218,7 @@ fn alice() -> Authenticated {
 }
 
 fn request<'a>(
-    class: &'a WorkerClass,
+    class: &'a Arc<WorkerClass>,
     user: &'a Authenticated,
     tenant: &'a TenantKey,
     name: &'a TenantName,
@@ -221,8 +245,8 @@ async fn keys_are_renewed_beside_the_requests_and_once() {
     let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
     let mut binds = telling_of_binds(own);
     let keys = Keys::new(SignedDuration::from_mins(10));
-    let activator = Activator::new(cluster, keys.clone(), Arc::new(worker::context()));
-    let (class, user) = (fixtures::class("tools", "/mcp"), alice());
+    let activator = Activator::new(cluster, keys.clone(), good(), Arc::new(worker::context()));
+    let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
     let tenant = user.identity.tenant(&class.name);
     let name = tenant.name();
     activator.activate(&request(&class, &user, &tenant, &name)).await.unwrap();
@@ -232,7 +256,43 @@ async fn keys_are_renewed_beside_the_requests_and_once() {
     }
     binds.recv().await.unwrap();
     assert!(activator.ready(&request(&class, &user, &tenant, &name)).is_some());
-    assert_eq!(keys.prepared.load(Ordering::SeqCst), 2);
+    assert_eq!(keys.prepared(), 2);
+}
+
+/// A tenant of its own, bound with keys that are due so soon, and calls of it.
+struct Calling {
+    activator: Activator,
+    class: Arc<WorkerClass>,
+    user: Authenticated,
+    keys: Arc<Keys>,
+    binds: mpsc::UnboundedReceiver<()>,
+}
+
+impl Calling {
+    async fn begin(name: &str, due_in: SignedDuration, judge: bool) -> (Self, Arc<Bound>) {
+        let own = Worker::new(name);
+        let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
+        let mut binds = telling_of_binds(own);
+        let keys = Keys::due_in(due_in, SignedDuration::from_mins(10));
+        let activator = Activator::new(
+            cluster,
+            keys.clone(),
+            Arc::new(Says(judge)),
+            Arc::new(worker::context()),
+        );
+        let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
+        let tenant = user.identity.tenant(&class.name);
+        let bound = activator.activate(&request(&class, &user, &tenant, &tenant.name())).await;
+        binds.recv().await.unwrap();
+        (Self { activator, class, user, keys, binds }, bound.unwrap())
+    }
+
+    fn call(&self, bound: &Bound) -> InFlight {
+        let tenant = self.user.identity.tenant(&self.class.name);
+        let name = tenant.name();
+        let request = request(&self.class, &self.user, &tenant, &name);
+        self.activator.in_flight(&request, bound).unwrap()
+    }
 }
 
 #[tokio::test]
@@ -241,8 +301,8 @@ async fn keys_that_are_about_to_end_are_renewed_before_a_request() {
     let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
     let mut binds = telling_of_binds(own);
     let keys = Keys::new(SignedDuration::from_secs(20));
-    let activator = Activator::new(cluster, keys.clone(), Arc::new(worker::context()));
-    let (class, user) = (fixtures::class("tools", "/mcp"), alice());
+    let activator = Activator::new(cluster, keys.clone(), good(), Arc::new(worker::context()));
+    let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
     let tenant = user.identity.tenant(&class.name);
     let name = tenant.name();
     activator.activate(&request(&class, &user, &tenant, &name)).await.unwrap();
@@ -251,7 +311,39 @@ async fn keys_that_are_about_to_end_are_renewed_before_a_request() {
     assert!(activator.ready(&request(&class, &user, &tenant, &name)).is_some());
     binds.recv().await.unwrap();
     binds.recv().await.unwrap();
-    assert_eq!(keys.prepared.load(Ordering::SeqCst), 2);
+    assert_eq!(keys.prepared(), 2);
+}
+
+#[tokio::test]
+async fn keys_are_renewed_while_a_call_goes_on_though_no_request_comes() {
+    let (mut one, bound) = Calling::begin("one", SignedDuration::from_millis(100), true).await;
+    let (first, second) = (one.call(&bound), one.call(&bound));
+    drop(first);
+    one.binds.recv().await.unwrap();
+    assert_eq!(one.keys.prepared(), 2);
+    drop(second);
+}
+
+#[tokio::test]
+async fn keys_are_not_renewed_when_the_last_call_has_ended() {
+    let (ended, bound) = Calling::begin("ended", SignedDuration::from_millis(200), true).await;
+    let calls = [ended.call(&bound), ended.call(&bound)];
+    let (mut later, bound) = Calling::begin("later", SignedDuration::from_millis(400), true).await;
+    let _call = later.call(&bound);
+    drop(calls);
+    // what was due before has been let pass by then
+    later.binds.recv().await.unwrap();
+    assert_eq!((ended.keys.prepared(), later.keys.prepared()), (1, 2));
+}
+
+#[tokio::test]
+async fn keys_are_not_renewed_by_a_credential_that_is_no_longer_good() {
+    let (revoked, bound) = Calling::begin("revoked", SignedDuration::from_millis(100), false).await;
+    let _call = revoked.call(&bound);
+    let (mut later, bound) = Calling::begin("later", SignedDuration::from_millis(300), true).await;
+    let _other = later.call(&bound);
+    later.binds.recv().await.unwrap();
+    assert_eq!((revoked.keys.prepared(), later.keys.prepared()), (1, 2));
 }
 
 #[tokio::test]

@@ -7,12 +7,12 @@ use anyhow::{Context, ensure};
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use kube::{Api, api::ListParams};
-use patchbay_broker::{Shown, would_assume, would_show};
+use patchbay_broker::{Shown, way, would_show};
 use patchbay_core::{
     class::{TokenExchange, WorkerClass},
-    digest::DigestKey,
+    digest::{Digest, DigestKey},
     grant::GrantError,
-    identity::Identity,
+    identity::{Authenticated, Identity},
     provider::IdentityProvider,
     routing::{Route, RouteTable},
 };
@@ -90,12 +90,17 @@ async fn in_class(
         Ok(Examined::WouldAsk { provider, catalog, entitlement }) => {
             Outcome::WouldAsk { provider, catalog, entitlement }
         }
-        Ok(Examined::Proven(identity)) => Outcome::Proven {
-            tenant: identity.tenant(&class.name).name(),
-            catalog: Box::new(catalog(class, &identity, presented)),
-            role: Box::new(would_assume(class, &identity)),
-            identity,
-        },
+        Ok(Examined::Proven(identity)) => {
+            let secret = presented.secret();
+            let digest = Digest::of(secret.as_bytes());
+            let user = Authenticated { identity, credential: secret.into(), digest };
+            Outcome::Proven {
+                tenant: user.identity.tenant(&class.name).name(),
+                catalog: Box::new(catalog(class, &user.identity, presented)),
+                way: Box::new(way(class, &user, now)),
+                identity: user.identity,
+            }
+        }
     };
     Verdict { class: class.name.clone(), path: class.path.clone(), outcome }
 }

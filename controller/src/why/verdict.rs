@@ -2,7 +2,7 @@
 //! and claims are told; the credential itself is not. It must not know how it was judged.
 
 use jiff::Timestamp;
-use patchbay_broker::Assume;
+use patchbay_broker::Way;
 use patchbay_core::{
     entitlement::{Entitlement, SaidBy},
     grant::GrantError,
@@ -37,8 +37,8 @@ pub(super) enum Outcome {
         tenant: TenantName,
         /// What the class's catalog would be shown, where it has one.
         catalog: Box<Option<Result<String, GrantError>>>,
-        /// What STS would be asked, where the class gives keys of a role.
-        role: Box<Result<Option<Assume>, GrantError>>,
+        /// How the user comes to AWS keys, where the class gives any.
+        way: Box<Result<Option<Way>, GrantError>>,
     },
 }
 
@@ -48,8 +48,8 @@ impl Verdict {
         match &self.outcome {
             Outcome::Refused(_) => false,
             Outcome::WouldAsk { .. } => true,
-            Outcome::Proven { catalog, role, .. } => {
-                role.is_ok() && !matches!(**catalog, Some(Err(_)))
+            Outcome::Proven { catalog, way, .. } => {
+                way.is_ok() && !matches!(**catalog, Some(Err(_)))
             }
         }
     }
@@ -67,7 +67,7 @@ pub(super) fn tell(verdicts: &[Verdict], now: Timestamp) -> String {
                 lines.extend(claims(entitlement));
                 lines
             }
-            Outcome::Proven { identity, tenant, catalog, role } => {
+            Outcome::Proven { identity, tenant, catalog, way } => {
                 let mut lines = vec![
                     ("provider", identity.provider.to_string()),
                     ("user", format!("{}, as {} says", identity.subject, identity.issuer)),
@@ -76,7 +76,7 @@ pub(super) fn tell(verdicts: &[Verdict], now: Timestamp) -> String {
                 ];
                 lines.extend(claims(&identity.entitlement));
                 lines.extend(of_catalog(catalog.as_ref().as_ref()));
-                lines.extend(of_role(role));
+                lines.extend(aws(way, now));
                 lines
             }
         };
@@ -149,14 +149,32 @@ fn of_catalog(catalog: Option<&Result<String, GrantError>>) -> Option<(&'static 
     Some(("catalog", told))
 }
 
-fn of_role(role: &Result<Option<Assume>, GrantError>) -> Vec<(&'static str, String)> {
-    match role {
+fn aws(way: &Result<Option<Way>, GrantError>, now: Timestamp) -> Vec<(&'static str, String)> {
+    match way {
         Ok(None) => Vec::new(),
-        Ok(Some(assume)) => {
+        Ok(Some(Way::Assume(assume))) => {
             let policy = assume.policy.as_deref().unwrap_or("none: all that the role may do");
             vec![("AWS role", assume.role.to_string()), ("policy", policy.to_owned())]
         }
-        Err(error) => vec![("AWS role", format!("none: {error}"))],
+        Ok(Some(Way::Exchange(exchange))) => {
+            let policy = exchange.policy.as_deref().unwrap_or("none: all that the role may do");
+            let by = "the token itself, which AWS would be shown";
+            vec![
+                ("AWS role", exchange.role.to_string()),
+                ("by", by.to_owned()),
+                ("policy", policy.to_owned()),
+            ]
+        }
+        Ok(Some(Way::Carried(keys))) => {
+            vec![(
+                "AWS keys",
+                format!("the token's own, until {}", until(Some(keys.expires_at), now)),
+            )]
+        }
+        Ok(Some(Way::Own(_))) => {
+            vec![("AWS keys", "of the gateway's own identity, on one machine alone".to_owned())]
+        }
+        Err(error) => vec![("AWS keys", format!("none: {error}"))],
     }
 }
 
@@ -202,7 +220,7 @@ mod tests {
             identity: identity(),
             tenant,
             catalog: Box::new(Some(Ok(shown))),
-            role: Box::new(Ok(None)),
+            way: Box::new(Ok(None)),
         });
         assert!(good.is_good());
         assert_eq!(
@@ -242,12 +260,12 @@ class quilt, at /mcp
         let class = ClassName::parse("quilt").unwrap();
         let tenant = identity().tenant(&class).name();
         let denied = GrantError::RoleDenied("the class lists none for this subject".into());
-        let role = Box::new(Err(denied));
-        let of = |catalog, role| {
+        let way = Box::new(Err(denied));
+        let of = |catalog, way| {
             let (tenant, catalog) = (tenant.clone(), Box::new(catalog));
-            verdict(Outcome::Proven { identity: identity(), tenant, catalog, role })
+            verdict(Outcome::Proven { identity: identity(), tenant, catalog, way })
         };
-        let bad = of(None, role);
+        let bad = of(None, way);
         assert!(!bad.is_good());
         assert!(tell(&[bad], now()).contains("the class lists none for this subject"));
 

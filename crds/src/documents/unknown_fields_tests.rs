@@ -46,6 +46,8 @@ fn full(kind: Kind) -> Value {
                         "region": "r", "endpoint": "e", "duration": "15m", "tags": {"a": "b"},
                         "sessionPolicy": "required", "claims": {"buckets": "b", "permissions": "p"},
                     },
+                    "webIdentity": {"audience": "a"}, "inlineClaims": {"region": "r"},
+                    "ambient": {"issuer": "i", "subject": "s", "region": "r"},
                     "files": [{"path": "p", "template": "t"}], "env": {"A": "b"},
                 },
                 "tools": {

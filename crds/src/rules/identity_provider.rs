@@ -4,6 +4,7 @@
 
 use super::{form, rule};
 use kube::core::Rule;
+use patchbay_core::entitlement::CLAIMS_OF_KEYS;
 
 /// The rules about the spec.
 pub(crate) fn spec() -> [Rule; 1] {
@@ -11,6 +12,16 @@ pub(crate) fn spec() -> [Rule; 1] {
         "[has(self.jwt), has(self.introspection), has(self.apiKeys)].exists_one(is_set, is_set)",
         "does not say exactly one way to prove who a user is; set exactly one of `jwt`, \
          `introspection` and `apiKeys`",
+    )]
+}
+
+/// The rules about the claims that narrow what users may do.
+pub(crate) fn authority_claims() -> [Rule; 1] {
+    let [one, other] = CLAIMS_OF_KEYS;
+    [rule(
+        format!("!('{one}' in self) && !('{other}' in self)"),
+        "lists a claim that holds AWS keys; remove it: keys change with every token, and are no \
+         part of whose worker it is",
     )]
 }
 

@@ -16,13 +16,13 @@ pub(crate) fn spec() -> Vec<Rule> {
         )
         .field_path(".server"),
         rule(
-            "self.profile != 'quilt' || self.credentials.source in ['catalog', 'assumeRole']",
-            "is not what `profile: quilt` needs; use `catalog` or `assumeRole`: the profile's \
-             server acts as a catalog's user",
+            "self.profile != 'quilt' || self.credentials.source != 'none'",
+            "is not what `profile: quilt` needs; use `catalog`, or another source beside a catalog: \
+             the profile's server acts as a catalog's user",
         )
         .field_path(".credentials.source"),
         rule(
-            "self.profile != 'quilt' || self.credentials.source != 'assumeRole' || \
+            "self.profile != 'quilt' || self.credentials.source in ['none', 'catalog'] || \
              has(self.credentials.catalog)",
             "is what `profile: quilt` needs; name the catalog's `origin` and `registry`",
         )
@@ -107,21 +107,57 @@ pub(crate) fn credentials() -> Vec<Rule> {
         .field_path(".catalog")
         .reason(Reason::FieldValueRequired),
         rule(
-            "self.source in ['catalog', 'assumeRole'] || !has(self.catalog)",
-            "would not be used; set `source: catalog` or `source: assumeRole`, or remove it",
+            "self.source != 'none' || !has(self.catalog)",
+            "would not be used; set `source: catalog` or another source beside it, or remove it",
         )
         .field_path(".catalog"),
         rule(
-            "self.source != 'assumeRole' || has(self.assumeRole)",
-            "is what `source: assumeRole` needs; say `role`, or another way to a user's role",
+            "!(self.source in ['assumeRole', 'webIdentity']) || has(self.assumeRole)",
+            "is what `source: assumeRole` and `source: webIdentity` need; say `role`, or another \
+             way to a user's role",
         )
         .field_path(".assumeRole")
         .reason(Reason::FieldValueRequired),
         rule(
-            "self.source == 'assumeRole' || !has(self.assumeRole)",
-            "would not be used; set `source: assumeRole`, or remove it",
+            "self.source in ['assumeRole', 'webIdentity'] || !has(self.assumeRole)",
+            "would not be used; set `source: assumeRole` or `source: webIdentity`, or remove it",
         )
         .field_path(".assumeRole"),
+        rule(
+            "self.source != 'webIdentity' || !has(self.assumeRole) || \
+             !has(self.assumeRole.externalId)",
+            "is not taken where the user's own token is exchanged; remove it: the role's trust \
+             policy decides by what the token says",
+        )
+        .field_path(".assumeRole.externalId"),
+        rule(
+            "self.source != 'webIdentity' || !has(self.assumeRole) || \
+             !has(self.assumeRole.tags) || size(self.assumeRole.tags) == 0",
+            "are not taken where the user's own token is exchanged; remove them: tags are what the \
+             token says to AWS",
+        )
+        .field_path(".assumeRole.tags"),
+        rule(
+            "self.source != 'webIdentity' || has(self.webIdentity)",
+            "is what `source: webIdentity` needs; say `audience`",
+        )
+        .field_path(".webIdentity")
+        .reason(Reason::FieldValueRequired),
+        rule(
+            "self.source == 'webIdentity' || !has(self.webIdentity)",
+            "would not be used; set `source: webIdentity`, or remove it",
+        )
+        .field_path(".webIdentity"),
+        rule(
+            "self.source == 'inlineClaims' || !has(self.inlineClaims)",
+            "would not be used; set `source: inlineClaims`, or remove it",
+        )
+        .field_path(".inlineClaims"),
+        rule(
+            "self.source == 'ambient' || !has(self.ambient)",
+            "would not be used; set `source: ambient`, or remove it",
+        )
+        .field_path(".ambient"),
     ];
     rules.extend(templates::credentials());
     rules

@@ -2,12 +2,15 @@
 //!
 //! This module must not know how credentials are obtained.
 
-use super::{Findings, Problem, address, certificates, duration, element, member, secret, word};
+use super::{
+    Findings, Place, Problem, address, certificates, duration, element, member, secret, word,
+};
 use crate::{
     bounds,
     worker_class::{
-        AssumeRole, CatalogCredentials, CredentialSource, Credentials, ExchangeClient,
-        PolicyClaims, RoleClaim, RoleMap, SessionPolicy, TokenExchange,
+        Ambient, AssumeRole, CatalogCredentials, CredentialSource, Credentials, ExchangeClient,
+        PolicyClaims, RoleClaim, RoleMap, SessionPolicy, TokenExchange, WebIdentity,
+        default_region,
     },
 };
 use patchbay_core::{
@@ -28,23 +31,49 @@ pub const MOST_KEYS: (&str, Duration) = ("12h", Duration::from_hours(12));
 
 const CATALOG: &str = "spec.credentials.catalog";
 const ASSUME_ROLE: &str = "spec.credentials.assumeRole";
+const WEB_IDENTITY: &str = "spec.credentials.webIdentity";
+const AMBIENT: &str = "spec.credentials.ambient";
+const INLINE_CLAIMS: &str = "spec.credentials.inlineClaims";
 
 /// The source, or none once its problems are noted.
 pub(super) fn credentials(
     findings: &mut Findings,
     credentials: &Credentials,
+    place: Place,
 ) -> Option<class::CredentialSource> {
-    // what is made of them is `templates`'
-    let Credentials { source, catalog, assume_role, files: _, env: _ } = credentials;
-    let is_aws = *source == CredentialSource::AssumeRole;
-    if assume_role.is_some() && !is_aws {
-        let fix = "set `source: assumeRole`, or remove it";
+    // what is made of files and variables is `templates`'
+    let Credentials {
+        source,
+        catalog,
+        assume_role,
+        web_identity,
+        inline_claims,
+        ambient,
+        files: _,
+        env: _,
+    } = credentials;
+    let is_of_role = [CredentialSource::AssumeRole, CredentialSource::WebIdentity].contains(source);
+    if assume_role.is_some() && !is_of_role {
+        let fix = "set `source: assumeRole` or `source: webIdentity`, or remove it";
         findings.add(ASSUME_ROLE, Problem::new("would not be used", fix));
     }
-    if catalog.is_some() && !is_aws && *source != CredentialSource::Catalog {
-        let fix = "set `source: catalog` or `source: assumeRole`, or remove it";
+    if web_identity.is_some() && *source != CredentialSource::WebIdentity {
+        let fix = "set `source: webIdentity`, or remove it";
+        findings.add(WEB_IDENTITY, Problem::new("would not be used", fix));
+    }
+    if inline_claims.is_some() && *source != CredentialSource::InlineClaims {
+        let fix = "set `source: inlineClaims`, or remove it";
+        findings.add(INLINE_CLAIMS, Problem::new("would not be used", fix));
+    }
+    if ambient.is_some() && *source != CredentialSource::Ambient {
+        let fix = "set `source: ambient`, or remove it";
+        findings.add(AMBIENT, Problem::new("would not be used", fix));
+    }
+    if catalog.is_some() && *source == CredentialSource::None {
+        let fix = "set `source: catalog` or another source beside it, or remove it";
         findings.add(CATALOG, Problem::new("would not be used", fix));
     }
+    let beside = |findings: &mut Findings| catalog.as_ref().map(|it| self::catalog(findings, it));
     match source {
         CredentialSource::None => Some(class::CredentialSource::None),
         CredentialSource::Catalog => {
@@ -57,26 +86,97 @@ pub(super) fn credentials(
             Some(class::CredentialSource::Catalog(self::catalog(findings, catalog)))
         }
         CredentialSource::AssumeRole => {
-            let catalog = catalog.as_ref().map(|catalog| self::catalog(findings, catalog));
-            let Some(source) = assume_role else {
-                let fix = "say `assumeRole.role`, or another way to a user's role";
-                let problem = Problem::new("is missing, though `source` is `assumeRole`", fix);
-                findings.add(ASSUME_ROLE, problem);
-                return None;
-            };
-            let source = self::assume_role(findings, source, catalog)?;
+            let catalog = beside(findings);
+            let source = self::role_of(findings, "assumeRole", assume_role.as_ref(), catalog)?;
             Some(class::CredentialSource::AssumeRole(Box::new(source)))
         }
-        CredentialSource::WebIdentity => unsupported_source(findings, "webIdentity"),
-        CredentialSource::InlineClaims => unsupported_source(findings, "inlineClaims"),
-        CredentialSource::Ambient => unsupported_source(findings, "ambient"),
+        CredentialSource::WebIdentity => {
+            let catalog = beside(findings);
+            let role = self::role_of(findings, "webIdentity", assume_role.as_ref(), catalog);
+            let source = self::web_identity(findings, web_identity.as_ref(), role)?;
+            Some(class::CredentialSource::WebIdentity(Box::new(source)))
+        }
+        CredentialSource::InlineClaims => {
+            let region = inline_claims.as_ref().map_or_else(default_region, |it| it.region.clone());
+            findings.check(format!("{INLINE_CLAIMS}.region"), self::region(&region));
+            let source = class::InlineClaims { region, catalog: beside(findings) };
+            Some(class::CredentialSource::InlineClaims(Box::new(source)))
+        }
+        CredentialSource::Ambient => {
+            let catalog = beside(findings);
+            let source = self::ambient(findings, place, ambient.as_ref(), catalog)?;
+            Some(class::CredentialSource::Ambient(Box::new(source)))
+        }
     }
 }
 
-fn unsupported_source(findings: &mut Findings, source: &str) -> Option<class::CredentialSource> {
-    let fix = "use `none`, `catalog` or `assumeRole`";
-    findings.unsupported_value("spec.credentials.source", source, fix);
-    None
+fn ambient(
+    findings: &mut Findings,
+    place: Place,
+    written: Option<&Ambient>,
+    catalog: Option<class::CatalogSource>,
+) -> Option<class::Ambient> {
+    if place == Place::Cluster {
+        let problem = "`ambient` would give every user the cluster's own identity, and works on one machine without a \
+                       cluster only";
+        findings.add("spec.credentials.source", Problem::new(problem, "use another source"));
+        return None;
+    }
+    let Some(Ambient { issuer, subject, region }) = written else {
+        let fix =
+            "say `ambient.issuer` and `ambient.subject`: whose this machine's own AWS identity is";
+        let problem = Problem::new("is missing, though `source` is `ambient`", fix);
+        findings.add(AMBIENT, problem);
+        return None;
+    };
+    let fix = "name the one user, as `patchbay why` tells who somebody is";
+    findings.check(format!("{AMBIENT}.issuer"), super::not_empty(issuer, fix));
+    findings.check(format!("{AMBIENT}.subject"), super::not_empty(subject, fix));
+    findings.check(format!("{AMBIENT}.region"), self::region(region));
+    let (issuer, subject, region) = (issuer.clone(), subject.clone(), region.clone());
+    Some(class::Ambient { issuer, subject, region, catalog })
+}
+
+/// Which role is a user's, where a source needs it.
+fn role_of(
+    findings: &mut Findings,
+    source: &str,
+    written: Option<&AssumeRole>,
+    catalog: Option<class::CatalogSource>,
+) -> Option<class::AssumeRole> {
+    let Some(written) = written else {
+        let fix = "say `assumeRole.role`, or another way to a user's role";
+        let problem = Problem::new(format!("is missing, though `source` is `{source}`"), fix);
+        findings.add(ASSUME_ROLE, problem);
+        return None;
+    };
+    assume_role(findings, written, catalog)
+}
+
+fn web_identity(
+    findings: &mut Findings,
+    written: Option<&WebIdentity>,
+    role: Option<class::AssumeRole>,
+) -> Option<class::WebIdentity> {
+    if role.as_ref().is_some_and(|role| role.external_id.is_some()) {
+        let fix = "remove it: the role's trust policy decides by what the token says";
+        let problem = Problem::new("is not taken where the user's own token is exchanged", fix);
+        findings.add(format!("{ASSUME_ROLE}.externalId"), problem);
+    }
+    if role.as_ref().is_some_and(|role| !role.tags.is_empty()) {
+        let fix = "remove them: tags are what the token says to AWS";
+        let problem = Problem::new("are not taken where the user's own token is exchanged", fix);
+        findings.add(format!("{ASSUME_ROLE}.tags"), problem);
+    }
+    let Some(WebIdentity { audience }) = written else {
+        let fix = "say `webIdentity.audience`";
+        let problem = Problem::new("is missing, though `source` is `webIdentity`", fix);
+        findings.add(WEB_IDENTITY, problem);
+        return None;
+    };
+    let fix = "name AWS as the tokens do, such as `sts.amazonaws.com`";
+    findings.check(format!("{WEB_IDENTITY}.audience"), super::not_empty(audience, fix));
+    Some(class::WebIdentity { audience: audience.clone(), role: role? })
 }
 
 fn catalog(findings: &mut Findings, catalog: &CatalogCredentials) -> class::CatalogSource {

@@ -1,6 +1,12 @@
 //! What a class may say of AWS roles, and how each mistake is answered.
 
-use crate::{WorkerClass, validate::worker_class::validate};
+use crate::{
+    WorkerClass,
+    validate::{
+        Place,
+        worker_class::{validate, validate_in},
+    },
+};
 use patchbay_core::class::{self, RoleChoice, SessionPolicy};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -81,6 +87,81 @@ fn what_would_not_be_used_and_what_is_missing_is_refused() {
     let mut unused = spec(json!({ "role": ARN }));
     unused["credentials"]["source"] = json!("none");
     assert_eq!(of(unused).unwrap_err(), ["spec.credentials.assumeRole"]);
+}
+
+/// A class of one machine with these credentials.
+fn here(credentials: &Value) -> Result<class::CredentialSource, Vec<String>> {
+    let spec = json!({ "image": "i", "command": ["/s"], "credentials": credentials });
+    let class = WorkerClass::new("c", serde_json::from_value(spec).unwrap());
+    validate_in(Place::OneMachine, &class)
+        .map(|class| class.credentials)
+        .map_err(|errors| errors.into_iter().map(|error| error.field).collect())
+}
+
+#[test]
+fn keys_that_tokens_carry_are_of_one_region() {
+    for (said, region) in
+        [(json!({}), "us-east-1"), (json!({ "region": "eu-west-1" }), "eu-west-1")]
+    {
+        let source = here(&json!({ "source": "inlineClaims", "inlineClaims": said })).unwrap();
+        assert_eq!(source.region(), Some(region));
+        assert!(source.grants_aws_keys());
+    }
+    assert_eq!(here(&json!({ "source": "inlineClaims" })).unwrap().region(), Some("us-east-1"));
+    let bad = here(&json!({ "source": "inlineClaims", "inlineClaims": { "region": "EU" } }));
+    assert_eq!(bad.unwrap_err(), ["spec.credentials.inlineClaims.region"]);
+    let unused = here(&json!({ "inlineClaims": {} }));
+    assert_eq!(unused.unwrap_err(), ["spec.credentials.inlineClaims"]);
+}
+
+#[test]
+fn a_users_own_token_is_exchanged_for_a_role_without_tags_and_only_where_it_is_for_aws() {
+    let exchanged = |role: Value, web: Value| {
+        here(&json!({ "source": "webIdentity", "assumeRole": role, "webIdentity": web }))
+    };
+    let for_aws = json!({ "audience": "sts.amazonaws.com" });
+    let source = exchanged(json!({ "role": ARN, "region": "eu-west-1" }), for_aws.clone()).unwrap();
+    let class::CredentialSource::WebIdentity(source) = source else { panic!("{source:?}") };
+    assert_eq!(source.audience, "sts.amazonaws.com");
+    assert_eq!(source.role.region, "eu-west-1");
+    for (role, web, field) in [
+        (json!({ "role": ARN, "externalId": "xx" }), for_aws.clone(), "assumeRole.externalId"),
+        (json!({ "role": ARN, "tags": { "a": "b" } }), for_aws.clone(), "assumeRole.tags"),
+        (json!({ "role": ARN }), json!({ "audience": " " }), "webIdentity.audience"),
+        (json!({ "role": ARN }), Value::Null, "webIdentity"),
+        (Value::Null, for_aws.clone(), "assumeRole"),
+    ] {
+        let refused = exchanged(role, web).unwrap_err();
+        assert_eq!(refused, [format!("spec.credentials.{field}")]);
+    }
+    let unused = here(&json!({ "webIdentity": for_aws }));
+    assert_eq!(unused.unwrap_err(), ["spec.credentials.webIdentity"]);
+}
+
+#[test]
+fn the_machines_own_identity_is_one_users_by_name_and_nobodys_in_a_cluster() {
+    let whose = json!({ "issuer": "https://i", "subject": "alice" });
+    let own = json!({ "source": "ambient", "ambient": whose });
+    let source = here(&own).unwrap();
+    let class::CredentialSource::Ambient(source) = source else { panic!("{source:?}") };
+    assert_eq!((source.issuer.as_str(), source.subject.as_str()), ("https://i", "alice"));
+    let mut in_cluster = spec(json!({}));
+    in_cluster["credentials"] = own;
+    assert_eq!(of(in_cluster).unwrap_err(), ["spec.credentials.source"]);
+    for (said, field) in [
+        (json!({ "source": "ambient" }), "ambient"),
+        (json!({ "ambient": whose }), "ambient"),
+        (
+            json!({ "source": "ambient", "ambient": { "issuer": " ", "subject": "a" } }),
+            "ambient.issuer",
+        ),
+        (
+            json!({ "source": "ambient", "ambient": { "issuer": "i", "subject": "" } }),
+            "ambient.subject",
+        ),
+    ] {
+        assert_eq!(here(&said).unwrap_err(), [format!("spec.credentials.{field}")]);
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! This module must not know how workers are made.
 
 use super::{
-    FieldError, Findings, Problem, address, cidr, credentials, duration, member, name, not_empty,
+    FieldError, Findings, Place, Problem, address, cidr, credentials, duration, member, name,
+    not_empty,
     quantity::{self, MIB, TIB},
     scheduling, templates, tools,
 };
@@ -42,8 +43,16 @@ pub const RESERVED_ENV: [&str; 5] =
 /// Names that decide where the MCP server's requests go; programs read them in either case.
 pub const RESERVED_ENV_ANY_CASE: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"];
 
-/// The class in the words of the core, or everything that is wrong with it.
+/// A cluster's class in the words of the core, or everything that is wrong with it.
 pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldError>> {
+    validate_in(Place::Cluster, class)
+}
+
+/// The same of a class that is used in this place.
+pub fn validate_in(
+    place: Place,
+    class: &WorkerClass,
+) -> Result<class::WorkerClass, Vec<FieldError>> {
     let mut findings = Findings::default();
     let f = &mut findings;
     let WorkerClassSpec {
@@ -102,7 +111,7 @@ pub fn validate(class: &WorkerClass) -> Result<class::WorkerClass, Vec<FieldErro
         .map(|after| f.check("spec.forgetAfter", duration::bounded(after, MOST_FORGET)));
     let warm = f.check("spec.warm", self::warm(*warm));
     let (limits, per_tenant) = self::limits(f, limits);
-    let credentials = credentials::credentials(f, credentials);
+    let credentials = credentials::credentials(f, credentials, place);
     let templates = templates::templates(f, &class.spec, credentials.as_ref());
     let tools = tools.as_ref().map(|tools| tools::tools(f, tools));
     let local = self::local(f, local);
@@ -299,18 +308,18 @@ fn quilt_profile(findings: &mut Findings, spec: &WorkerClassSpec) {
     }
     let credentials = &spec.credentials;
     match credentials.source {
-        CredentialSource::AssumeRole if credentials.catalog.is_none() => {
+        CredentialSource::None => {
+            let fix = "use `catalog`, or another source beside a catalog: the profile's server acts as a catalog's user";
+            let problem = Problem::new("is not what `profile: quilt` needs", fix);
+            findings.add("spec.credentials.source", problem);
+        }
+        CredentialSource::Catalog => {}
+        _ if credentials.catalog.is_none() => {
             let fix = "say `catalog.origin` and `catalog.registry`";
             let problem = Problem::new("is what `profile: quilt` needs", fix);
             findings.add("spec.credentials.catalog", problem);
         }
-        CredentialSource::Catalog | CredentialSource::AssumeRole => {}
-        _ => {
-            let fix =
-                "use `catalog` or `assumeRole`: the profile's server acts as a catalog's user";
-            let problem = Problem::new("is not what `profile: quilt` needs", fix);
-            findings.add("spec.credentials.source", problem);
-        }
+        _ => {}
     }
     let commands = [
         ("spec.command", Some(&spec.command)),

@@ -15,16 +15,26 @@ use std::collections::BTreeMap;
 #[schemars(extend("x-kubernetes-validations" = rules::worker_class::credentials()))]
 pub struct Credentials {
     /// `none`; `catalog` (a Quilt catalog); `assumeRole`, `webIdentity` or `inlineClaims` (AWS);
-    /// `ambient` (the operator's own AWS identity, for one user on their own machine; refused in a
+    /// `ambient` (the gateway's own AWS identity, for one user on their own machine; refused in a
     /// cluster). Default: `none`.
     pub source: CredentialSource,
-    /// The Quilt catalog: needed for `source: catalog`, and taken for `source: assumeRole`, where the user's own
-    /// credential is for the catalog and AWS keys are STS's.
+    /// The Quilt catalog: needed for `source: catalog`, and taken beside every other source but `none`. There the user's
+    /// own credential is for the catalog, and AWS keys are the source's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog: Option<CatalogCredentials>,
-    /// How AWS roles are assumed, for `source: assumeRole`: needed there, and not allowed with other sources.
+    /// Which AWS role is a user's and what is left of it, for `source: assumeRole` and `source: webIdentity`: needed
+    /// there, and not allowed with other sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<AssumeRole>,
+    /// Which tokens are exchanged for keys, for `source: webIdentity`: needed there, and not allowed with other sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_identity: Option<WebIdentity>,
+    /// What goes with the keys that tokens carry, for `source: inlineClaims` alone. Default: the region `us-east-1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inline_claims: Option<InlineClaims>,
+    /// Whose the gateway's own AWS identity is, for `source: ambient`: needed there, and not allowed with other sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ambient: Option<Ambient>,
     /// Files that are written for the MCP server when a user is given the worker, and again whenever
     /// its credentials are renewed, at most 16. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,10 +66,58 @@ pub enum CredentialSource {
     AssumeRole,
     /// AWS STS `AssumeRoleWithWebIdentity`.
     WebIdentity,
-    /// The user's token carries them.
+    /// The user's token carries AWS keys, in the claim `aws_credentials` or `awsCredentials`.
     InlineClaims,
-    /// The operator's own AWS identity.
+    /// The gateway's own AWS identity.
     Ambient,
+}
+
+/// Which tokens are exchanged for AWS keys of a role (STS `AssumeRoleWithWebIdentity`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebIdentity {
+    /// What a user's token must name as `aud`, beside this gateway, to be shown to AWS: the audience of the OIDC
+    /// provider in the role's account, such as `sts.amazonaws.com`. 1 to 1024 characters.
+    #[schemars(
+        length(min = 1, max = bounds::IDENTITY),
+        extend("x-kubernetes-validations" =
+            rules::form::filled("name AWS as the tokens do, such as `sts.amazonaws.com`"))
+    )]
+    pub audience: String,
+}
+
+/// What goes with the AWS keys that tokens carry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InlineClaims {
+    /// AWS region of the users' data: lower-case letters, digits and `-`. A token whose keys name another one is
+    /// refused: the MCP server knows its region before it knows its user. Default: `us-east-1`.
+    #[serde(default = "default_region")]
+    #[schemars(
+        length(min = 1, max = bounds::WORD),
+        extend("x-kubernetes-validations" = rules::worker_class::region())
+    )]
+    pub region: String,
+}
+
+/// Whose the gateway's own AWS identity is: one user's, on their own machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ambient {
+    /// Who vouches for the user, as `patchbay why` tells it: what tokens say as `iss`, a catalog's origin, or the
+    /// `issuer` of API keys. 1 to 1024 characters.
+    #[schemars(length(min = 1, max = bounds::IDENTITY))]
+    pub issuer: String,
+    /// The user's subject there, 1 to 1024 characters. Everybody else is refused.
+    #[schemars(length(min = 1, max = bounds::IDENTITY))]
+    pub subject: String,
+    /// AWS region of the user's data: lower-case letters, digits and `-`. Default: `us-east-1`.
+    #[serde(default = "default_region")]
+    #[schemars(
+        length(min = 1, max = bounds::WORD),
+        extend("x-kubernetes-validations" = rules::worker_class::region())
+    )]
+    pub region: String,
 }
 
 /// A Quilt catalog as a source of credentials.
@@ -100,7 +158,7 @@ pub struct CatalogCredentials {
     pub exchange: Option<TokenExchange>,
 }
 
-pub(super) fn default_region() -> String {
+pub(crate) fn default_region() -> String {
     "us-east-1".into()
 }
 

@@ -16,7 +16,7 @@ mod routes;
 mod search;
 mod serve;
 mod sigv4;
-mod sts;
+pub(crate) mod sts;
 pub mod tls;
 pub mod world;
 

@@ -24,7 +24,7 @@ const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 /// Temporary credentials in the catalog's own words.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     /// Public part.
     pub access_key_id: String,
     /// Secret part.
@@ -36,7 +36,7 @@ pub(super) struct Credentials {
 }
 
 /// Assumes roles at one STS endpoint.
-pub(super) struct Sts {
+pub(crate) struct Sts {
     client: Client<HttpConnector, Full<Bytes>>,
     lifetime: SignedDuration,
     /// Held while a role is assumed, so that two requests of one user share one set.
@@ -45,7 +45,7 @@ pub(super) struct Sts {
 
 impl Sts {
     /// Credentials live for `lifetime`; AWS allows 15 minutes to 12 hours.
-    pub(super) fn new(lifetime: SignedDuration) -> Self {
+    pub(crate) fn new(lifetime: SignedDuration) -> Self {
         Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
             lifetime,
@@ -54,7 +54,7 @@ impl Sts {
     }
 
     /// The current credentials of a user for `role`.
-    pub(super) async fn credentials(
+    pub(crate) async fn credentials(
         &self,
         world: &World,
         user: &Member,

@@ -111,6 +111,11 @@ async fn each_rule_holds() -> anyhow::Result<()> {
     for (object, field, said) in [
         (no_way, "spec", way),
         (two_ways, "spec", way),
+        (
+            jwt("authorityClaims", json!(["role", "awsCredentials"])),
+            "spec.jwt.authorityClaims",
+            "lists a claim that holds AWS keys",
+        ),
         (jwt("jwks", json!({})), "spec.jwt.jwks", place),
         (jwt("jwks", json!({ "discovery": false })), "spec.jwt.jwks", place),
         (jwt("jwks", both), "spec.jwt.jwks", place),

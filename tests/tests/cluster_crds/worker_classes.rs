@@ -29,6 +29,16 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
         ),
         with(quilt_class("c"), "credentials/files", files.clone()),
         with(class("c"), "credentials", assume_role(&json!({ "role": ROLE }))),
+        with(class("c"), "credentials", json!({ "source": "inlineClaims" })),
+        with(
+            class("c"),
+            "credentials",
+            json!({
+                "source": "webIdentity", "assumeRole": { "role": ROLE, "tags": {} },
+                "webIdentity": { "audience": "sts.amazonaws.com" },
+            }),
+        ),
+        with(quilt_class("c"), "credentials/source", json!("inlineClaims")),
         with(
             with(quilt_class("c"), "credentials/source", json!("assumeRole")),
             "credentials/assumeRole",
@@ -115,6 +125,24 @@ fn credentials() -> Vec<Case> {
         ),
         ("credentials", json!({ "source": "catalog" }), CATALOG, "is what `source: catalog` needs"),
         ("credentials", json!({ "catalog": catalog }), CATALOG, "would not be used; set"),
+        (
+            "credentials",
+            json!({ "source": "none", "ambient": { "issuer": "i", "subject": "s" } }),
+            "spec.credentials.ambient",
+            "would not be used; set",
+        ),
+        (
+            "credentials",
+            json!({ "source": "none", "inlineClaims": {} }),
+            "spec.credentials.inlineClaims",
+            "would not be used; set",
+        ),
+        (
+            "credentials",
+            json!({ "source": "inlineClaims", "inlineClaims": { "region": "US" } }),
+            "spec.credentials.inlineClaims.region",
+            "is not an AWS region",
+        ),
         (
             "credentials",
             with_catalog(&port),
@@ -210,9 +238,33 @@ fn variables() -> Vec<(Value, &'static str)> {
 
 fn roles() -> Vec<Case> {
     const AT: &str = "spec.credentials.assumeRole";
+    const WEB: &str = "spec.credentials.webIdentity";
+    let (role, for_aws) = (json!({ "role": ROLE }), json!({ "audience": "sts.amazonaws.com" }));
+    let exchanged = |said: &Value| json!({ "source": "webIdentity", "assumeRole": said, "webIdentity": for_aws });
     let with = |name: &str, value: Value| assume_role(&json!({ "role": ROLE, name: value }));
     let wrong = [
-        (json!({ "source": "assumeRole" }), AT, "is what `source: assumeRole` needs"),
+        (json!({ "source": "assumeRole" }), AT, "is what `source: assumeRole` and"),
+        (
+            json!({ "source": "webIdentity", "webIdentity": for_aws }),
+            AT,
+            "is what `source: assumeRole` and",
+        ),
+        (
+            json!({ "source": "webIdentity", "assumeRole": role }),
+            WEB,
+            "is what `source: webIdentity` needs",
+        ),
+        (json!({ "source": "none", "webIdentity": for_aws }), WEB, "would not be used; set"),
+        (
+            exchanged(&json!({ "role": ROLE, "externalId": "xx" })),
+            "spec.credentials.assumeRole.externalId",
+            "is not taken where",
+        ),
+        (
+            exchanged(&json!({ "role": ROLE, "tags": { "team": "x" } })),
+            "spec.credentials.assumeRole.tags",
+            "are not taken where",
+        ),
         (json!({ "assumeRole": { "role": ROLE } }), AT, "would not be used"),
         (assume_role(&json!({})), AT, "does not say exactly one way to a user's role"),
         (

@@ -4,16 +4,16 @@
 //! often: what many users want at one moment never becomes many tries. This module must not know how a session is
 //! decided, or the SDK.
 
-use super::{Assume, Sts, StsError};
+use super::{Assume, Exchange, Sts, StsError};
 use jiff::{SignedDuration, Timestamp};
 use moka::{Expiry, future::Cache};
 use parking_lot::Mutex;
 use patchbay_core::{
     digest::Digest,
-    grant::{AwsGrant, GrantError},
+    grant::{AwsGrant, GrantError, NoKeys},
     jitter,
 };
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::Instant};
 
 /// Calls to STS that are under way at a time.
@@ -68,29 +68,66 @@ impl Keys {
     }
 
     /// Keys of this session: those that are kept, or newer ones.
-    pub(crate) async fn get(&self, assume: &Assume) -> Result<AwsGrant, GrantError> {
+    pub(crate) async fn assumed(&self, assume: &Assume) -> Result<AwsGrant, GrantError> {
+        let asked = async { self.sts.assume(assume, &assume.session_name(Timestamp::now())).await };
         // Debug covers every field
-        let session = Digest::of(format!("{assume:?}").as_bytes());
-        let kept = self.kept.try_get_with(session, self.assumed(assume)).await;
-        kept.map(|kept| kept.keys).map_err(|error| refusal(assume, &error))
+        self.get(&format!("{assume:?}"), None, asked)
+            .await
+            .map_err(|error| refusal(&assume.role, &error))
     }
 
-    async fn assumed(&self, assume: &Assume) -> Result<Kept, StsError> {
+    /// Keys that this token is exchanged for: those that are kept, or newer ones. They end with the token.
+    pub(crate) async fn exchanged(&self, exchange: &Exchange) -> Result<AwsGrant, GrantError> {
+        let asked =
+            async { self.sts.exchange(exchange, &exchange.session_name(Timestamp::now())).await };
+        // Debug covers every field but the token, which its digest stands for
+        let keys = self.get(&format!("{exchange:?}"), Some(exchange.ends), asked).await;
+        keys.map_err(|error| refusal(&exchange.role, &error))
+    }
+
+    /// Temporary keys of the gateway's own identity.
+    pub(crate) async fn own(&self, region: &str) -> Result<AwsGrant, GrantError> {
+        let keys = self.get(&format!("own {region}"), None, self.sts.own(region)).await;
+        keys.map_err(|error| refusal("the gateway's own", &error))
+    }
+
+    async fn get(
+        &self,
+        session: &str,
+        last: Option<Timestamp>,
+        asked: impl Future<Output = Result<AwsGrant, StsError>> + Send,
+    ) -> Result<AwsGrant, Arc<StsError>> {
+        let session = Digest::of(session.as_bytes());
+        let kept = self.kept.try_get_with(session, self.asked(last, asked)).await?;
+        Ok(kept.keys)
+    }
+
+    async fn asked(
+        &self,
+        last: Option<Timestamp>,
+        asked: impl Future<Output = Result<AwsGrant, StsError>> + Send,
+    ) -> Result<Kept, StsError> {
         let _place = self.places.acquire().await.map_err(|_| StsError::Throttled)?;
         if self.pause.lock().is_on(Instant::now()) {
             return Err(StsError::Throttled);
         }
-        let now = Timestamp::now();
-        let answer = self.sts.assume(assume, &assume.session_name(now)).await;
+        let answer = asked.await;
         self.pause.lock().after(&answer, Instant::now());
-        let keys = answer?;
-        let now = Timestamp::now();
-        let left = keys.expires_at.duration_since(now);
-        let fresh_for = fresh_for(left);
-        Ok(Kept {
-            keys: AwsGrant { renew_at: now.checked_add(fresh_for).ok(), ..keys },
-            fresh_for: Duration::try_from(fresh_for).unwrap_or_default(),
-        })
+        Ok(Kept::from(answer?, last, Timestamp::now()))
+    }
+}
+
+impl Kept {
+    /// Keys that nobody has after `last`. Where they live as long as that, there are no newer ones.
+    fn from(keys: AwsGrant, last: Option<Timestamp>, now: Timestamp) -> Self {
+        let (keys, fresh_for) = if let Some(last) = last.filter(|last| *last <= keys.expires_at) {
+            let keys = AwsGrant { expires_at: last, renew_at: None, ..keys };
+            (keys, last.duration_since(now))
+        } else {
+            let fresh_for = fresh_for(keys.expires_at.duration_since(now));
+            (AwsGrant { renew_at: now.checked_add(fresh_for).ok(), ..keys }, fresh_for)
+        };
+        Self { keys, fresh_for: Duration::try_from(fresh_for).unwrap_or_default() }
     }
 }
 
@@ -117,13 +154,17 @@ fn fresh_for(left: SignedDuration) -> SignedDuration {
 }
 
 /// What the user is told, and the operator.
-fn refusal(assume: &Assume, error: &StsError) -> GrantError {
-    let role = &assume.role;
+fn refusal(role: impl Display, error: &StsError) -> GrantError {
     match error {
         StsError::Denied => {
             tracing::warn!(%role, %error, "no keys");
-            GrantError::RoleDenied("AWS does not let the gateway assume the user's role".into())
+            GrantError::RoleDenied("AWS does not let the user's role be assumed".into())
         }
+        StsError::TokenRefused(_) => {
+            tracing::warn!(%role, %error, "no keys");
+            NoKeys::TokenRefused.into()
+        }
+        StsError::TokenEnded => NoKeys::TokenEnded.into(),
         StsError::PackedTooLarge => {
             GrantError::PolicyTooLarge("AWS cannot pack it together with the session's tags".into())
         }
@@ -175,6 +216,39 @@ mod tests {
             AwsGrant::temporary(id, "s".into(), "t".into(), end, region)
                 .ok_or(StsError::NotTemporary)
         }
+
+        async fn exchange(&self, exchange: &Exchange, name: &str) -> Result<AwsGrant, StsError> {
+            self.assume(&session(&exchange.region), name).await
+        }
+
+        async fn own(&self, region: &str) -> Result<AwsGrant, StsError> {
+            self.assume(&session(region), "mcp-alice-own").await
+        }
+    }
+
+    /// alice's token, which ends in this time.
+    fn exchange(digest: &[u8], left: SignedDuration) -> Exchange {
+        let Assume { role, policy, duration, region, endpoint, subject, .. } = session("us-east-1");
+        let (token, ends) = ("token".into(), Timestamp::now() + left);
+        let digest = Digest::of(digest);
+        Exchange { role, policy, duration, region, endpoint, subject, token, digest, ends }
+    }
+
+    #[tokio::test]
+    async fn keys_of_a_token_end_with_it_and_are_renewed_only_where_that_gives_more() {
+        let (minutes, hour) = (SignedDuration::from_mins(10), SignedDuration::from_hours(1));
+        let sts = Double::new(Ok(hour));
+        let keys = Keys::new(sts.clone());
+        let short = exchange(b"short", minutes);
+        sts.may_answer.notify_one();
+        let got = keys.exchanged(&short).await.unwrap();
+        assert_eq!((got.expires_at, got.renew_at), (short.ends, None));
+        assert_eq!(keys.exchanged(&short).await.unwrap().access_key_id, "ASIA0");
+        let long = exchange(b"long", hour * 2);
+        sts.may_answer.notify_one();
+        let got = keys.exchanged(&long).await.unwrap();
+        assert!(got.expires_at < long.ends && got.renew_at.is_some_and(|it| it < got.expires_at));
+        assert_eq!((got.access_key_id.as_str(), sts.calls()), ("ASIA1", 2));
     }
 
     fn session(region: &str) -> Assume {
@@ -197,14 +271,15 @@ mod tests {
         for got in asking.await {
             assert_eq!(got.unwrap().access_key_id, "ASIA0");
         }
-        assert_eq!(keys.get(&wanted).await.unwrap().access_key_id, "ASIA0");
+        assert_eq!(keys.assumed(&wanted).await.unwrap().access_key_id, "ASIA0");
         assert_eq!(sts.calls(), 1);
         sts.may_answer.notify_one();
-        assert_eq!(keys.get(&session("eu-west-1")).await.unwrap().access_key_id, "ASIA1");
+        assert_eq!(keys.assumed(&session("eu-west-1")).await.unwrap().access_key_id, "ASIA1");
     }
 
     async fn futures(keys: &Keys, wanted: &Assume) -> [Result<AwsGrant, GrantError>; 3] {
-        let (a, b, c) = tokio::join!(keys.get(wanted), keys.get(wanted), keys.get(wanted));
+        let (a, b, c) =
+            tokio::join!(keys.assumed(wanted), keys.assumed(wanted), keys.assumed(wanted));
         [a, b, c]
     }
 
@@ -214,8 +289,8 @@ mod tests {
         let keys = Keys::new(sts.clone());
         sts.may_answer.notify_one();
         let unavailable = Err(GrantError::Unavailable("AWS STS".into()));
-        assert_eq!(keys.get(&session("us-east-1")).await.map(drop), unavailable);
-        assert_eq!(keys.get(&session("eu-west-1")).await.map(drop), unavailable);
+        assert_eq!(keys.assumed(&session("us-east-1")).await.map(drop), unavailable);
+        assert_eq!(keys.assumed(&session("eu-west-1")).await.map(drop), unavailable);
         assert_eq!(sts.calls(), 1);
     }
 
@@ -229,10 +304,12 @@ mod tests {
             (StsError::OwnCredentials("ExpiredToken".into()), "Unavailable"),
             (StsError::Invalid("ValidationError".into()), "Unavailable"),
             (StsError::NotTemporary, "Unavailable"),
+            (StsError::TokenRefused("InvalidIdentityToken".into()), "NoKeys(TokenRefused)"),
+            (StsError::TokenEnded, "NoKeys(TokenEnded)"),
         ] {
             let sts = Double::new(Err(error));
             sts.may_answer.notify_one();
-            let refused = Keys::new(sts).get(&session("us-east-1")).await.unwrap_err();
+            let refused = Keys::new(sts).assumed(&session("us-east-1")).await.unwrap_err();
             assert!(format!("{refused:?}").starts_with(told), "{refused:?}");
         }
     }

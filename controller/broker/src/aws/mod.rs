@@ -1,26 +1,31 @@
-//! From a verified user and a class to temporary AWS keys: a role, narrowed by a session policy, assumed for the user.
+//! From a verified user and a class to temporary AWS keys: a role, narrowed by a session policy, that is assumed for the
+//! user or that their own token is exchanged for; the keys that the token carries; or, for one user, the gateway's own.
 //!
-//! What is decided is decided as values (`role`, `policy`, `session`); `keys` has it done once for all who wait, and
-//! `sts` does it. This module must not know workers, HTTP routing or who presents what.
+//! What is decided is decided as values (`role`, `policy`, `session`, `exchange`, `carried`); `keys` has done once for
+//! all who wait what STS must do, and `sts` does it. This module must not know workers, HTTP routing or who presents what.
 
+mod carried;
 mod connector;
+mod exchange;
 mod keys;
 mod policy;
 mod role;
 mod session;
 mod sts;
+mod token;
 
+pub use exchange::Exchange;
 pub use keys::Keys;
-pub use sts::AwsSts;
+pub use sts::{AwsSts, OwnIdentity};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use patchbay_core::{
-    class::{self, PolicyClaims, SessionPolicy},
+    class::{self, CredentialSource, PolicyClaims, SessionPolicy, WorkerClass},
     entitlement::Entitlement,
-    grant::{AwsGrant, GrantError},
+    grant::{AwsGrant, GrantError, NoKeys},
     id::ClassName,
-    identity::Identity,
+    identity::{Authenticated, Identity},
     role::RoleArn,
 };
 use policy::Claimed;
@@ -57,11 +62,56 @@ pub struct Assume {
     pub subject: String,
 }
 
+/// How a user comes to AWS keys.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// STS is asked for those of a role.
+    Assume(Box<Assume>),
+    /// STS is shown the user's token for those of a role.
+    Exchange(Box<Exchange>),
+    /// The user's token carries them.
+    Carried(AwsGrant),
+    /// They are the gateway's own, for data in this region.
+    Own(String),
+}
+
+/// How a user of a class comes to AWS keys; none where the class gives none. Nobody is asked, and there is one way for a
+/// class: where it leads nowhere, the user is refused.
+pub fn way(
+    class: &WorkerClass,
+    user: &Authenticated,
+    now: Timestamp,
+) -> Result<Option<Way>, GrantError> {
+    Ok(match &class.credentials {
+        CredentialSource::None | CredentialSource::Catalog(_) => None,
+        CredentialSource::AssumeRole(source) => {
+            Some(Way::Assume(Box::new(assume(source, &class.name, &user.identity)?)))
+        }
+        CredentialSource::WebIdentity(source) => {
+            Some(Way::Exchange(Box::new(exchange::exchange(source, user, now)?)))
+        }
+        CredentialSource::InlineClaims(source) => {
+            Some(Way::Carried(carried::keys(source, user, now)?))
+        }
+        CredentialSource::Ambient(source) if source.is_for(&user.identity) => {
+            Some(Way::Own(source.region.clone()))
+        }
+        CredentialSource::Ambient(_) => return Err(NoKeys::NotTheUser.into()),
+    })
+}
+
 /// Assumes roles.
 #[async_trait]
 pub trait Sts: Send + Sync + 'static {
-    /// Keys of the role, in a session of this name.
+    /// Keys of the role, in a session of this name, by the gateway's own identity.
     async fn assume(&self, assume: &Assume, session_name: &str) -> Result<AwsGrant, StsError>;
+
+    /// Keys of the role, in a session of this name, by the user's token alone.
+    async fn exchange(&self, exchange: &Exchange, session_name: &str)
+    -> Result<AwsGrant, StsError>;
+
+    /// Temporary keys of the gateway's own identity, for data in this region.
+    async fn own(&self, region: &str) -> Result<AwsGrant, StsError>;
 }
 
 /// Why STS gave no keys. The texts are for logs.
@@ -93,6 +143,14 @@ pub enum StsError {
          duration?"
     )]
     Invalid(String),
+    /// AWS does not take the user's token.
+    #[error(
+        "AWS does not take the user's token ({0}); the role's account needs an OIDC provider of its issuer and audience"
+    )]
+    TokenRefused(String),
+    /// AWS says that the user's token has ended.
+    #[error("the user's token has ended")]
+    TokenEnded,
     /// STS gave something else than temporary keys.
     #[error("STS answered without temporary keys")]
     NotTemporary,
@@ -104,6 +162,25 @@ pub(crate) fn assume(
     class: &ClassName,
     identity: &Identity,
 ) -> Result<Assume, GrantError> {
+    let (role, policy) = role_and_policy(source, identity)?;
+    Ok(Assume {
+        role,
+        source_identity: session::source_identity(&identity.issuer, &identity.subject),
+        tags: session::tags(identity, &identity.tenant(class), &source.tags),
+        policy,
+        duration: duration(source),
+        external_id: source.external_id.clone(),
+        region: source.region.clone(),
+        endpoint: source.endpoint.clone(),
+        subject: identity.subject.clone(),
+    })
+}
+
+/// The user's role, and what is left of it; none = all of it.
+fn role_and_policy(
+    source: &class::AssumeRole,
+    identity: &Identity,
+) -> Result<(RoleArn, Option<String>), GrantError> {
     let role = role::role(&source.role, identity)
         .map_err(|error| GrantError::RoleDenied(error.to_string()))?;
     let policy = match claimed(source.claims.as_ref(), &identity.entitlement) {
@@ -117,17 +194,12 @@ pub(crate) fn assume(
         }
         None => None,
     };
-    Ok(Assume {
-        role,
-        source_identity: session::source_identity(&identity.issuer, &identity.subject),
-        tags: session::tags(identity, &identity.tenant(class), &source.tags),
-        policy,
-        duration: source.duration.clamp(LEAST_DURATION, MOST_DURATION),
-        external_id: source.external_id.clone(),
-        region: source.region.clone(),
-        endpoint: source.endpoint.clone(),
-        subject: identity.subject.clone(),
-    })
+    Ok((role, policy))
+}
+
+/// How long keys are asked for: within what STS gives.
+fn duration(source: &class::AssumeRole) -> Duration {
+    source.duration.clamp(LEAST_DURATION, MOST_DURATION)
 }
 
 impl Assume {

@@ -1,23 +1,25 @@
 //! AWS STS by its SDK: regional endpoints, signed with the gateway's own identity, which is used for nothing else and
-//! given to nobody.
+//! given to nobody; or, with a user's own token, unsigned and without any identity.
 //!
-//! The identity is the SDK's default chain: environment, profile, IRSA, Pod Identity. This module must not know why a
+//! The identity is the SDK's default chain: environment, profile, IRSA, Pod Identity. It is looked for where a call must be
+//! signed and nowhere else. This module must not know why a
 //! role is assumed.
 
-use super::{Assume, Sts, StsError, connector};
+use super::{Assume, Exchange, Sts, StsError, connector};
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_sts::{
     Client,
-    config::SharedHttpClient,
+    config::{Credentials as OwnCredentials, ProvideCredentials, SharedHttpClient},
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
-    operation::assume_role::AssumeRoleError,
+    operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError,
     types::{Credentials, Tag},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use patchbay_core::grant::AwsGrant;
 use rustls::crypto::CryptoProvider;
+use secrecy::ExposeSecret;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::OnceCell;
 
@@ -27,6 +29,22 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Tries of one call, where STS fails or is not reached.
 const TRIES: u32 = 3;
 
+/// How long temporary keys live that are made of the gateway's own long-term ones, seconds.
+const OWN_SECONDS: i32 = 3600;
+/// How long keys of the gateway's own are good for that do not say when they end.
+const UNTOLD: SignedDuration = SignedDuration::from_mins(15);
+/// Where nothing is about a region.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// What kind of identity a process has of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnIdentity {
+    /// Keys that end.
+    Temporary,
+    /// Keys that do not.
+    LongTerm,
+}
+
 /// An endpoint: a region, and an address in the place of the region's own.
 type Endpoint = (String, Option<String>);
 
@@ -35,6 +53,7 @@ pub struct AwsSts {
     http: SharedHttpClient,
     own: OnceCell<SdkConfig>,
     clients: Mutex<HashMap<Endpoint, Client>>,
+    unsigned: Mutex<HashMap<Endpoint, Client>>,
 }
 
 impl AwsSts {
@@ -44,37 +63,69 @@ impl AwsSts {
             http: connector::client(crypto)?,
             own: OnceCell::new(),
             clients: Mutex::default(),
+            unsigned: Mutex::default(),
         })
     }
 
-    /// The client of an endpoint. All share one identity.
-    async fn client(&self, assume: &Assume) -> Client {
-        let region = Region::new(assume.region.clone());
+    /// A client of an endpoint that has no identity and reads no environment: what it sends is all that is shown.
+    fn unsigned(&self, exchange: &Exchange) -> Client {
+        let Exchange { region, endpoint, .. } = exchange;
+        let make = || {
+            let mut config = aws_sdk_sts::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new(region.clone()))
+                .http_client(self.http.clone())
+                .retry_config(retries())
+                .timeout_config(limits());
+            config.set_endpoint_url(endpoint.clone());
+            Client::from_conf(config.build())
+        };
+        self.unsigned.lock().entry((region.clone(), endpoint.clone())).or_insert_with(make).clone()
+    }
+
+    /// The gateway's own identity, and how it asks.
+    async fn own_config(&self, region: &str) -> &SdkConfig {
+        let region = Region::new(region.to_owned());
         let own = self.own.get_or_init(async || {
             aws_config::defaults(BehaviorVersion::latest())
                 // some of the chain asks STS itself; and a region that is given is not looked for
                 .region(region.clone())
                 .http_client(self.http.clone())
-                .retry_config(RetryConfig::standard().with_max_attempts(TRIES))
-                .timeout_config(
-                    TimeoutConfig::builder()
-                        .operation_attempt_timeout(TRY_LIMIT)
-                        .operation_timeout(LIMIT)
-                        .build(),
-                )
+                .retry_config(retries())
+                .timeout_config(limits())
                 .load()
                 .await
         });
-        let own = own.await;
-        let endpoint = (assume.region.clone(), assume.endpoint.clone());
+        own.await
+    }
+
+    /// The client of an endpoint. All share one identity.
+    async fn client(&self, region: &str, endpoint: Option<&str>) -> Client {
+        let own = self.own_config(region).await;
         let make = || {
-            let mut config = aws_sdk_sts::config::Builder::from(own).region(region.clone());
-            config.set_endpoint_url(
-                assume.endpoint.clone().or_else(|| own.endpoint_url().map(Into::into)),
-            );
+            let region = Region::new(region.to_owned());
+            let mut config = aws_sdk_sts::config::Builder::from(own).region(region);
+            config.set_endpoint_url(endpoint.or_else(|| own.endpoint_url()).map(Into::into));
             Client::from_conf(config.build())
         };
-        self.clients.lock().entry(endpoint).or_insert_with(make).clone()
+        let key = (region.to_owned(), endpoint.map(Into::into));
+        self.clients.lock().entry(key).or_insert_with(make).clone()
+    }
+
+    /// What is found of the gateway's own identity.
+    async fn found(&self, region: &str) -> Result<OwnCredentials, StsError> {
+        let provider = self.own_config(region).await.credentials_provider();
+        let provider = provider.ok_or_else(|| StsError::OwnCredentials("there are none".into()))?;
+        provider
+            .provide_credentials()
+            .await
+            .map_err(|error| StsError::OwnCredentials(DisplayErrorContext(error).to_string()))
+    }
+
+    /// What kind of identity this process has of its own. Nothing is asked in its name, but it is looked for everywhere.
+    pub async fn own_identity(&self) -> Result<OwnIdentity, StsError> {
+        let found = self.found(DEFAULT_REGION).await?;
+        Ok(if is_temporary(&found) { OwnIdentity::Temporary } else { OwnIdentity::LongTerm })
     }
 }
 
@@ -89,7 +140,7 @@ impl Sts for AwsSts {
             duration,
             external_id,
             region,
-            endpoint: _,
+            endpoint,
             subject: _,
         } = assume;
         let tags: Vec<Tag> = tags
@@ -99,7 +150,7 @@ impl Sts for AwsSts {
             .map_err(|error| StsError::Invalid(error.to_string()))?;
         let keys = tags.iter().map(|tag| tag.key().to_owned()).collect();
         let answer = self
-            .client(assume)
+            .client(region, endpoint.as_deref())
             .await
             .assume_role()
             .role_arn(role.as_str())
@@ -115,6 +166,74 @@ impl Sts for AwsSts {
             .map_err(|error| failure(&error))?;
         answer.credentials().and_then(|given| keys_of(given, region)).ok_or(StsError::NotTemporary)
     }
+
+    async fn exchange(
+        &self,
+        exchange: &Exchange,
+        session_name: &str,
+    ) -> Result<AwsGrant, StsError> {
+        let Exchange { role, policy, duration, region, token, .. } = exchange;
+        let answer = self
+            .unsigned(exchange)
+            .assume_role_with_web_identity()
+            .role_arn(role.as_str())
+            .role_session_name(session_name)
+            .web_identity_token(token.expose_secret())
+            .set_policy(policy.clone())
+            .duration_seconds(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|error| exchange_failure(&error))?;
+        answer.credentials().and_then(|given| keys_of(given, region)).ok_or(StsError::NotTemporary)
+    }
+
+    /// Temporary keys are given as they are; of long-term ones STS makes temporary ones first.
+    async fn own(&self, region: &str) -> Result<AwsGrant, StsError> {
+        let found = self.found(region).await?;
+        if is_temporary(&found) {
+            return kept_of(&found, region, Timestamp::now()).ok_or(StsError::NotTemporary);
+        }
+        let answer = self
+            .client(region, None)
+            .await
+            .get_session_token()
+            .duration_seconds(OWN_SECONDS)
+            .send()
+            .await
+            .map_err(|error| match failure(&error) {
+                // it is the identity's own policy that does not allow it
+                StsError::Denied => StsError::OwnCredentials("AccessDenied".into()),
+                other => other,
+            })?;
+        answer.credentials().and_then(|given| keys_of(given, region)).ok_or(StsError::NotTemporary)
+    }
+}
+
+fn is_temporary(found: &OwnCredentials) -> bool {
+    found.session_token().is_some_and(|token| !token.is_empty())
+}
+
+/// The gateway's own keys, as a grant. Where nobody says when they end they are good for a while, and looked for again.
+fn kept_of(found: &OwnCredentials, region: &str, now: Timestamp) -> Option<AwsGrant> {
+    let end = match found.expiry() {
+        Some(end) => Timestamp::try_from(end).ok()?,
+        None => now.checked_add(UNTOLD).ok()?,
+    };
+    AwsGrant::temporary(
+        found.access_key_id().to_owned(),
+        found.secret_access_key().into(),
+        found.session_token().unwrap_or_default().into(),
+        end,
+        region.to_owned(),
+    )
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(TRIES)
+}
+
+fn limits() -> TimeoutConfig {
+    TimeoutConfig::builder().operation_attempt_timeout(TRY_LIMIT).operation_timeout(LIMIT).build()
 }
 
 /// What STS gave, if it is temporary.
@@ -131,8 +250,9 @@ fn keys_of(given: &Credentials, region: &str) -> Option<AwsGrant> {
 
 /// What a failed call is told as. STS has few errors of its own; the others are by code alone (STS API reference,
 /// common errors).
-fn failure<R>(error: &SdkError<AssumeRoleError, R>) -> StsError
+fn failure<E, R>(error: &SdkError<E, R>) -> StsError
 where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
 {
     let Some(code) = error.code() else {
@@ -145,6 +265,29 @@ where
         };
     };
     told(code)
+}
+
+/// The same of a failed exchange.
+fn exchange_failure<R>(error: &SdkError<AssumeRoleWithWebIdentityError, R>) -> StsError
+where
+    R: std::fmt::Debug,
+{
+    error
+        .code()
+        .map_or_else(|| StsError::Failed(DisplayErrorContext(error).to_string()), told_of_token)
+}
+
+/// What an error code of STS means where a token was shown: that one has ended, and not the gateway's own.
+fn told_of_token(code: &str) -> StsError {
+    match code {
+        "InvalidIdentityToken"
+        | "InvalidIdentityTokenException"
+        | "IDPRejectedClaim"
+        | "IDPRejectedClaimException" => StsError::TokenRefused(code.to_owned()),
+        "ExpiredToken" | "ExpiredTokenException" => StsError::TokenEnded,
+        // and so `IDPCommunicationError`, which has been tried again by then
+        other => told(other),
+    }
 }
 
 /// What an error code of STS means.
@@ -206,6 +349,22 @@ mod tests {
     }
 
     #[test]
+    fn own_keys_end_when_they_say_or_are_looked_for_again() {
+        let now = Timestamp::from_second(1_767_225_600).unwrap();
+        let own = |id: &str, end: Option<Timestamp>| {
+            let token = Some("t".to_owned());
+            let found = OwnCredentials::new(id, "s", token, end.map(Into::into), "test");
+            assert!(is_temporary(&found));
+            kept_of(&found, "us-east-1", now)
+        };
+        let end = now + SignedDuration::from_hours(2);
+        assert_eq!(own("ASIAX", Some(end)).unwrap().expires_at, end);
+        assert_eq!(own("ASIAX", None).unwrap().expires_at, now + UNTOLD);
+        assert!(own("AKIAX", None).is_none());
+        assert!(!is_temporary(&OwnCredentials::new("AKIAX", "s", None, None, "test")));
+    }
+
+    #[test]
     fn every_code_is_told_as_what_can_be_done_about_it() {
         assert_eq!(told("AccessDenied"), StsError::Denied);
         assert_eq!(told("PackedPolicyTooLarge"), StsError::PackedTooLarge);
@@ -213,5 +372,12 @@ mod tests {
         assert_eq!(told("ExpiredToken"), StsError::OwnCredentials("ExpiredToken".into()));
         assert_eq!(told("ValidationError"), StsError::Invalid("ValidationError".into()));
         assert_eq!(told("InternalFailure"), StsError::Failed("InternalFailure".into()));
+        for code in ["InvalidIdentityToken", "IDPRejectedClaim"] {
+            assert_eq!(told_of_token(code), StsError::TokenRefused(code.into()));
+        }
+        assert_eq!(told_of_token("ExpiredTokenException"), StsError::TokenEnded);
+        assert_eq!(told_of_token("AccessDenied"), StsError::Denied);
+        let away = "IDPCommunicationError";
+        assert_eq!(told_of_token(away), StsError::Failed(away.into()));
     }
 }

@@ -2,6 +2,7 @@
 //! This module must not know how credentials are obtained.
 
 use crate::{
+    identity::Identity,
     provider::SecretEntry,
     role::{RoleArn, RolePattern},
 };
@@ -16,6 +17,12 @@ pub enum CredentialSource {
     Catalog(CatalogSource),
     /// AWS keys of a role that the gateway assumes for the user.
     AssumeRole(Box<AssumeRole>),
+    /// AWS keys of a role that the user's own token is exchanged for.
+    WebIdentity(Box<WebIdentity>),
+    /// AWS keys that the user's token carries.
+    InlineClaims(Box<InlineClaims>),
+    /// AWS keys of the gateway's own identity, for one user, on one machine without a cluster.
+    Ambient(Box<Ambient>),
 }
 
 /// A Quilt catalog as a source of credentials.
@@ -53,6 +60,37 @@ pub struct ExchangeClient {
     pub id: String,
     /// Where its secret is; none = it has none.
     pub secret: Option<SecretEntry>,
+}
+
+/// How users' own tokens are exchanged for keys of roles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebIdentity {
+    /// What a token names as `aud` if it is meant for STS; no other is shown to it.
+    pub audience: String,
+    /// Which role, and what is left of it. It has neither tags nor an external id: those are the token's to say.
+    pub role: AssumeRole,
+}
+
+/// What goes with the keys that tokens carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineClaims {
+    /// The region of the users' data. A worker's server knows it before it knows its user.
+    pub region: String,
+    /// A catalog that the user's own credential is for, beside AWS.
+    pub catalog: Option<CatalogSource>,
+}
+
+/// Whose the gateway's own AWS identity is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ambient {
+    /// Who vouches for the one user.
+    pub issuer: String,
+    /// The one user. Everybody else is refused.
+    pub subject: String,
+    /// The region of the user's data.
+    pub region: String,
+    /// A catalog that the user's own credential is for, beside AWS.
+    pub catalog: Option<CatalogSource>,
 }
 
 /// How roles are assumed for users.
@@ -125,6 +163,9 @@ impl CredentialSource {
             Self::None => None,
             Self::Catalog(catalog) => Some(catalog),
             Self::AssumeRole(source) => source.catalog.as_ref(),
+            Self::WebIdentity(source) => source.role.catalog.as_ref(),
+            Self::InlineClaims(source) => source.catalog.as_ref(),
+            Self::Ambient(source) => source.catalog.as_ref(),
         }
     }
 
@@ -134,11 +175,31 @@ impl CredentialSource {
             Self::None => None,
             Self::Catalog(catalog) => Some(catalog.region.as_str()),
             Self::AssumeRole(source) => Some(source.region.as_str()),
+            Self::WebIdentity(source) => Some(source.role.region.as_str()),
+            Self::InlineClaims(source) => Some(source.region.as_str()),
+            Self::Ambient(source) => Some(source.region.as_str()),
         }
+    }
+
+    /// Whether some user has the gateway's own AWS identity.
+    pub const fn is_ambient(&self) -> bool {
+        matches!(self, Self::Ambient(_))
+    }
+
+    /// Whether this user has it.
+    pub fn is_ambient_for(&self, identity: &Identity) -> bool {
+        matches!(self, Self::Ambient(source) if source.is_for(identity))
     }
 
     /// Whether a user's grant holds AWS keys. A catalog's keys are fetched by the MCP server itself.
     pub const fn grants_aws_keys(&self) -> bool {
-        matches!(self, Self::AssumeRole(_))
+        !matches!(self, Self::None | Self::Catalog(_))
+    }
+}
+
+impl Ambient {
+    /// Whether it is this user's: by who vouches for them and by name, whatever they proved it with.
+    pub fn is_for(&self, identity: &Identity) -> bool {
+        self.issuer == identity.issuer && self.subject == identity.subject
     }
 }

@@ -10,6 +10,7 @@ use crate::{
 };
 use patchbay_core::{
     enhanced::is_common_code,
+    entitlement::CLAIMS_OF_KEYS,
     provider::{self, EnhancedFormat, JwksUrl, KeySource, NamedBy, TokenFormat},
 };
 use std::collections::BTreeMap;
@@ -30,6 +31,13 @@ pub(super) fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
         permission_codes: _,
         role_aliases: _,
     } = jwt;
+    if authority_claims.iter().any(|claim| CLAIMS_OF_KEYS.contains(&claim.as_str())) {
+        let fix = "remove it: keys change with every token, and are no part of whose worker it is";
+        findings.add(
+            "spec.jwt.authorityClaims",
+            Problem::new("lists a claim that holds AWS keys", fix),
+        );
+    }
     let fix = "write what the tokens say as `iss`";
     findings.check("spec.jwt.issuer", not_empty(issuer, fix));
     if audiences.is_empty() {
