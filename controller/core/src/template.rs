@@ -281,10 +281,18 @@ fn is_plain(c: char) -> bool {
     c.is_alphanumeric() || "-_.:/+=@".contains(c)
 }
 
-/// The value as a string of JSON, without its quotes. TOML and YAML read the same escapes in double quotes.
+/// The value as a string of JSON, without its quotes. TOML and YAML read the same escapes in double quotes, and want
+/// some that JSON does not: TOML takes no DEL, and to YAML some characters end a line.
 fn inside_json(value: &str) -> String {
     let quoted = serde_json::Value::from(value).to_string();
-    quoted.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or_default().to_owned()
+    let inside = quoted.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or_default();
+    let escaped = inside.chars().map(|c| match c {
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+            format!("\\u{:04x}", u32::from(c))
+        }
+        _ => c.to_string(),
+    });
+    escaped.collect()
 }
 
 impl TryFrom<String> for Template {

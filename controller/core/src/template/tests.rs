@@ -91,6 +91,13 @@ fn a_value_that_could_end_where_it_stands_is_not_written_as_it_is() {
 }
 
 #[test]
+fn what_ends_a_line_of_yaml_or_is_nothing_in_toml_is_escaped_too() {
+    let user = user("a\u{7f}b\u{85}c\u{2028}d\u{2029}e\u{feff}f\n\u{1f600}");
+    let text = rendered("${json:user.subject}", &keys("s"), &user).unwrap();
+    assert_eq!(text, r"a\u007fb\u0085c\u2028d\u2029e\ufefff\n😀");
+}
+
+#[test]
 fn what_was_not_granted_is_named() {
     let template = Template::parse("${aws.sessionToken}").unwrap();
     assert_eq!(
