@@ -4,6 +4,10 @@
 use anyhow::{Context, ensure};
 use http::StatusCode;
 use jiff::SignedDuration;
+use patchbay_core::{
+    link::User,
+    template::{Template, Values},
+};
 use patchbay_tests::{
     binaries,
     catalog::world::World as Aws,
@@ -264,6 +268,31 @@ async fn a_server_from_pypi_acts_as_its_user_by_a_file() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_contacts_of_one_user_wait_for_one_server_that_is_slow_to_start() -> anyhow::Result<()>
+{
+    let world = World::start().await?;
+    let server = binaries::path("fixture-server")?;
+    let controller = world.controller("slow", |spec| {
+        let start = format!("echo starting; sleep 2; exec {}", server.display());
+        spec["command"] = json!(["/bin/sh", "-c", start]);
+        spec["start"] = json!("onBind");
+        // shorter than the start, which is no idleness
+        spec["idleTimeout"] = json!("1s");
+    });
+    let controller = controller.await?;
+    let alice = client(&controller, "slow", "alice");
+    let calls = (0..6).map(|_| alice.call("echo", json!({ "text": "hello" })));
+    for said in futures_util::future::try_join_all(calls).await? {
+        ensure!(said == json!({ "text": "hello" }), "{said}");
+    }
+    let logs = controller.logs();
+    ensure!(logs.matches("\"message\":\"starting\"").count() == 1, "{logs}");
+    let tenants = controller.tenants().await?;
+    ensure!(tenants.len() == 1 && tenants[0]["epoch"] == 1, "{tenants:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_start_for_its_user_is_a_clear_answer_and_costs_one_worker()
 -> anyhow::Result<()> {
     let world = World::start().await?;
@@ -311,6 +340,28 @@ async fn what_templates_cannot_say_is_refused_at_start_with_field_and_fix() -> a
         let refusal =
             ControllerConfig::new(fixture_documents("tools", 1, &USERS, fields)?).refusal().await?;
         ensure!(refusal.contains(said), "{refusal}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reader_of_yaml_reads_exactly_the_value_that_stands_in_double_quotes() -> anyhow::Result<()> {
+    let template = Template::parse("who: \"${json:user.subject}\"\nnext: 1\n")?;
+    for subject in [
+        "a\"b\\c",
+        "a\nb: c\n- d",
+        "a\u{85}b",
+        "a\u{2028}b",
+        "# x",
+        "\u{7f}\t\0",
+        "{{é}}",
+        "",
+        "$x ${y}",
+    ] {
+        let user = User { issuer: "i".into(), subject: subject.into() };
+        let text = template.render(Values { user: Some(&user), aws: None }, 1000)?;
+        let read: Value = serde_saphyr::from_str(text.expose_secret())?;
+        ensure!(read == json!({ "who": subject, "next": 1 }), "{subject:?} became {read}");
     }
     Ok(())
 }
