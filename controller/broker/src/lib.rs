@@ -7,7 +7,9 @@
 mod aws;
 mod exchange;
 
-pub use aws::{Assume, AwsSts, Exchange, Keys, OwnIdentity, Sts, StsError, Way, way};
+pub use aws::{Assume, Exchange, Keys, Sts, StsError, Way, way};
+#[cfg(feature = "sts")]
+pub use aws::{AwsSts, OwnIdentity};
 pub use exchange::{Shown, TokenEndpoint, would_show};
 
 use async_trait::async_trait;
@@ -124,6 +126,8 @@ mod tests {
     };
     use secrecy::{SecretSlice, SecretString};
 
+    const CATALOG: &str = "https://catalog.example";
+
     /// Keys of an hour.
     struct Double;
 
@@ -169,7 +173,7 @@ mod tests {
         Authenticated {
             identity: Identity {
                 provider: ProviderName::parse("p").unwrap(),
-                issuer: "https://catalog.example".into(),
+                issuer: CATALOG.into(),
                 subject: "s".into(),
                 entitlement: Arc::default(),
                 authority: Authority::unrestricted(),
@@ -253,14 +257,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_gateways_own_identity_is_one_users_on_their_own_machine_and_nobodys_elsewhere() {
-        let source =
-            Ambient { issuer: "i".into(), subject: "s".into(), region: "r".into(), catalog: None };
+        let source = Ambient {
+            issuer: CATALOG.into(),
+            subject: "s".into(),
+            region: "r".into(),
+            catalog: None,
+        };
         let credentials = CredentialSource::Ambient(Box::new(source));
         let class = WorkerClass { credentials, ..class("own", "/mcp") };
         let here = Broker::of_one_machine(Arc::new(Double), Arc::new(Nowhere));
         let keys = here.prepare(&class, &user("pb_k_secret")).await.unwrap().aws.unwrap();
         assert_eq!((keys.access_key_id.as_str(), keys.region.as_str()), ("ASIAOWN", "r"));
-        for (issuer, subject) in [("i", "t"), ("j", "s"), ("", "")] {
+        for (issuer, subject) in [(CATALOG, "t"), ("j", "s"), ("", "")] {
             let mut other = user("pb_k_secret");
             (other.identity.issuer, other.identity.subject) = (issuer.into(), subject.into());
             let refused = here.prepare(&class, &other).await.map(drop);

@@ -225,7 +225,6 @@ async fn serve_clients(
     Ok(())
 }
 
-/// Completes with the second signal.
 /// Where the keys of issuers are, seen from a cluster.
 pub(crate) fn sources(client: &Client, namespace: &str, crypto: &Arc<CryptoProvider>) -> Sources {
     let cluster = ClusterKeys { client: client.clone(), limit: API_REQUEST };
@@ -237,6 +236,7 @@ pub(crate) fn sources(client: &Client, namespace: &str, crypto: &Arc<CryptoProvi
     }
 }
 
+/// Completes with the second signal.
 async fn second_signal() -> anyhow::Result<()> {
     wait_for_signal().await?;
     wait_for_signal().await

@@ -5,17 +5,20 @@
 //! all who wait what STS must do, and `sts` does it. This module must not know workers, HTTP routing or who presents what.
 
 mod carried;
+#[cfg(feature = "sts")]
 mod connector;
 mod exchange;
 mod keys;
 mod policy;
 mod role;
 mod session;
+#[cfg(feature = "sts")]
 mod sts;
 mod token;
 
 pub use exchange::Exchange;
 pub use keys::Keys;
+#[cfg(feature = "sts")]
 pub use sts::{AwsSts, OwnIdentity};
 
 use async_trait::async_trait;
