@@ -106,6 +106,19 @@ async fn a_token_for_patchbay_alone_is_exchanged_and_the_catalog_never_sees_it()
         "the catalog saw a user's token"
     );
     let logs = scene.controller.logs();
+    let told: Vec<Value> = logs
+        .lines()
+        .filter(|line| line.contains("\"a token was exchanged\""))
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    ensure!(told.len() == 2, "{told:?}");
+    for line in &told {
+        let span = &line["span"];
+        ensure!(span["provider"] == "staff" && span["mode"] == "jwt", "{line}");
+        ensure!(line["audience"] == login::CATALOG && line["token_endpoint"] == scene.login.url());
+        let is_said = |name: &str| span[name].as_str().is_some_and(|it| !it.is_empty());
+        ensure!(is_said("request_id") && is_said("tenant"), "{line}");
+    }
     for secret in presented.iter().map(String::as_str).chain([login::SECRET]) {
         ensure!(!logs.contains(secret), "in the log");
     }

@@ -126,10 +126,12 @@ impl Exchanges {
             NoToken::Unavailable
         })?;
         match read(status, body.expose_secret()) {
-            Ok(Answer { bearer, life }) => Ok(Exchanged {
-                bearer,
-                lease: lease(life.unwrap_or(UNSAID_LIFE), Timestamp::now()),
-            }),
+            Ok(Answer { bearer, life }) => {
+                let lease = lease(life.unwrap_or(UNSAID_LIFE), Timestamp::now());
+                let audience = &exchange.audience;
+                tracing::info!(token_endpoint = at, audience, ends = %lease.ends_at, "a token was exchanged");
+                Ok(Exchanged { bearer, lease })
+            }
             Err(Refused::User(error)) => {
                 tracing::info!(token_endpoint = at, error, "a user's token was not exchanged");
                 Err(NoToken::Refused)

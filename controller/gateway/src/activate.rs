@@ -41,6 +41,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{sleep, timeout};
+use tracing::{Instrument as _, Span};
 
 /// Why a tenant has no worker. The texts are for clients.
 #[derive(Debug, thiserror::Error)]
@@ -120,12 +121,26 @@ pub struct Request<'a> {
     pub provisioning: Provisioning,
     /// When the request arrived.
     pub now: Timestamp,
+    /// What it is called in logs.
+    pub id: &'a str,
 }
 
 impl Request<'_> {
     /// What the worker is told of who the user is: nothing, unless its class makes texts of that.
     fn told_user(&self) -> Option<User> {
         told_user(self.class, self.user)
+    }
+
+    /// What is said of whatever is asked of others for this request (issue 4, diagnostics).
+    fn span(&self) -> Span {
+        let identity = &self.user.identity;
+        tracing::info_span!(
+            "grant",
+            request_id = self.id,
+            tenant = %self.name,
+            provider = %identity.provider,
+            mode = %identity.mode
+        )
     }
 }
 
@@ -275,7 +290,7 @@ impl Activator {
         request: &Request<'_>,
         obstacle: &mut Option<ActivateError>,
     ) -> Result<Arc<Bound>, ActivateError> {
-        let grant = self.grants.prepare(request.class, request.user);
+        let grant = self.grants.prepare(request.class, request.user).instrument(request.span());
         let mut grant = GrantOnce::Pending(grant);
         let mut learned = Learned::default();
         let mut pause = FIRST_PAUSE;

@@ -391,6 +391,8 @@ impl Forward<'_> {
             user: &self.admitted.user,
             provisioning: self.admitted.provisioning,
             now: Timestamp::now(),
+            // made of hexadecimal digits by this gateway
+            id: self.request_id.to_str().unwrap_or_default(),
         }
     }
 

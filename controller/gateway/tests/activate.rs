@@ -224,7 +224,7 @@ fn request<'a>(
     name: &'a TenantName,
 ) -> Request<'a> {
     let (provisioning, now) = (Provisioning::OnFirstContact, Timestamp::now());
-    Request { tenant, name, class, user, provisioning, now }
+    Request { tenant, name, class, user, provisioning, now, id: "request" }
 }
 
 /// A worker that takes every bind, and tells of each.

@@ -69,7 +69,12 @@ impl Keys {
 
     /// Keys of this session: those that are kept, or newer ones.
     pub(crate) async fn assumed(&self, assume: &Assume) -> Result<AwsGrant, GrantError> {
-        let asked = async { self.sts.assume(assume, &assume.session_name(Timestamp::now())).await };
+        let asked = async {
+            let keys = self.sts.assume(assume, &assume.session_name(Timestamp::now())).await?;
+            let (role, is_narrowed) = (&assume.role, assume.policy.is_some());
+            tracing::info!(%role, is_narrowed, ends = %keys.expires_at, "a role was assumed");
+            Ok(keys)
+        };
         // Debug covers every field
         self.get(&format!("{assume:?}"), None, asked)
             .await
@@ -78,8 +83,13 @@ impl Keys {
 
     /// Keys that this token is exchanged for: those that are kept, or newer ones. They end with the token.
     pub(crate) async fn exchanged(&self, exchange: &Exchange) -> Result<AwsGrant, GrantError> {
-        let asked =
-            async { self.sts.exchange(exchange, &exchange.session_name(Timestamp::now())).await };
+        let asked = async {
+            let name = exchange.session_name(Timestamp::now());
+            let keys = self.sts.exchange(exchange, &name).await?;
+            let (role, is_narrowed) = (&exchange.role, exchange.policy.is_some());
+            tracing::info!(%role, is_narrowed, ends = %keys.expires_at, "a token was exchanged for keys");
+            Ok(keys)
+        };
         // Debug covers every field but the token, which its digest stands for
         let keys = self.get(&format!("{exchange:?}"), Some(exchange.ends), asked).await;
         keys.map_err(|error| refusal(&exchange.role, &error))

@@ -19,6 +19,7 @@ use std::{
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 /// How long a renewal may take; none begins sooner after the last one.
 const LIMIT: SignedDuration = SignedDuration::from_secs(10);
@@ -185,8 +186,12 @@ impl Holder {
     async fn renewed(self, slot: Arc<Slot>, bound: Arc<Bound>) {
         let Self { grants, judge: _, class, user, tenant } = self;
         let told = told_user(&class, &user);
+        let identity = &user.identity;
+        let span = tracing::info_span!(
+            "renewal", %tenant, provider = %identity.provider, mode = %identity.mode
+        );
         let renewal = async {
-            let grant = match grants.prepare(&class, &user).await {
+            let grant = match grants.prepare(&class, &user).instrument(span).await {
                 Ok(grant) => grant,
                 Err(error) => {
                     tracing::warn!(%tenant, %error, "a worker's keys are not renewed");
