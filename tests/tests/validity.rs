@@ -87,7 +87,8 @@ async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_en
     ensure!(refused == "invalid_api_key", "{refused}");
 
     // bob was last asked about before alice: the word about him is older than a minute by now
-    for fault in [Fault::Down, Fault::InternalError, Fault::TooManyRequests] {
+    let too_slow = Fault::Slow(Duration::from_secs(30));
+    for fault in [Fault::Down, Fault::InternalError, Fault::TooManyRequests, too_slow] {
         catalog.faults().set(fault);
         ensure!(told(&bob).await? == "200", "{fault:?}");
         let unknown = catalog.credentials().api_key("alice");

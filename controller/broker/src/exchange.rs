@@ -6,6 +6,7 @@
 
 mod answer;
 
+use crate::token::Said;
 use answer::{Answer, Refused, read};
 use async_trait::async_trait;
 use http::StatusCode;
@@ -15,11 +16,10 @@ use patchbay_core::{
     class::{CatalogSource, TokenExchange},
     digest::Digest,
     grant::{GrantError, Lease},
-    identity::{Authenticated, Identity, Mode},
+    identity::{Authenticated, Mode},
     provider::API_KEY_PREFIX,
 };
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
-use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
@@ -176,43 +176,22 @@ pub enum Shown<'a> {
 /// tokens are meant for the catalog. Patchbay's own keys mean nothing to any.
 pub fn would_show<'a>(
     source: &'a CatalogSource,
-    identity: &Identity,
-    credential: &str,
+    user: &Authenticated,
 ) -> Result<Shown<'a>, GrantError> {
     let refused = |why| Err(GrantError::Refused(format!("{} {why}, so this class", source.origin)));
-    if credential.starts_with(API_KEY_PREFIX) {
+    if user.credential.expose_secret().starts_with(API_KEY_PREFIX) {
         return refused("cannot be reached with a Patchbay API key");
     }
-    let is_catalogs_own = identity.issuer == source.origin;
-    match (&source.exchange, identity.mode) {
+    let is_catalogs_own = user.identity.issuer == source.origin;
+    let names = |audience: &str| Said::by(user).is_ok_and(|said| said.is_for(audience));
+    match (&source.exchange, user.identity.mode) {
         _ if is_catalogs_own => Ok(Shown::AsItIs),
         (_, Mode::ApiKey | Mode::Opaque) => {
             refused("cannot be reached with another catalog's credential")
         }
         (None, _) => Ok(Shown::AsItIs),
-        (Some(exchange), _) if names(credential, &exchange.audience) => Ok(Shown::AsItIs),
+        (Some(exchange), _) if names(&exchange.audience) => Ok(Shown::AsItIs),
         (Some(exchange), _) => Ok(Shown::Exchanged(exchange)),
-    }
-}
-
-/// Whether a JWT names an audience. It was verified when its user was.
-fn names(token: &str, audience: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Payload {
-        aud: Option<Audiences>,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Audiences {
-        One(String),
-        Several(Vec<String>),
-    }
-    let payload = token.split('.').nth(1).unwrap_or_default();
-    let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap_or_default();
-    match serde_json::from_slice(&payload) {
-        Ok(Payload { aud: Some(Audiences::One(one)) }) => one == audience,
-        Ok(Payload { aud: Some(Audiences::Several(all)) }) => all.iter().any(|it| it == audience),
-        Ok(Payload { aud: None }) | Err(_) => false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod aws;
 mod exchange;
+mod token;
 
 pub use aws::{Assume, Exchange, Keys, Sts, StsError, Way, way};
 #[cfg(feature = "sts")]
@@ -21,7 +22,6 @@ use patchbay_core::{
     grant::{CatalogGrant, Grant, GrantError, GrantSource},
     identity::Authenticated,
 };
-use secrecy::ExposeSecret;
 use std::sync::Arc;
 
 /// Makes grants.
@@ -49,14 +49,13 @@ impl Broker {
         source: &CatalogSource,
         user: &Authenticated,
     ) -> Result<CatalogGrant, GrantError> {
-        let (bearer, lease) =
-            match would_show(source, &user.identity, user.credential.expose_secret())? {
-                Shown::AsItIs => (user.credential.clone(), None),
-                Shown::Exchanged(exchange) => {
-                    let made = self.exchanges.get(source, exchange, user).await?;
-                    (made.bearer, Some(made.lease))
-                }
-            };
+        let (bearer, lease) = match would_show(source, user)? {
+            Shown::AsItIs => (user.credential.clone(), None),
+            Shown::Exchanged(exchange) => {
+                let made = self.exchanges.get(source, exchange, user).await?;
+                (made.bearer, Some(made.lease))
+            }
+        };
         let (origin, registry) = (source.origin.clone(), source.registry.clone());
         Ok(CatalogGrant { origin, registry, bearer, lease })
     }
@@ -124,7 +123,7 @@ mod tests {
         identity::{Identity, Mode},
         tenant::Authority,
     };
-    use secrecy::{SecretSlice, SecretString};
+    use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
     const CATALOG: &str = "https://catalog.example";
 

@@ -12,7 +12,7 @@ use patchbay_core::{
     class::{TokenExchange, WorkerClass},
     digest::{Digest, DigestKey},
     grant::GrantError,
-    identity::{Authenticated, Identity},
+    identity::Authenticated,
     provider::IdentityProvider,
     routing::{Route, RouteTable},
 };
@@ -96,7 +96,7 @@ async fn in_class(
             let user = Authenticated { identity, credential: secret.into(), digest };
             Outcome::Proven {
                 tenant: user.identity.tenant(&class.name).name(),
-                catalog: Box::new(catalog(class, &user.identity, presented)),
+                catalog: Box::new(catalog(class, &user)),
                 way: Box::new(way(class, &user, now)),
                 identity: user.identity,
             }
@@ -106,13 +106,9 @@ async fn in_class(
 }
 
 /// What the class's catalog would be shown, if it has one.
-fn catalog(
-    class: &WorkerClass,
-    identity: &Identity,
-    presented: &Presented,
-) -> Option<Result<String, GrantError>> {
+fn catalog(class: &WorkerClass, user: &Authenticated) -> Option<Result<String, GrantError>> {
     let source = class.credentials.catalog()?;
-    let shown = would_show(source, identity, presented.secret());
+    let shown = would_show(source, user);
     Some(shown.map(|shown| match shown {
         Shown::AsItIs => format!("{} is shown the credential as it is", source.origin),
         Shown::Exchanged(TokenExchange { token_endpoint, audience, .. }) => format!(

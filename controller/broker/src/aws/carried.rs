@@ -3,7 +3,7 @@
 //!
 //! This module must not know STS, or how a token is read.
 
-use super::token::{CarriedKeys, Said};
+use crate::token::{CarriedKeys, Said};
 use jiff::Timestamp;
 use patchbay_core::{
     class::InlineClaims,

@@ -3,7 +3,8 @@
 //! A token is shown to STS only if it is meant for it: one that names the gateway alone would be passed on to somebody
 //! for whom it was not issued, which MCP forbids. This module must not know how STS is asked.
 
-use super::{duration, role_and_policy, session, token::Said};
+use super::{duration, role_and_policy, session};
+use crate::token::Said;
 use jiff::Timestamp;
 use patchbay_core::{
     class::WebIdentity,

@@ -14,7 +14,6 @@ mod role;
 mod session;
 #[cfg(feature = "sts")]
 mod sts;
-mod token;
 
 pub use exchange::Exchange;
 pub use keys::Keys;

@@ -90,11 +90,7 @@ fn jwt(audience: &Value) -> String {
 fn a_credential_goes_as_it_is_only_to_whom_it_is_meant_for() {
     let (plain, exchanging) = (source(None), source(Some(exchange())));
     let staff = |audience: Value| user("https://staff.example", Mode::Jwt, &jwt(&audience));
-    let shown = |source, user: &Authenticated| match would_show(
-        source,
-        &user.identity,
-        user.credential.expose_secret(),
-    ) {
+    let shown = |source, user: &Authenticated| match would_show(source, user) {
         Ok(Shown::AsItIs) => "as it is",
         Ok(Shown::Exchanged(_)) => "exchanged",
         Err(GrantError::Refused(_)) => "refused",

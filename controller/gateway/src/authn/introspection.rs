@@ -24,8 +24,9 @@ use std::{sync::Arc, time::Duration};
 
 /// How long a good answer is remembered: a revoked key works for at most this long, while the catalog answers.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
-/// How long a good answer counts, from when it was given, where the catalog gives none.
-const COUNTED_ON_FOR: Duration = Duration::from_mins(5);
+/// Until when a good answer is counted on, from when it was given, where the catalog gives none: with what is counted on at
+/// a time, five minutes.
+const COUNTED_ON_FOR: Duration = Duration::from_secs(270);
 /// How long a catalog that gave no answer is not asked again about somebody whose last answer counts: asking it may take
 /// as long as a request can wait.
 const COUNTED_ON_AT_A_TIME: Duration = Duration::from_secs(30);

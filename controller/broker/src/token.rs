@@ -1,5 +1,5 @@
-//! What a token says of AWS, read from the token itself each time: what an authenticator remembers of verified tokens
-//! holds no keys.
+//! What a token says of whom it is for and of AWS, read from the token itself each time: what an authenticator remembers
+//! of verified tokens holds no keys.
 //!
 //! Only a token whose signature was checked is read. This module must not know what is made of what it says.
 
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 /// Claims of a verified token that are not in its user's identity. The keys are under either of two names, as
 /// quilt-mcp read them.
 #[derive(Debug, Deserialize)]
-pub(super) struct Said {
+pub(crate) struct Said {
     /// For whom it is.
     #[serde(default)]
     aud: Option<Value>,
@@ -28,21 +28,21 @@ pub(super) struct Said {
 
 /// AWS keys in a token.
 #[derive(Debug, Deserialize)]
-pub(super) struct CarriedKeys {
-    pub(super) access_key_id: String,
-    pub(super) secret_access_key: SecretString,
+pub(crate) struct CarriedKeys {
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: SecretString,
     #[serde(default)]
-    pub(super) session_token: Option<SecretString>,
+    pub(crate) session_token: Option<SecretString>,
     #[serde(default)]
-    pub(super) region: Option<String>,
+    pub(crate) region: Option<String>,
     /// When they end: RFC 3339, or Unix seconds.
     #[serde(default)]
-    pub(super) expiration: Option<Value>,
+    pub(crate) expiration: Option<Value>,
 }
 
 impl Said {
     /// What the user's token says.
-    pub(super) fn by(user: &Authenticated) -> Result<Self, NoKeys> {
+    pub(crate) fn by(user: &Authenticated) -> Result<Self, NoKeys> {
         // an opaque bearer may have a token's form, and nobody here checked who signed it
         if user.identity.mode != Mode::Jwt {
             return Err(NoKeys::NotAToken);
@@ -57,7 +57,7 @@ impl Said {
     }
 
     /// Whether it is meant for this audience (RFC 7519, 4.1.3: one text, or several).
-    pub(super) fn is_for(&self, audience: &str) -> bool {
+    pub(crate) fn is_for(&self, audience: &str) -> bool {
         match &self.aud {
             Some(Value::String(one)) => one == audience,
             Some(Value::Array(several)) => several.iter().any(|it| it == audience),
@@ -66,7 +66,7 @@ impl Said {
     }
 
     /// The keys that it carries.
-    pub(super) fn keys(self) -> Result<CarriedKeys, NoKeys> {
+    pub(crate) fn keys(self) -> Result<CarriedKeys, NoKeys> {
         self.aws_credentials.or(self.aws_credentials_too).ok_or(NoKeys::Missing)
     }
 }
