@@ -142,16 +142,18 @@ async fn who_gets_no_keys_is_told_why() -> anyhow::Result<()> {
 async fn keys_are_renewed_under_load_and_no_call_fails() -> anyhow::Result<()> {
     /// Short, so that several generations are seen, and long enough for renewals to begin before calls would wait for them.
     const LIFETIME: SignedDuration = SignedDuration::from_secs(90);
-    const LOAD: Duration = Duration::from_mins(2);
+    const CAP: Duration = Duration::from_mins(4);
     let world = QuiltWorld::start().await?;
     let aws = StrictAws::start(world.moto.endpoint()).await?;
     aws.keys_live_for(LIFETIME);
     let controller = controller(&world, &aws).await?;
     let said = json!({ "buckets": ["b-alice"], "permissions": READING });
     let client = McpClient::bearer(controller.url(CLASS), &world.token_saying("alice", &said)?);
-    let end = Instant::now() + LOAD;
+    let begun = Instant::now();
     let mut calls = 0;
-    while Instant::now() < end {
+    // the first keys, and two that took their place
+    while aws.sessions().len() < 3 {
+        ensure!(begun.elapsed() < CAP, "{calls} calls, {:?}", aws.sessions());
         let read = json!({ "s3_uri": "s3://b-alice/notes/alice.txt" });
         let result = client.call("bucket_object_text", read).await?;
         ensure!(result.to_string().contains("only alice may read"), "call {calls}: {result}");
@@ -159,10 +161,9 @@ async fn keys_are_renewed_under_load_and_no_call_fails() -> anyhow::Result<()> {
         // a user's pace, not a wait for something
         sleep(Duration::from_millis(200)).await;
     }
-    let sessions = aws.sessions();
-    ensure!(sessions.len() >= 3, "{calls} calls, {sessions:?}");
+    // each was good for half of its life before others were asked for
+    ensure!(begun.elapsed() >= LIFETIME.unsigned_abs(), "after {:?}", begun.elapsed());
     ensure!(!aws.refused().iter().any(|it| it == "expired"), "{:?}", aws.refused());
-    ensure!(sessions.len() <= 6, "one renewal per half of a life: {sessions:?}");
     Ok(())
 }
 
