@@ -2,14 +2,15 @@
 //! installed from locks with hashes (`scripts/python-env quilt`, `scripts/node-env`). It must not know what serves them.
 
 use crate::{
+    fed::fed,
     moto::python_environment,
     repository::{made_by, repository},
 };
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{path::Path, process::Stdio, time::Duration};
-use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+use std::{path::Path, time::Duration};
+use tokio::process::Command;
 
 /// A client starts, connects and makes a few calls on a loaded machine.
 const LIMIT: Duration = Duration::from_mins(3);
@@ -229,17 +230,8 @@ fn node_command(environment: &Path, home: &Path) -> Command {
     command
 }
 
-async fn run(mut command: Command, asked: &str) -> anyhow::Result<String> {
-    let mut process = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut stdin = process.stdin.take().context("standard input is piped")?;
-    stdin.write_all(asked.as_bytes()).await?;
-    drop(stdin);
-    let output = timeout(LIMIT, process.wait_with_output()).await.context("it does not end")??;
+async fn run(command: Command, asked: &str) -> anyhow::Result<String> {
+    let output = fed(command, asked, LIMIT).await?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     let said = String::from_utf8(output.stdout)?;
     ensure!(output.status.success(), "it failed with {}: {complaint} {said}", output.status);

@@ -11,6 +11,7 @@ pub mod clients;
 pub mod cluster;
 pub mod controller;
 pub mod evidence;
+pub mod fed;
 pub mod fixture;
 pub mod http;
 pub mod https;

@@ -8,6 +8,7 @@ pub mod tools;
 use crate::{
     catalog::{Catalog, Config, credentials::TOKEN_LIFETIME, record::Bearers, world::World},
     controller::{Controller, ControllerConfig},
+    fed::fed,
     moto::{Moto, python_environment},
     repository::repository,
     strict_aws::StrictAws,
@@ -19,11 +20,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+use tokio::process::Command;
 
 /// The class.
 pub const CLASS: &str = "quilt";
@@ -253,10 +253,11 @@ impl QuiltWorld {
     /// The same, with users' AWS keys from another source beside the catalog, for an AWS in front of this one's.
     pub async fn documents_with_keys(
         &self,
+        warm: u32,
         aws: &str,
         credentials: &Value,
     ) -> anyhow::Result<Vec<String>> {
-        let mut documents = self.documents(1).await?;
+        let mut documents = self.documents(warm).await?;
         let uri: http::Uri = aws.parse()?;
         let mut class: Value = serde_json::from_str(&documents[0])?;
         let spec = &mut class["spec"];
@@ -268,6 +269,34 @@ impl QuiltWorld {
         }
         documents[0] = class.to_string();
         Ok(documents)
+    }
+
+    /// Starts a controller whose users' keys are of the roles that AWS has for them, as far as their tokens' claims
+    /// `buckets` and `permissions` go.
+    pub async fn controller_of_roles(
+        &self,
+        warm: u32,
+        aws: &StrictAws,
+        tags: &Value,
+    ) -> anyhow::Result<Controller> {
+        let roles: Value =
+            self.aws.users.iter().map(|user| (user.name.clone(), json!(user.role_arn))).collect();
+        let credentials = json!({ "source": "assumeRole", "assumeRole": {
+            "roleMap": { "roles": roles },
+            "endpoint": aws.endpoint(),
+            "tags": tags,
+            "claims": { "buckets": "buckets", "permissions": "permissions" },
+        } });
+        let mut documents = self.documents_with_keys(warm, aws.endpoint(), &credentials).await?;
+        let mut tokens: Value = serde_json::from_str(&documents[1])?;
+        tokens["spec"]["jwt"]["authorityClaims"] = json!(["buckets", "permissions"]);
+        documents[1] = tokens.to_string();
+        let key = &self.aws.registry_key;
+        ControllerConfig::new(documents)
+            .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", key.secret_access_key.expose_secret())
+            .start()
+            .await
     }
 
     /// A user's token, good for an hour, that says this too.
@@ -313,14 +342,8 @@ pub async fn sdk_calls(
     calls: &[Value],
 ) -> anyhow::Result<Report> {
     let environment = python_environment("quilt").await?;
-    let mut process = Command::new(environment.join("bin/python"))
-        .arg(repository().join("tests/python/mcp_calls.py"))
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut program = Command::new(environment.join("bin/python"));
+    program.arg(repository().join("tests/python/mcp_calls.py")).env_clear();
     let (name, value) = credential;
     let asked = json!({
         "url": url,
@@ -328,10 +351,7 @@ pub async fn sdk_calls(
         "mode": match era { Era::Modern => "auto", Era::Legacy => "legacy" },
         "calls": calls,
     });
-    let mut stdin = process.stdin.take().context("standard input is piped")?;
-    stdin.write_all(asked.to_string().as_bytes()).await?;
-    drop(stdin);
-    let output = timeout(CALLS_LIMIT, process.wait_with_output()).await??;
+    let output = fed(program, &asked.to_string(), CALLS_LIMIT).await?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "mcp_calls.py failed: {complaint}");
     serde_json::from_slice(&output.stdout).context("mcp_calls.py reported nothing")

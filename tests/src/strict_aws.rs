@@ -6,16 +6,20 @@
 //! signed it, has moto answer a query with who asked it, and takes tokens of the OIDC providers that it is told of, for
 //! roles that trust them. It must not know who asks or why.
 
+mod asked;
 mod queries;
-
+mod session;
 mod web_identity;
 
+pub use session::Session;
+
 use crate::catalog::{keys::SigningKey, sts::Sts, world::World};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+use asked::{Form, asked, form};
 use axum::{
     Router,
     body::Body,
-    extract::{Query, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -25,10 +29,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use iam_rs::{Arn, Decision, IAMPolicy, IAMRequest, Principal, PrincipalId, evaluate_policy};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use session::{is_allowed, session_of};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
@@ -44,29 +48,6 @@ const MAX_BODY: usize = 16 << 20;
 pub struct StrictAws {
     endpoint: String,
     state: Arc<Front>,
-}
-
-/// One session, as it was asked for.
-#[derive(Debug, Clone)]
-pub struct Session {
-    /// The role.
-    pub role: String,
-    /// Its name.
-    pub name: String,
-    /// Who it says it is for.
-    pub source_identity: Option<String>,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-    /// The keys of those that go on to further roles.
-    pub transitive: BTreeSet<String>,
-    /// What is left of the role.
-    pub policy: Option<String>,
-    /// How long its keys were to live, seconds.
-    pub duration: u64,
-    /// When its keys end.
-    pub expires_at: Timestamp,
-    /// Whether somebody's token was shown for it, and nobody's signature.
-    pub by_token: bool,
 }
 
 /// A call that a session's key signed.
@@ -99,8 +80,6 @@ struct Front {
     /// The key that its user has for good, and the role that stands for what they may do.
     owner: Mutex<Option<(String, String)>>,
 }
-
-type Form = BTreeMap<String, String>;
 
 impl StrictAws {
     /// In front of the moto at `endpoint`, on its usual address.
@@ -380,120 +359,6 @@ fn credential(headers: &HeaderMap) -> Option<(String, String)> {
     Some((parts.next()?.to_owned(), parts.nth(2)?.to_owned()))
 }
 
-fn form(body: &Bytes) -> anyhow::Result<Form> {
-    let uri: Uri = format!("http://form/?{}", std::str::from_utf8(body)?).parse()?;
-    Ok(Query::<Form>::try_from_uri(&uri)?.0)
-}
-
-/// What STS would take (API reference, `AssumeRole`).
-fn session_of(form: &Form) -> anyhow::Result<Session> {
-    let text = |name: &str| form.get(name).cloned().with_context(|| format!("no {name}"));
-    let is_name = |name: &str, more: &str| {
-        (2..=64).contains(&name.len())
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "+=,.@-_".contains(c) || more.contains(c))
-    };
-    let name = text("RoleSessionName")?;
-    ensure!(is_name(&name, ""), "{name} is no RoleSessionName");
-    let source_identity = form.get("SourceIdentity").cloned();
-    ensure!(source_identity.iter().all(|it| is_name(it, "")), "no SourceIdentity");
-    let mut tags = BTreeMap::new();
-    for index in 1..=50 {
-        let Some(key) = form.get(&format!("Tags.member.{index}.Key")) else { break };
-        let value = text(&format!("Tags.member.{index}.Value"))?;
-        let is_text =
-            |text: &str| text.chars().all(|c| c.is_alphanumeric() || " _.:/=+-@".contains(c));
-        ensure!((1..=128).contains(&key.len()) && is_text(key), "{key} is no key of a tag");
-        ensure!(value.len() <= 256 && is_text(&value), "{value} is no value of a tag");
-        ensure!(tags.insert(key.clone(), value).is_none(), "{key} is there twice");
-    }
-    let transitive: BTreeSet<String> = (1..=50)
-        .map_while(|index| form.get(&format!("TransitiveTagKeys.member.{index}")).cloned())
-        .collect();
-    ensure!(transitive.iter().all(|key| tags.contains_key(key)), "a transitive key is no tag's");
-    let policy = form.get("Policy").cloned();
-    if let Some(policy) = &policy {
-        ensure!(policy.chars().count() <= 2048, "the policy is too long");
-        IAMPolicy::from_json(policy).context("the policy is malformed")?;
-    }
-    let duration = text("DurationSeconds")?.parse()?;
-    ensure!((900..=43_200).contains(&duration), "{duration} s is no duration");
-    let (role, expires_at) = (text("RoleArn")?, Timestamp::now());
-    let by_token = false;
-    Ok(Session {
-        role,
-        name,
-        source_identity,
-        tags,
-        transitive,
-        policy,
-        duration,
-        expires_at,
-        by_token,
-    })
-}
-
-/// The action and the resource that a request is about. What is not known is an error, and so refused.
-fn asked(service: &str, parts: &Parts, body: &Bytes) -> anyhow::Result<(String, String)> {
-    match service {
-        "sts" => Ok(("sts:GetCallerIdentity".into(), "*".into())),
-        "iam" => {
-            let action = form(body)?.remove("Action").context("no action")?;
-            Ok((format!("iam:{action}"), "*".into()))
-        }
-        "s3" => s3(&parts.method, &parts.uri),
-        other => {
-            let target = parts.headers.get("x-amz-target").context("no target")?.to_str()?;
-            let (_, action) = target.split_once('.').context("no action")?;
-            Ok((format!("{other}:{action}"), "*".into()))
-        }
-    }
-}
-
-/// S3 in path style (Amazon S3 User Guide, "Required permissions for Amazon S3 API operations").
-fn s3(method: &Method, uri: &Uri) -> anyhow::Result<(String, String)> {
-    let (bucket, key) = uri
-        .path()
-        .trim_start_matches('/')
-        .split_once('/')
-        .unwrap_or((uri.path().trim_start_matches('/'), ""));
-    let query: Form = Query::<Form>::try_from_uri(uri)?.0;
-    let has = |name: &str| query.contains_key(name);
-    let action = match (method.as_str(), bucket.is_empty(), key.is_empty()) {
-        ("GET", true, _) => "ListAllMyBuckets",
-        ("GET", false, true) if has("location") => "GetBucketLocation",
-        ("GET", false, true) if has("versions") => "ListBucketVersions",
-        ("GET", false, true) if has("policy") => "GetBucketPolicy",
-        ("GET", false, true) if has("versioning") => "GetBucketVersioning",
-        ("GET" | "HEAD", false, true) => "ListBucket",
-        ("GET" | "HEAD", false, false) if has("versionId") => "GetObjectVersion",
-        ("GET" | "HEAD", false, false) => "GetObject",
-        ("PUT" | "POST", false, false) => "PutObject",
-        ("DELETE", false, false) => "DeleteObject",
-        (method, ..) => bail!("{method} {uri} is not known"),
-    };
-    let resource = match (bucket, key) {
-        ("", _) => "*".to_owned(),
-        (bucket, "") => format!("arn:aws:s3:::{bucket}"),
-        (bucket, key) => format!("arn:aws:s3:::{bucket}/{key}"),
-    };
-    Ok((format!("s3:{action}"), resource))
-}
-
-/// Whether a session's policy leaves this of its role. Who one is can always be asked.
-fn is_allowed(session: &Session, action: &str, resource: &str) -> anyhow::Result<bool> {
-    let Some(policy) = &session.policy else { return Ok(true) };
-    if action == "sts:GetCallerIdentity" {
-        return Ok(true);
-    }
-    // what is about no resource is about all of the account
-    let resource = if resource == "*" { "arn:aws:any:::any" } else { resource };
-    let principal = Principal::Aws(PrincipalId::String(session.role.clone()));
-    let request = IAMRequest::new(principal, action, Arn::parse(resource)?);
-    Ok(evaluate_policy(&IAMPolicy::from_json(policy)?, &request)? == Decision::Allow)
-}
-
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
@@ -507,68 +372,21 @@ fn json_denial(why: &str) -> Response {
 }
 
 fn refusal_of_sts(status: StatusCode, code: &str, why: &str) -> Response {
-    let text = format!(
-        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{why}</Message></Error></ErrorResponse>"
-    );
-    (status, [(header::CONTENT_TYPE, "text/xml")], text).into_response()
+    (status, [(header::CONTENT_TYPE, "text/xml")], error_of_sts(code, why)).into_response()
 }
 
 fn refusal(status: StatusCode, code: &str, why: &str) -> Response {
     // S3 and STS differ in what is around it, and SDKs read either
-    let text = format!(
-        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{why}</Message></Error></ErrorResponse>"
-    );
     let text = if status == StatusCode::FORBIDDEN || code == "ExpiredToken" {
         format!("<Error><Code>{code}</Code><Message>{why}</Message></Error>")
     } else {
-        text
+        error_of_sts(code, why)
     };
     (status, [(header::CONTENT_TYPE, "application/xml")], text).into_response()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session(policy: &str) -> Session {
-        Session {
-            role: "arn:aws:iam::123456789012:role/r".into(),
-            name: "n".into(),
-            source_identity: None,
-            tags: BTreeMap::new(),
-            transitive: BTreeSet::new(),
-            policy: Some(policy.into()),
-            duration: 900,
-            expires_at: Timestamp::UNIX_EPOCH,
-            by_token: false,
-        }
-    }
-
-    #[test]
-    fn a_policy_decides_and_what_it_does_not_name_is_denied() {
-        let session = session(
-            r#"{"Version":"2012-10-17","Statement":[
-                {"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*"},
-                {"Effect":"Allow","Action":["s3:ListAllMyBuckets"],"Resource":"*"}]}"#,
-        );
-        let allowed = |action, resource| is_allowed(&session, action, resource).unwrap();
-        assert!(allowed("s3:GetObject", "arn:aws:s3:::b/a/key"));
-        assert!(allowed("s3:ListAllMyBuckets", "*"));
-        assert!(allowed("sts:GetCallerIdentity", "*"));
-        assert!(!allowed("s3:PutObject", "arn:aws:s3:::b/a/key"));
-        assert!(!allowed("s3:GetObject", "arn:aws:s3:::c/a/key"));
-        assert!(!allowed("s3:ListBucket", "arn:aws:s3:::b"));
-    }
-
-    #[test]
-    fn requests_of_s3_are_known_by_method_path_and_query() {
-        let asked = |method: Method, uri: &str| s3(&method, &uri.parse().unwrap()).unwrap();
-        assert_eq!(asked(Method::GET, "/"), ("s3:ListAllMyBuckets".into(), "*".into()));
-        let list = ("s3:ListBucket".to_owned(), "arn:aws:s3:::b".to_owned());
-        assert_eq!(asked(Method::GET, "/b?list-type=2&prefix=x"), list);
-        assert_eq!(asked(Method::HEAD, "/b"), list);
-        assert_eq!(asked(Method::GET, "/b/k/l").1, "arn:aws:s3:::b/k/l");
-        assert_eq!(asked(Method::PUT, "/b/k").0, "s3:PutObject");
-        assert!(s3(&Method::PATCH, &"/b/k".parse().unwrap()).is_err());
-    }
+fn error_of_sts(code: &str, why: &str) -> String {
+    format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{why}</Message></Error></ErrorResponse>"
+    )
 }

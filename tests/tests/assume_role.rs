@@ -11,7 +11,7 @@ use patchbay_tests::{
     strict_aws::StrictAws,
 };
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -19,26 +19,8 @@ use tokio::time::{Instant, sleep};
 const READING: [&str; 4] =
     ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:GetBucketLocation"];
 
-/// A class whose users' keys are of the roles that moto has for them, at the strict AWS.
 async fn controller(world: &QuiltWorld, aws: &StrictAws) -> anyhow::Result<Controller> {
-    let roles: Value =
-        world.aws.users.iter().map(|user| (user.name.clone(), json!(user.role_arn))).collect();
-    let credentials = json!({ "source": "assumeRole", "assumeRole": {
-        "roleMap": { "roles": roles },
-        "endpoint": aws.endpoint(),
-        "tags": { "team": "biology" },
-        "claims": { "buckets": "buckets", "permissions": "permissions" },
-    } });
-    let mut documents = world.documents_with_keys(aws.endpoint(), &credentials).await?;
-    let mut tokens: Value = serde_json::from_str(&documents[1])?;
-    tokens["spec"]["jwt"]["authorityClaims"] = json!(["buckets", "permissions"]);
-    documents[1] = tokens.to_string();
-    let key = &world.aws.registry_key;
-    ControllerConfig::new(documents)
-        .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
-        .env("AWS_SECRET_ACCESS_KEY", key.secret_access_key.expose_secret())
-        .start()
-        .await
+    world.controller_of_roles(1, aws, &json!({ "team": "biology" })).await
 }
 
 fn is_denied(said: &str) -> bool {

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use http::{Request, StatusCode, header};
 use patchbay_tests::{
     catalog::{Catalog, Config, fault::Fault, record::Origin, world::World},
+    fed::fed,
     https::Client,
     moto::{Moto, python_environment},
     repository::repository,
@@ -68,26 +69,19 @@ async fn quilt3(catalog: &Catalog, bearer: &SecretString, own: &str, other: &str
     let home = tempfile::tempdir()?;
     let ca = home.path().join("ca.pem");
     std::fs::write(&ca, catalog.ca_pem())?;
-    let mut process = Command::new(environment.join("bin/python"))
+    let mut program = Command::new(environment.join("bin/python"));
+    program
         .arg(repository().join("tests/python/quilt3_session.py"))
         .env_clear()
         .env("HOME", home.path())
         .env("REQUESTS_CA_BUNDLE", &ca)
         .env("AWS_ENDPOINT_URL", &catalog.world().aws_endpoint)
         .env("AWS_EC2_METADATA_DISABLED", "true")
-        .env("QUILT_DISABLE_USAGE_METRICS", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+        .env("QUILT_DISABLE_USAGE_METRICS", "1");
     let asked = json!({
         "catalog": catalog.url(), "bearer": bearer.expose_secret(), "own": own, "other": other,
     });
-    let mut stdin = process.stdin.take().context("standard input is piped")?;
-    stdin.write_all(asked.to_string().as_bytes()).await?;
-    drop(stdin);
-    let output = timeout(PATIENCE, process.wait_with_output()).await??;
+    let output = fed(program, &asked.to_string(), PATIENCE).await?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "quilt3_session.py failed: {complaint}");
     Ok(serde_json::from_slice(&output.stdout)?)

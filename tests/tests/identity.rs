@@ -14,19 +14,14 @@ use patchbay_tests::{
     binaries,
     catalog::{Catalog, Config, fault::Fault, world::World},
     controller::{Controller, ControllerConfig, fixture_documents},
+    fed::fed,
     mcp::McpClient,
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::Path, process::Output, time::Duration};
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+use tokio::process::Command;
 
 const CLASS: &str = "fixture";
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -284,19 +279,9 @@ async fn keys_that_are_not_there_are_refused_at_start_with_field_and_fix() -> an
 async fn login(catalog: &Catalog, arguments: &[&str], code: &str) -> anyhow::Result<Output> {
     let ca = tempfile::NamedTempFile::new()?;
     fs::write(ca.path(), catalog.ca_pem())?;
-    let mut process = Command::new(binaries::path("patchbay")?)
-        .args(["login", "--catalog", catalog.url(), "--ca-file"])
-        .arg(ca.path())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut stdin = process.stdin.take().context("standard input is piped")?;
-    stdin.write_all(code.as_bytes()).await?;
-    drop(stdin);
-    Ok(timeout(PATIENCE, process.wait_with_output()).await??)
+    let mut program = Command::new(binaries::path("patchbay")?);
+    program.args(["login", "--catalog", catalog.url(), "--ca-file"]).arg(ca.path()).args(arguments);
+    fed(program, code, PATIENCE).await
 }
 
 #[tokio::test]

@@ -2,13 +2,11 @@
 //! an assumed role, in front of a strict AWS that answers a query with who asked it.
 
 use anyhow::ensure;
-use jiff::{SignedDuration, Timestamp};
 use patchbay_tests::{
-    controller::{Controller, ControllerConfig},
+    controller::ControllerConfig,
     quilt::{CLASS, Era, QuiltWorld, Report, call, read, sdk_calls},
-    strict_aws::{AwsCall, StrictAws},
+    strict_aws::AwsCall,
 };
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 /// What Athena wants of whoever runs a query.
@@ -86,43 +84,16 @@ async fn with_keys_of_the_catalog_each_users_queries_run_as_that_user() -> anyho
     Ok(())
 }
 
-/// A class whose users' keys are of the roles that moto has for them, as far as their claims go.
-async fn assuming(world: &QuiltWorld, aws: &StrictAws) -> anyhow::Result<Controller> {
-    let mut documents = world.documents(2).await?;
-    let roles: Value =
-        world.aws.users.iter().map(|user| (user.name.clone(), json!(user.role_arn))).collect();
-    let mut class: Value = serde_json::from_str(&documents[0])?;
-    class["spec"]["credentials"]["source"] = json!("assumeRole");
-    class["spec"]["credentials"]["assumeRole"] = json!({
-        "roleMap": { "roles": roles },
-        "endpoint": aws.endpoint(),
-        "claims": { "buckets": "buckets", "permissions": "permissions" },
-    });
-    documents[0] = class.to_string();
-    let mut tokens: Value = serde_json::from_str(&documents[1])?;
-    tokens["spec"]["jwt"]["authorityClaims"] = json!(["buckets", "permissions"]);
-    documents[1] = tokens.to_string();
-    let key = &world.aws.registry_key;
-    ControllerConfig::new(documents)
-        .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
-        .env("AWS_SECRET_ACCESS_KEY", key.secret_access_key.expose_secret())
-        .start()
-        .await
-}
-
 fn token(world: &QuiltWorld, user: &str, permissions: &[&str]) -> anyhow::Result<String> {
-    let credentials = world.catalog.credentials();
-    let mut claims = credentials.claims(user, Timestamp::now(), SignedDuration::from_hours(1));
-    claims["buckets"] = json!([format!("b-{user}")]);
-    claims["permissions"] = json!(permissions);
-    credentials.key().sign(&claims)
+    let buckets = [format!("b-{user}")];
+    world.token_saying(user, &json!({ "buckets": buckets, "permissions": permissions }))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_keys_of_an_assumed_role_claims_deny_queries_that_the_role_allows()
 -> anyhow::Result<()> {
     let (world, aws) = QuiltWorld::start_strict().await?;
-    let controller = assuming(&world, &aws).await?;
+    let controller = world.controller_of_roles(2, &aws, &json!({})).await?;
     let url = controller.url(CLASS);
     let all = [&QUERYING[..], &["athena:ListQueryExecutions", "glue:GetDatabases"]].concat();
     let alice = token(&world, "alice", &all)?;

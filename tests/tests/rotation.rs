@@ -27,6 +27,15 @@ async fn list_buckets(url: &str, token: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Callers who list buckets with the credential of the moment.
+fn listing_buckets(controller: &Controller, credential: &str) -> Load {
+    let url = controller.url(CLASS).to_owned();
+    Load::begin(credential, move |credential| {
+        let url = url.clone();
+        async move { list_buckets(&url, &credential).await }
+    })
+}
+
 /// The bearers that the catalog's registry was shown since the record was cleared.
 fn shown(world: &QuiltWorld) -> Vec<String> {
     let seen = world.catalog.record().all();
@@ -59,11 +68,7 @@ async fn a_rotated_token_is_used_from_then_on_and_two_live_ones_do_not_flap() ->
 async fn a_token_is_rotated_while_calls_run_and_none_of_them_fails() -> anyhow::Result<()> {
     let world = QuiltWorld::start().await?;
     let controller = world.controller(1).await?;
-    let url = controller.url(CLASS).to_owned();
-    let mut load = Load::begin(&token(&world, 1)?, move |token| {
-        let url = url.clone();
-        async move { list_buckets(&url, &token).await }
-    });
+    let mut load = listing_buckets(&controller, &token(&world, 1)?);
     load.goes_on(1).await?;
     for hours in 2..=5 {
         let next = token(&world, hours)?;
@@ -81,12 +86,8 @@ async fn a_token_is_rotated_while_calls_run_and_none_of_them_fails() -> anyhow::
 async fn an_api_key_is_rolled_while_calls_run_and_none_of_them_fails() -> anyhow::Result<()> {
     let world = QuiltWorld::start().await?;
     let controller = world.controller(1).await?;
-    let url = controller.url(CLASS).to_owned();
     let mut key = world.api_key("alice");
-    let mut load = Load::begin(&key, move |key| {
-        let url = url.clone();
-        async move { list_buckets(&url, &key).await }
-    });
+    let mut load = listing_buckets(&controller, &key);
     load.goes_on(1).await?;
     for _ in 0..3 {
         let next = world.api_key("alice");

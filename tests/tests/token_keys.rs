@@ -59,7 +59,7 @@ async fn a_token_that_carries_keys_gives_those_and_no_other_ones() -> anyhow::Re
     let (world, home) = (QuiltWorld::start().await?, tempfile::tempdir()?);
     let aws = StrictAws::start(world.moto.endpoint()).await?;
     let credentials = json!({ "source": "inlineClaims" });
-    let documents = world.documents_with_keys(aws.endpoint(), &credentials).await?;
+    let documents = world.documents_with_keys(1, aws.endpoint(), &credentials).await?;
     let controller = start(&world, documents, home.path(), aws.endpoint()).await?;
     let url = controller.url(CLASS);
 
@@ -134,7 +134,7 @@ async fn a_token_that_is_for_aws_too_is_exchanged_and_nobody_signs() -> anyhow::
             "claims": { "buckets": "buckets", "permissions": "permissions" },
         },
     });
-    let mut documents = world.documents_with_keys(aws.endpoint(), &credentials).await?;
+    let mut documents = world.documents_with_keys(1, aws.endpoint(), &credentials).await?;
     let mut tokens: Value = serde_json::from_str(&documents[1])?;
     tokens["spec"]["jwt"]["authorityClaims"] = json!(["buckets", "permissions"]);
     documents[1] = tokens.to_string();
@@ -190,7 +190,7 @@ async fn the_machines_own_keys_are_its_users_and_long_term_ones_never_leave_it()
     aws.own(&world.aws, "alice")?;
     let whose = json!({ "issuer": world.catalog.url(), "subject": "alice" });
     let credentials = json!({ "source": "ambient", "ambient": whose });
-    let documents = world.documents_with_keys(aws.endpoint(), &credentials).await?;
+    let documents = world.documents_with_keys(1, aws.endpoint(), &credentials).await?;
     let controller = start(&world, documents, home.path(), aws.endpoint()).await?;
     let url = controller.url(CLASS);
     for credential in [world.token("alice")?, world.api_key("alice")] {

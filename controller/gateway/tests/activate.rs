@@ -151,6 +151,10 @@ fn willing(path: &str) -> Answer {
     }
 }
 
+fn refusing(status: StatusCode, reason: BindRefusal) -> Answer {
+    (status, serde_json::to_vec(&Refused { reason }).unwrap())
+}
+
 /// AWS keys: the first are to be renewed soon, or end soon, and later ones are good for long.
 struct Keys {
     first_live: SignedDuration,
@@ -370,8 +374,7 @@ async fn a_worker_that_says_that_it_is_taken_may_be_the_tenants_own_and_is_bound
             return willing(path);
         }
         *heard.state.lock() = state.clone();
-        let refused = Refused { reason: BindRefusal::OtherTenant };
-        (StatusCode::CONFLICT, serde_json::to_vec(&refused).unwrap())
+        refusing(StatusCode::CONFLICT, BindRefusal::OtherTenant)
     }));
     tokio::spawn(free.serve(0, willing));
     assert_eq!(activate(&cluster).await.unwrap().placement, given);
@@ -393,8 +396,7 @@ async fn a_worker_that_refused_a_life_of_its_tenant_that_is_over_is_bound_for_th
             return willing(path);
         }
         *heard.state.lock() = state.clone();
-        let refused = Refused { reason: BindRefusal::OtherTenant };
-        (StatusCode::CONFLICT, serde_json::to_vec(&refused).unwrap())
+        refusing(StatusCode::CONFLICT, BindRefusal::OtherTenant)
     }));
     tokio::spawn(free.serve(0, willing));
     assert_eq!(activate(&cluster).await.unwrap().placement, given);
@@ -427,8 +429,7 @@ async fn a_worker_that_cannot_store_a_grant_is_not_asked_for_ever() {
     let asked = Arc::clone(&was_asked);
     tokio::spawn(own.serve(0, move |_| {
         asked.store(true, Ordering::Relaxed);
-        let refused = Refused { reason: BindRefusal::StorageFailed };
-        (StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&refused).unwrap())
+        refusing(StatusCode::SERVICE_UNAVAILABLE, BindRefusal::StorageFailed)
     }));
     assert!(matches!(activate(&cluster).await, Err(ActivateError::BindFailed)));
     assert!(was_asked.load(Ordering::Relaxed));
@@ -443,8 +444,7 @@ async fn a_server_that_does_not_start_for_its_user_is_tried_once_and_no_other_wo
     let counted = Arc::clone(&asked);
     tokio::spawn(own.serve(0, move |_| {
         counted.fetch_add(1, Ordering::SeqCst);
-        let refused = Refused { reason: BindRefusal::ServerFailed };
-        (StatusCode::SERVICE_UNAVAILABLE, serde_json::to_vec(&refused).unwrap())
+        refusing(StatusCode::SERVICE_UNAVAILABLE, BindRefusal::ServerFailed)
     }));
     tokio::spawn(free.serve(0, willing));
     assert!(matches!(activate(&cluster).await, Err(ActivateError::ServerFailed)));

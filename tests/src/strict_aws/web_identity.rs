@@ -3,7 +3,7 @@
 //!
 //! Neither moto nor Patchbay has a part in it. This module must not know sessions or keys.
 
-use super::Form;
+use super::asked::Form;
 use crate::catalog::keys::SigningKey;
 use anyhow::Context as _;
 use http::StatusCode;

@@ -140,8 +140,7 @@ mod tests {
 
     #[test]
     fn a_user_whom_the_class_gives_no_role_is_refused_before_aws_is_asked() {
-        let user = signed(identity(Entitlement::default()), &json!({ "aud": AUDIENCE }));
-        let mut user = user;
+        let mut user = signed(identity(Entitlement::default()), &json!({ "aud": AUDIENCE }));
         user.identity.expires_at = Some(at(NOW + 3600));
         assert!(matches!(asked(&user), Err(GrantError::RoleDenied(_))));
     }
