@@ -229,12 +229,14 @@ async fn all_that_is_left_agrees(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// How many writes each claim took, by the audit log: by gateways, and by the operator up to the word that the tenant has
-/// a worker. One that the API server had no time for (5xx) is done again, and is no part of what a claim costs: it is told.
+/// a worker. One that the API server had no time for (5xx) is done again, and is no part of what a claim costs: it is told,
+/// as are those that lost a race.
 fn few_writes(stage: &Stage, config: &GatewayConfig, served: &[Served]) -> anyhow::Result<()> {
     let log = audit::since(&stage.place.cluster, 0)?;
     let tenants: Vec<String> = served.iter().map(|one| one.tenant.name_any()).collect();
     let claims = audit::claims(&log, &stage.place.name, &config.user(), &tenants);
-    let (mut from_pool, mut waited, mut failed) = (BTreeMap::new(), BTreeMap::new(), 0);
+    let (mut from_pool, mut waited) = (BTreeMap::new(), BTreeMap::new());
+    let (mut failed, mut lost) = (0, 0);
     for one in served {
         let claim = claims.get(&one.tenant.name_any()).context("no claim")?;
         ensure!(claim.is_over(), "the log does not tell all of {}: {claim:?}", one.user);
@@ -243,9 +245,12 @@ fn few_writes(stage: &Stage, config: &GatewayConfig, served: &[Served]) -> anyho
         let counts = if claim.waits == 0 { &mut from_pool } else { &mut waited };
         *counts.entry((claim.by_gateways, claim.by_operator)).or_insert(0_usize) += 1;
         failed += claim.failed;
+        lost += claim.lost;
     }
     println!("claims by their writes, by gateways and by the operator:");
-    println!("from the pool {from_pool:?}, of those that waited {waited:?}; failed: {failed}");
+    println!(
+        "from the pool {from_pool:?}, of those that waited {waited:?}; failed: {failed}, lost: {lost}"
+    );
     ensure!(!from_pool.is_empty() && !waited.is_empty(), "there was no crowd");
     Ok(())
 }

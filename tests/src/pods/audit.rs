@@ -34,6 +34,9 @@ pub struct Claim {
     pub failed: usize,
     /// How often a gateway noted that the tenant waits: first, and again where that is long ago.
     pub waits: usize,
+    /// Writes of gateways that came to nothing, because another was faster: refused by the comparison, as by a gateway that
+    /// does not see yet what another has just written, or followed by another assignment.
+    pub lost: usize,
     /// When the assignment was answered.
     pub assigned: Option<Timestamp>,
     /// Whether the worker was marked.
@@ -42,6 +45,8 @@ pub struct Claim {
     pub is_told: bool,
     /// When the last of the operator's writes was answered.
     pub last_word: Option<Timestamp>,
+    /// What was written, for whoever reads that it was too much.
+    pub told: Vec<String>,
 }
 
 impl Claim {
@@ -51,9 +56,9 @@ impl Claim {
     }
 
     /// The most that it may be: the assignment, the mark on the worker, and the word to the tenant. Whoever waits has
-    /// that noted and is told so before.
+    /// that noted and is told so before, and whoever loses a race has written once more (DESIGN, budgets).
     pub const fn budget(&self) -> usize {
-        3 + 2 * self.waits
+        3 + 2 * self.waits + self.lost
     }
 
     /// Whether nothing more follows.
@@ -81,13 +86,17 @@ pub fn claims(
         let after = &entry["responseObject"];
         if let Some(write) = write(entry, gateways) {
             let Some(claim) = claims.get_mut(&write.tenant) else { continue };
+            claim.told.push(told(entry));
             match status {
                 500.. => claim.failed += 1,
                 _ => claim.by_gateways += 1,
             }
+            // a name that is taken, and a patch whose test fails
+            claim.lost += usize::from(matches!(status, 409 | 422));
             match after["spec"]["assignment"]["worker"].as_str().filter(|_| status < 300) {
                 Some("") => claim.waits += 1,
                 Some(worker) => {
+                    claim.lost += usize::from(claim.assigned.is_some());
                     claim.assigned = time(entry);
                     by_worker.insert(worker, write.tenant);
                 }
@@ -95,6 +104,7 @@ pub fn claims(
             }
         } else if let Some(tenant) = follow_up(entry, gateways, &by_worker) {
             let Some(claim) = claims.get_mut(tenant) else { continue };
+            claim.told.push(told(entry));
             let is_word = entry["objectRef"]["resource"] == "tenants";
             match status {
                 // what becomes of it later
@@ -156,6 +166,23 @@ pub fn since(cluster: &Cluster, mark: u64) -> anyhow::Result<Vec<Value>> {
         entries.extend(serde_json::from_str::<Value>(&line?).ok());
     }
     Ok(entries)
+}
+
+/// A write in a line: when it came, what it was, how it was answered, and what the tenant is by that.
+fn told(entry: &Value) -> String {
+    let (about, after) = (&entry["objectRef"], &entry["responseObject"]);
+    let [came, verb, kind, part] = [
+        &entry["requestReceivedTimestamp"],
+        &entry["verb"],
+        &about["resource"],
+        &about["subresource"],
+    ]
+    .map(|text| text.as_str().unwrap_or_default());
+    let (assignment, phase) = (&after["spec"]["assignment"], &after["status"]["phase"]);
+    format!(
+        "{came} {verb} {kind}/{part} by {}: {} {}, {assignment}, {phase}",
+        entry["user"]["username"], entry["responseStatus"]["code"], after["message"]
+    )
 }
 
 /// When an entry's request was answered.
@@ -297,5 +324,28 @@ mod tests {
         let claim = claim(&log);
         assert_eq!((claim.by_gateways, claim.by_operator, claim.failed), (2, 3, 1));
         assert_eq!((claim.is_over(), claim.budget()), (true, 5));
+    }
+
+    #[test]
+    fn whoever_loses_a_race_may_write_once_more_and_nobody_else() {
+        let mut late = at(3, "gateway", &tenant(), &Value::Null);
+        late["responseStatus"]["code"] = 409.into();
+        let log = [
+            at(1, "gateway", &tenant(), &assigned("of-another")),
+            at(2, "gateway", &tenant(), &assigned("w")),
+            late,
+            at(4, "operator", &pod("w"), &Value::Null),
+            at(5, "operator", &status(), &phase("Ready")),
+        ];
+        let claim = claim(&log);
+        assert_eq!((claim.by_gateways, claim.lost, claim.in_all()), (3, 2, 5));
+        assert_eq!((claim.budget(), claim.told.len()), (5, 5));
+        let first = &claim.told[0];
+        assert!(
+            first.ends_with(
+                r#"patch tenants/ by "gateway": 200 null, {"worker":"of-another"}, null"#
+            ),
+            "{first}"
+        );
     }
 }
