@@ -84,7 +84,7 @@ impl Promise {
 mod tests {
     use super::*;
     use crate::repository::repository;
-    use std::{collections::BTreeSet, fs, path::Path};
+    use std::{fs, path::Path};
 
     #[test]
     fn the_document_is_the_tables() {
