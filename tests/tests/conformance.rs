@@ -64,6 +64,20 @@ async fn behind_patchbay_the_suite_finds_all_that_it_finds_in_the_server_itself(
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_loses_a_header_falls_short_of_its_server() -> anyhow::Result<()> {
+    let server = Server::of(SERVER).await?;
+    let lossy = Front::to(&server.url, "anything", Fault::Drops("mcp-param-value")).await?;
+    let report = suite::run(&lossy.url, Revision::Modern).await?;
+    let (total, all) = (report.total, all(Revision::Modern));
+    ensure!(total.failed > 0 && total.passed < all.passed, "{total} in {:#?}", report.scenarios);
+    let scenario = "http-custom-header-server-validation";
+    let blames_it = |complaint: &String| complaint.contains(scenario);
+    ensure!(report.complaints.iter().all(blames_it), "{:#?}", report.complaints);
+    ensure!(report.complaints.len() == total.failed as usize, "{:#?}", report.complaints);
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_suites_server_speaks_over_standard_streams_too_in_both_eras() -> anyhow::Result<()> {
     let modern = json!({
