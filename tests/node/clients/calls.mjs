@@ -87,4 +87,6 @@ for (const one of asked.calls) {
 const progressed = asked.endless ? await progresses(call) : false;
 const announced = asked.announce ? await announces(client, call) : false;
 const protocol = client.getNegotiatedProtocolVersion?.() ?? client.transport?.protocolVersion ?? "";
+// a program that it started does not outlive it
+await client.close();
 process.stdout.write(JSON.stringify({ protocol, tools, results, progressed, announced }), () => process.exit(0));
