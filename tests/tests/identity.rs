@@ -4,16 +4,12 @@
 use anyhow::{Context, ensure};
 use http::StatusCode;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use patchbay_core::{
-    enhanced::{Codes, EnhancedClaims},
-    entitlement::{Entitlement, SaidBy},
-    id::ClassName,
-    tenant::TenantKey,
-};
+use patchbay_core::entitlement::SaidBy;
 use patchbay_tests::{
     binaries,
     catalog::{Catalog, Config, fault::Fault, world::World},
     controller::{Controller, ControllerConfig, fixture_documents},
+    enhanced::tenant,
     fed::fed,
     mcp::McpClient,
 };
@@ -99,21 +95,6 @@ async fn refused(controller: &Controller, token: &str) -> anyhow::Result<(u16, S
     Ok((answer.status.as_u16(), answer.reason().unwrap_or_default()))
 }
 
-/// The tenant that somebody with enhanced claims is.
-fn tenant(issuer: &str, subject: &str, claims: &Value, by: SaidBy) -> anyhow::Result<String> {
-    let claims = claims.as_object().context("claims")?;
-    let enhanced = EnhancedClaims::expand(claims, &Codes::new());
-    let entitlement =
-        Entitlement { enhanced: Some(enhanced), said_by: by, ..Entitlement::default() };
-    let key = TenantKey {
-        issuer: issuer.to_owned(),
-        subject: subject.to_owned(),
-        class: ClassName::parse(CLASS)?,
-        authority: entitlement.authority(),
-    };
-    Ok(key.name().to_string())
-}
-
 async fn tenants(controller: &Controller) -> anyhow::Result<BTreeSet<String>> {
     let tenants = controller.tenants().await?;
     Ok(tenants.iter().filter_map(|it| it["tenant"].as_str().map(str::to_owned)).collect())
@@ -155,7 +136,7 @@ async fn what_a_browser_can_sign_gains_nothing() -> anyhow::Result<()> {
     let (controller, _keys) = start(&enhanced(&json!({ "catalog": origins(&catalog) }))?).await?;
     let grants = json!({ "p": ["g", "l"], "b": ["b-alice"], "l": "read", "r": ["R"] });
     let claims = with(&catalog.credentials().enhanced_claims("alice"), &grants)?;
-    let alice = tenant(catalog.url(), "alice", &grants, SaidBy::Holder)?;
+    let alice = tenant(CLASS, catalog.url(), "alice", &grants, SaidBy::Holder)?;
     let own = signed(&claims, &BROWSERS_KEY)?;
     call(&controller, &own).await?;
     ensure!(tenants(&controller).await? == [alice.clone()].into(), "alice is not herself");
@@ -171,7 +152,7 @@ async fn what_a_browser_can_sign_gains_nothing() -> anyhow::Result<()> {
     // more than she may is another worker of hers, and nobody else's
     let more = json!({ "p": ["g", "p"], "b": ["*"], "l": "admin", "r": ["AdminQuilt"] });
     call(&controller, &signed(&with(&claims, &more)?, &BROWSERS_KEY)?).await?;
-    let admin = tenant(catalog.url(), "alice", &more, SaidBy::Holder)?;
+    let admin = tenant(CLASS, catalog.url(), "alice", &more, SaidBy::Holder)?;
     ensure!(tenants(&controller).await? == [alice, admin].into());
 
     // what the catalog does not know is nobody's, and what is not signed is not even asked
@@ -237,7 +218,7 @@ async fn where_only_servers_hold_the_key_the_token_names_its_user_and_the_log_sa
     });
     let old = signed(&claims, &BROWSERS_KEY)?;
     call(&controller, &old).await?;
-    let carol = tenant("quilt-frontend", "carol", &claims, SaidBy::Issuer)?;
+    let carol = tenant(CLASS, "quilt-frontend", "carol", &claims, SaidBy::Issuer)?;
     ensure!(tenants(&controller).await? == [carol.clone()].into());
 
     // the key rolls without a restart, and the last good one stays meanwhile

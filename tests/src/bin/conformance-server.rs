@@ -3,11 +3,8 @@
 //!
 //! Over HTTP it says `listening on ADDRESS` on standard output when it is ready; port 0 picks a free one.
 
-use anyhow::Context;
-use axum::serve::ListenerExt as _;
 use clap::Parser;
-use patchbay_tests::conformance::server;
-use std::{io::Write, net::Ipv4Addr};
+use patchbay_tests::{conformance::server, listening};
 
 /// An MCP server with all that the official conformance suite asks for.
 #[derive(Debug, Parser)]
@@ -27,18 +24,5 @@ async fn main() -> anyhow::Result<()> {
     if stdio {
         return server::serve_stdio().await;
     }
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on {}", listener.local_addr()?)?;
-    stdout.flush()?;
-    // answers are streams of small chunks, which must not wait for each other
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            eprintln!("a connection went away at once: {error}");
-        }
-    });
-    axum::serve(listener, server::router()).await?;
-    Ok(())
+    listening::serve(port, server::router()).await
 }

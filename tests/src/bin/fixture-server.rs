@@ -4,10 +4,12 @@
 //! It says `listening on ADDRESS` on standard output when it is ready; port 0 picks a free one.
 
 use anyhow::Context;
-use axum::serve::ListenerExt as _;
 use clap::{Parser, Subcommand};
-use patchbay_tests::fixture::{self, probe, state::State};
-use std::{io::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use patchbay_tests::{
+    fixture::{self, probe, state::State},
+    listening,
+};
+use std::{path::PathBuf, sync::Arc};
 
 /// A small MCP server that does what a test tells it and reports what it sees.
 #[derive(Debug, Parser)]
@@ -59,18 +61,5 @@ async fn serve(port: u16) -> anyhow::Result<()> {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let state =
         Arc::new(State::new(jiff::Timestamp::now().as_millisecond(), home.join("remembered.json")));
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on {}", listener.local_addr()?)?;
-    stdout.flush()?;
-    // answers are streams of small chunks, which must not wait for each other
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            eprintln!("a connection went away at once: {error}");
-        }
-    });
-    axum::serve(listener, fixture::router(state)).await?;
-    Ok(())
+    listening::serve(port, fixture::router(state)).await
 }

@@ -4,14 +4,10 @@ use crate::world::{CLASS, World, shared};
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use kube::api::{ListParams, Patch, PatchParams};
-use patchbay_core::{
-    enhanced::{Codes, EnhancedClaims},
-    entitlement::{Entitlement, SaidBy},
-    id::ClassName,
-    tenant::TenantKey,
-};
+use patchbay_core::entitlement::SaidBy;
 use patchbay_tests::{
     catalog::{Catalog, Config, keys::SigningKey, world::World as CatalogWorld},
+    enhanced::tenant,
     evidence::Evidence as _,
     issuer::{AUDIENCE, Issuer, claims, hs256},
     pods::Gateway,
@@ -124,20 +120,6 @@ async fn keys_are_found_by_discovery_at_a_url_and_in_a_secret_that_the_gateway_m
     world.end().await
 }
 
-/// The tenant of somebody with such claims, by the catalog's word of who they are.
-fn tenant(issuer: &str, subject: &str, claims: &Value) -> anyhow::Result<String> {
-    let enhanced = EnhancedClaims::expand(claims.as_object().context("claims")?, &Codes::new());
-    let entitlement =
-        Entitlement { enhanced: Some(enhanced), said_by: SaidBy::Holder, ..Entitlement::default() };
-    let key = TenantKey {
-        issuer: issuer.to_owned(),
-        subject: subject.to_owned(),
-        class: ClassName::parse(CLASS)?,
-        authority: entitlement.authority(),
-    };
-    Ok(key.name().to_string())
-}
-
 #[tokio::test]
 async fn claims_of_enhanced_tokens_narrow_and_name_nobody() -> anyhow::Result<()> {
     let _cluster = shared().await;
@@ -178,7 +160,7 @@ async fn claims_of_enhanced_tokens_narrow_and_name_nobody() -> anyhow::Result<()
         let answered = told(&gateway, &hs256(&with(claims)?, BROWSERS_KEY)?).await;
         ensure!(answered.with_logs(|| gateway.logs())?.0 == 200, "{}", gateway.logs());
     }
-    let alice = tenant(catalog.url(), "alice", &codes)?;
+    let alice = tenant(CLASS, catalog.url(), "alice", &codes, SaidBy::Holder)?;
     ensure!(names().await? == [alice.clone()].into(), "{:?}", names().await?);
     ensure!(identities(&world).await? == [(catalog.url().to_owned(), "alice".to_owned())].into());
 
@@ -191,7 +173,7 @@ async fn claims_of_enhanced_tokens_narrow_and_name_nobody() -> anyhow::Result<()
     ensure!(names().await? == [alice.clone()].into(), "{:?}", names().await?);
     let more = json!({ "l": "admin", "p": ["g", "p"], "b": ["*"], "r": ["AdminQuilt"] });
     ensure!(told(&gateway, &hs256(&with(&more)?, BROWSERS_KEY)?).await?.0 == 200);
-    let admin = tenant(catalog.url(), "alice", &more)?;
+    let admin = tenant(CLASS, catalog.url(), "alice", &more, SaidBy::Holder)?;
     ensure!(names().await? == [alice, admin].into(), "{:?}", names().await?);
 
     // claims that cannot be read, and a session that the catalog does not know, gain nothing

@@ -191,9 +191,7 @@ impl Sts for AwsSts {
     async fn own(&self, region: &str) -> Result<AwsGrant, StsError> {
         let found = self.found(region).await?;
         if is_temporary(&found) {
-            let now = Timestamp::now();
-            let kept = kept_of(&found, region, now).filter(|keys| keys.expires_at > now);
-            return kept.ok_or(StsError::NotTemporary);
+            return living(kept_of(&found, region, Timestamp::now()));
         }
         let answer = self
             .client(region, None)
@@ -240,10 +238,11 @@ fn limits() -> TimeoutConfig {
 
 /// What STS gave, if it is temporary and has not ended yet. Where an answer does not say when, the SDK says 1970.
 fn given(given: Option<&Credentials>, region: &str) -> Result<AwsGrant, StsError> {
-    given
-        .and_then(|given| keys_of(given, region))
-        .filter(|keys| keys.expires_at > Timestamp::now())
-        .ok_or(StsError::NotTemporary)
+    living(given.and_then(|given| keys_of(given, region)))
+}
+
+fn living(keys: Option<AwsGrant>) -> Result<AwsGrant, StsError> {
+    keys.filter(|keys| keys.expires_at > Timestamp::now()).ok_or(StsError::NotTemporary)
 }
 
 fn keys_of(given: &Credentials, region: &str) -> Option<AwsGrant> {
