@@ -145,7 +145,7 @@ async fn two_users_each_have_their_own_data_by_either_gateway_and_no_credential_
     let logs = hunt.keep(&at).await?;
     ensure!(logs.is_superset(&workers), "{logs:?}");
     for Replica { pod, .. } in &at.replicas {
-        ensure!(hunt.has_kept(pod, r#""level":"TRACE""#)?, "{pod} does not say all that it can");
+        ensure!(hunt.has_kept(pod, r#""level":"DEBUG""#)?, "{pod} does not say all that it can");
     }
     hunt.end(&at).await?;
     at.installed.end().await
