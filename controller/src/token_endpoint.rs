@@ -101,7 +101,7 @@ fn request(
         (None, _) => {}
     }
     let form = form::encode(shown);
-    request.body(Full::new(Bytes::copy_from_slice(form.as_bytes())))
+    request.body(Full::new(Bytes::from_owner(form)))
 }
 
 fn basic(id: &str, secret: &SecretString) -> http::Result<HeaderValue> {

@@ -84,6 +84,8 @@ pub const CLASSES: u32 = 256;
 pub const CLAIMS: u32 = 32;
 /// Permission codes, or names of roles, of one catalog's tokens.
 pub const CODES: u32 = 64;
+/// Buckets of one role, or permissions of one level.
+pub const ROLE_ENTRIES: u32 = 256;
 /// API keys of one provider.
 pub const API_KEYS: u32 = 1000;
 

@@ -192,6 +192,85 @@ pub struct Jwt {
         "additionalProperties" = {"type": "string", "minLength": 1, "maxLength": bounds::WORD}
     ))]
     pub role_aliases: BTreeMap<String, String>,
+    /// For `format: quiltEnhanced`: what each role includes at most. What a token's level and buckets
+    /// say beyond its roles, taken together, does not count, and a role that is not here includes
+    /// nothing. At most 64. Default: none; roles take nothing away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::CODES),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["name"]
+        )
+    )]
+    pub roles: Vec<Role>,
+    /// For `format: quiltEnhanced`: the permissions that each level includes at most. Others in a token
+    /// do not count. Default: none; levels take no permission away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<LevelPermissions>,
+}
+
+/// What a role of a catalog includes at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Role {
+    /// The role, by the name by which it counts (`roleAliases`), 1 to 256 characters.
+    #[schemars(length(min = 1, max = bounds::WORD))]
+    pub name: String,
+    /// Its level: `read`, `write` or `admin`. Default: `read`.
+    #[serde(default)]
+    pub level: RoleLevel,
+    /// Its buckets; `"*"` is all of them. At most 256. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::ROLE_ENTRIES),
+        inner(length(min = 1, max = bounds::WORD)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub buckets: Vec<String>,
+}
+
+/// How much a role may do. Each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RoleLevel {
+    /// Look.
+    #[default]
+    Read,
+    /// Change.
+    Write,
+    /// Rule.
+    Admin,
+}
+
+/// The permissions that each level adds to those before it, such as `s3:GetObject`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LevelPermissions {
+    /// Those of every level, at most 256. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::ROLE_ENTRIES),
+        inner(length(min = 1, max = bounds::WORD)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub read: Vec<String>,
+    /// Those of `write` and `admin`, at most 256. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::ROLE_ENTRIES),
+        inner(length(min = 1, max = bounds::WORD)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub write: Vec<String>,
+    /// Those of `admin` alone, at most 256. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = bounds::ROLE_ENTRIES),
+        inner(length(min = 1, max = bounds::WORD)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub admin: Vec<String>,
 }
 
 fn default_algorithms() -> Vec<SignatureAlgorithm> {

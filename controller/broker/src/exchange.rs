@@ -101,6 +101,11 @@ impl Exchanges {
         let wanted =
             format!("{} {token_endpoint:?} {audience:?} {scope:?} {client:?}", user.digest);
         let wanted = Digest::of(wanted.as_bytes());
+        // the cache's clock stands still while a machine sleeps, and tokens end all the same
+        let is_over = |kept: Exchanged| kept.lease.renew_at <= Timestamp::now();
+        if self.kept.get(&wanted).await.is_some_and(is_over) {
+            self.kept.invalidate(&wanted).await;
+        }
         let kept = self.kept.try_get_with(wanted, self.exchanged(source, exchange, user)).await;
         kept.map_err(|why| match *why {
             NoToken::Refused => GrantError::Refused(format!(
@@ -172,8 +177,8 @@ pub enum Shown<'a> {
 }
 
 /// What a class's catalog would be shown for a user, or why nothing. Nobody is asked. What a catalog itself said yes to is its
-/// own; a JWT is meant for those whom its `aud` names, and where nothing is to be exchanged the class says that its users'
-/// tokens are meant for the catalog. Patchbay's own keys mean nothing to any.
+/// own; a JWT is meant for those whom its `aud` names (DESIGN, credentials: it is presented there only), and any other must be
+/// exchanged. Patchbay's own keys mean nothing to any.
 pub fn would_show<'a>(
     source: &'a CatalogSource,
     user: &Authenticated,
@@ -183,15 +188,25 @@ pub fn would_show<'a>(
         return refused("cannot be reached with a Patchbay API key");
     }
     let is_catalogs_own = user.identity.issuer == source.origin;
-    let names = |audience: &str| Said::by(user).is_ok_and(|said| said.is_for(audience));
-    match (&source.exchange, user.identity.mode) {
-        _ if is_catalogs_own => Ok(Shown::AsItIs),
-        (_, Mode::ApiKey | Mode::Opaque) => {
-            refused("cannot be reached with another catalog's credential")
-        }
-        (None, _) => Ok(Shown::AsItIs),
-        (Some(exchange), _) if names(&exchange.audience) => Ok(Shown::AsItIs),
-        (Some(exchange), _) => Ok(Shown::Exchanged(exchange)),
+    if is_catalogs_own {
+        return Ok(Shown::AsItIs);
+    }
+    if matches!(user.identity.mode, Mode::ApiKey | Mode::Opaque) {
+        return refused("cannot be reached with another catalog's credential");
+    }
+    let exchange = source.exchange.as_deref();
+    let names = [
+        Some(source.origin.as_str()),
+        Some(&source.registry),
+        source.audience.as_deref(),
+        exchange.map(|exchange| exchange.audience.as_str()),
+    ];
+    let is_meant_for_it = Said::by(user)
+        .is_ok_and(|said| names.into_iter().flatten().any(|audience| said.is_for(audience)));
+    match exchange {
+        _ if is_meant_for_it => Ok(Shown::AsItIs),
+        Some(exchange) => Ok(Shown::Exchanged(exchange)),
+        None => refused("is not in the token's `aud`, and tokens are not exchanged for it"),
     }
 }
 

@@ -191,6 +191,7 @@ mod tests {
             registry: "https://registry.example".into(),
             region: "us-east-1".into(),
             ca_bundle: None,
+            audience: None,
             exchange: None,
         });
         class

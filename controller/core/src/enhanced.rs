@@ -5,6 +5,10 @@
 //! nothing is allowed that is not said (issue 4). Claims narrow what a user may do. They never say who the user is, and
 //! this module must not know how a token was verified.
 
+mod bounds;
+
+pub use bounds::{Bounds, LevelPermissions, RoleBounds};
+
 use data_encoding::BASE64_NOPAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};

@@ -62,6 +62,7 @@ pub fn quilt_class(name: &str, path: &str) -> WorkerClass {
             registry: "https://registry.example".into(),
             region: "us-east-1".into(),
             ca_bundle: None,
+            audience: None,
             exchange: None,
         }),
         ..class(name, path)

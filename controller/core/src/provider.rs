@@ -5,7 +5,7 @@
 
 use crate::{
     digest::Digest,
-    enhanced::{Aliases, Codes},
+    enhanced::{Aliases, Bounds, Codes},
     id::{ClassName, ProviderName},
     identity::Mode,
 };
@@ -97,6 +97,8 @@ pub struct EnhancedFormat {
     pub codes: Codes,
     /// Other names of roles.
     pub aliases: Aliases,
+    /// What roles and levels include at most.
+    pub bounds: Bounds,
 }
 
 /// Who says whose an enhanced token is.

@@ -171,6 +171,7 @@ mod tests {
             registry: "https://registry.example:8443".into(),
             region: "eu-west-1".into(),
             ca_bundle: None,
+            audience: None,
             exchange: None,
         }
     }

@@ -17,6 +17,7 @@ fn catalog() -> Value {
 fn full(kind: Kind) -> Value {
     let mut asked = catalog();
     asked["region"] = json!("us-east-1");
+    asked["audience"] = json!("quilt");
     asked["exchange"] = json!({
         "tokenEndpoint": "https://i.example/token", "audience": "c", "scope": "s",
         "client": {"id": "i", "secretRef": {"name": "n", "key": "k"}},
@@ -72,6 +73,8 @@ fn full(kind: Kind) -> Value {
                     "authorityClaims": ["role"], "authorizationServer": "https://i.example",
                     "format": "quiltEnhanced", "catalog": catalog(), "keyHeldByServersOnly": true,
                     "permissionCodes": {"a": "b"}, "roleAliases": {"a": "b"},
+                    "roles": [{"name": "r", "level": "write", "buckets": ["b"]}],
+                    "levels": {"read": ["s3:GetObject"], "write": ["s3:PutObject"], "admin": ["x"]},
                 },
                 "introspection": {"catalog": catalog()},
                 "apiKeys": {"issuer": "urn:x", "keys": [{

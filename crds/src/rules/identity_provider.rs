@@ -72,11 +72,19 @@ pub(crate) fn jwt() -> Vec<Rule> {
         rule(
             "self.format == 'quiltEnhanced' || ((!has(self.permissionCodes) || \
              size(self.permissionCodes) == 0) && (!has(self.roleAliases) || \
-             size(self.roleAliases) == 0))",
-            "`permissionCodes` and `roleAliases` belong to `format: quiltEnhanced`; set it, or \
-             leave them out",
+             size(self.roleAliases) == 0) && (!has(self.roles) || size(self.roles) == 0) && \
+             !has(self.levels))",
+            "`permissionCodes`, `roleAliases`, `roles` and `levels` belong to `format: \
+             quiltEnhanced`; set it, or leave them out",
         )
         .field_path(".format"),
+        rule(
+            "self.format != 'quiltEnhanced' || !has(self.catalog) || !has(self.requiredClaims) || \
+             size(self.requiredClaims) == 0",
+            "keeps nobody out where browsers hold the key, and whoever holds a token can have made \
+             its claims; leave it out",
+        )
+        .field_path(".requiredClaims"),
         rule(changed, "changes a code that means the same everywhere; leave it out")
             .field_path(".permissionCodes"),
         rule(

@@ -180,7 +180,7 @@ fn web_identity(
 }
 
 fn catalog(findings: &mut Findings, catalog: &CatalogCredentials) -> class::CatalogSource {
-    let CatalogCredentials { origin, registry, region, ca_bundle, exchange } = catalog;
+    let CatalogCredentials { origin, registry, region, ca_bundle, audience, exchange } = catalog;
     findings.check(format!("{CATALOG}.origin"), address::origin(origin));
     findings.check(format!("{CATALOG}.registry"), address::origin(registry));
     if origin != registry && quilt::origin_host(origin) == quilt::origin_host(registry) {
@@ -193,12 +193,16 @@ fn catalog(findings: &mut Findings, catalog: &CatalogCredentials) -> class::Cata
         findings.check(format!("{CATALOG}.caBundle"), certificates(bundle));
     }
     findings.check(format!("{CATALOG}.region"), self::region(region));
+    if let Some(audience) = audience {
+        findings.check(format!("{CATALOG}.audience"), word(audience, bounds::IDENTITY));
+    }
     let exchange = exchange.as_ref().map(|it| Box::new(self::exchange(findings, it)));
     class::CatalogSource {
         origin: origin.clone(),
         registry: registry.clone(),
         region: region.clone(),
         ca_bundle: ca_bundle.clone(),
+        audience: audience.clone(),
         exchange,
     }
 }

@@ -15,6 +15,7 @@ use patchbay_core::{
     provider::{self, API_KEY_PREFIX, Method, api_key_id},
 };
 
+mod enhanced;
 mod jwt;
 
 /// The provider in the words of the core, or everything that is wrong with it.

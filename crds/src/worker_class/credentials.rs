@@ -151,9 +151,18 @@ pub struct CatalogCredentials {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = bounds::CA_BUNDLE))]
     pub ca_bundle: Option<String>,
+    /// What the users' JWTs name as `aud` if they are meant for the catalog, 1 to 1024 characters. One
+    /// that names it, or `origin` or `registry`, is used as it is, as is whatever the catalog itself
+    /// issued. Default: none; only those two names count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = bounds::IDENTITY),
+        extend("x-kubernetes-validations" = rules::worker_class::name())
+    )]
+    pub audience: Option<String>,
     /// How a JWT that is not meant for the catalog is exchanged for a token that is (RFC 8693). One
-    /// whose `aud` has `audience` is used as it is, as is whatever the catalog itself knows. Default:
-    /// no exchange; the users' JWTs must be meant for the catalog.
+    /// whose `aud` has the exchange's `audience` is meant for it too. Default: no exchange; other
+    /// JWTs are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<TokenExchange>,
 }

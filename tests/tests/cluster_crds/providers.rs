@@ -50,6 +50,15 @@ async fn what_makes_sense_is_taken() -> anyhow::Result<()> {
             "jwt/roleAliases",
             json!({ "ReadQuiltV2": "ReadOnlyQuilt" }),
         ),
+        with(
+            with(
+                with(enhanced(), "jwt/catalog", catalog()),
+                "jwt/roles",
+                json!([{ "name": "AdminQuilt", "level": "admin", "buckets": ["*"] }, { "name": "None" }]),
+            ),
+            "jwt/levels",
+            json!({ "read": ["s3:GetObject"], "admin": ["iam:PassRole"] }),
+        ),
         keys(json!([])),
         keys((0..1000).map(key).collect()),
     ] {
@@ -73,6 +82,34 @@ async fn the_largest_provider_of_keys_can_be_kept() -> anyhow::Result<()> {
     let object = keys((0..1000).map(key).collect());
     let path = server.path("identityproviders/p");
     server.apply(&path, &object.to_string()).await?.object().map(drop)
+}
+
+/// What is wrong with the tables of enhanced tokens, and where.
+fn wrong_tables() -> Vec<(Value, &'static str, &'static str)> {
+    let jwt = |pointer: &str, value| with(jwt_provider("p"), &format!("jwt/{pointer}"), value);
+    let stated = with(enhanced(), "jwt/keyHeldByServersOnly", json!(true));
+    let roles = |roles: Value| with(stated.clone(), "jwt/roles", roles);
+    let belongs = "belong to `format: quiltEnhanced`";
+    vec![
+        (
+            with(
+                with(enhanced(), "jwt/catalog", catalog()),
+                "jwt/requiredClaims",
+                json!({ "a": "b" }),
+            ),
+            "spec.jwt.requiredClaims",
+            "keeps nobody out",
+        ),
+        (jwt("roles", json!([{ "name": "r" }])), "spec.jwt.format", belongs),
+        (jwt("levels", json!({})), "spec.jwt.format", belongs),
+        (roles(json!([{ "name": "r" }, { "name": "r" }])), "spec.jwt.roles[1]", "Duplicate value"),
+        (
+            roles(json!([{ "name": "r", "level": "boss" }])),
+            "spec.jwt.roles[0].level",
+            "supported values",
+        ),
+        (roles(json!([{ "name": "" }])), "spec.jwt.roles[0].name", "at least 1"),
+    ]
 }
 
 #[tokio::test]
@@ -161,7 +198,10 @@ async fn each_rule_holds() -> anyhow::Result<()> {
             "spec.apiKeys.issuer",
             "is empty; name who vouches",
         ),
-    ] {
+    ]
+    .into_iter()
+    .chain(wrong_tables())
+    {
         let answer = server.try_create("identityproviders", &object).await?;
         let told = object.to_string().chars().take(400).collect::<String>();
         answer.ensure_refused(field, said).context(told)?;

@@ -108,6 +108,10 @@ impl Keys {
         asked: impl Future<Output = Result<AwsGrant, StsError>> + Send,
     ) -> Result<AwsGrant, Arc<StsError>> {
         let session = Digest::of(session.as_bytes());
+        // the cache's clock stands still while a machine sleeps, and keys end all the same
+        if self.kept.get(&session).await.is_some_and(|kept| kept.is_over(Timestamp::now())) {
+            self.kept.invalidate(&session).await;
+        }
         let kept = self.kept.try_get_with(session, self.asked(last, asked)).await?;
         Ok(kept.keys)
     }
@@ -138,6 +142,11 @@ impl Kept {
             (AwsGrant { renew_at: now.checked_add(fresh_for).ok(), ..keys }, fresh_for)
         };
         Self { keys, fresh_for: Duration::try_from(fresh_for).unwrap_or_default() }
+    }
+
+    /// Whether it is time for newer keys, or these have ended.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.keys.renew_at.unwrap_or(self.keys.expires_at) <= now
     }
 }
 
@@ -322,6 +331,21 @@ mod tests {
             let refused = Keys::new(sts).assumed(&session("us-east-1")).await.unwrap_err();
             assert!(format!("{refused:?}").starts_with(told), "{refused:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn keys_that_ended_while_the_machine_slept_are_not_handed_out() {
+        let sts = Double::new(Ok(SignedDuration::from_hours(1)));
+        let keys = Keys::new(sts.clone());
+        let wanted = session("us-east-1");
+        let past = Timestamp::now() - SignedDuration::from_secs(1);
+        let ended =
+            AwsGrant::temporary("ASIAOLD".into(), "s".into(), "t".into(), past, "us-east-1".into());
+        // by the cache's own clock it is fresh
+        let ended = Kept { keys: ended.unwrap(), fresh_for: Duration::from_hours(1) };
+        keys.kept.insert(Digest::of(format!("{wanted:?}").as_bytes()), ended).await;
+        sts.may_answer.notify_one();
+        assert_eq!(keys.assumed(&wanted).await.unwrap().access_key_id, "ASIA0");
     }
 
     #[test]

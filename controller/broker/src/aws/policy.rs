@@ -35,13 +35,16 @@ enum About {
 /// The session policy, as JSON. Claims that allow nothing are a policy that says so: IAM takes none without a
 /// statement.
 pub(super) fn session_policy(claimed: &Claimed, partition: &str) -> Result<String, TooLarge> {
+    let is_everywhere = claimed.buckets.contains(ALL_BUCKETS);
     let actions = |about| -> Vec<&str> {
         let all = claimed.permissions.iter().map(String::as_str);
-        all.filter(|action| is_action(action) && self::about(action) == about).collect()
+        all.filter(|action| is_action(action) && self::about(action) == about)
+            .filter(|action| is_everywhere || !is_of_buckets_elsewhere(action))
+            .collect()
     };
     let buckets = |suffix: &str| -> Vec<String> {
         let arn = |name: &str| format!("arn:{partition}:s3:::{name}{suffix}");
-        if claimed.buckets.contains(ALL_BUCKETS) {
+        if is_everywhere {
             return vec![arn("*")];
         }
         claimed.buckets.iter().filter(|name| is_bucket(name)).map(|name| arn(name)).collect()
@@ -85,6 +88,12 @@ fn is_action(word: &str) -> bool {
         && service.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
         && action.starts_with(|c: char| c.is_ascii_uppercase())
         && action.bytes().all(|c| c.is_ascii_alphanumeric())
+}
+
+/// Whether an action is one of S3's sibling services (`s3express`, `s3-outposts`, `s3tables`), whose buckets have ARNs of their
+/// own: the user's are not among them, and on all of them would be more than was claimed.
+fn is_of_buckets_elsewhere(action: &str) -> bool {
+    action.starts_with("s3") && !action.starts_with("s3:")
 }
 
 /// The names that S3 has had for buckets; none of them is a pattern or a variable to IAM.

@@ -190,6 +190,16 @@ fn permission() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn services_with_buckets_of_their_own_are_allowed_only_who_may_use_all_buckets() {
+    let siblings = ["s3express:CreateSession", "s3-outposts:GetObject", "s3tables:GetTable"];
+    let denied = policy(&siblings, &["b-alice"]);
+    assert_eq!(denied["Statement"][0]["Effect"], "Deny");
+    let allowed = policy(&siblings, &[ALL_BUCKETS]);
+    assert!(allows(&allowed, siblings[0], "arn:aws:s3express:us-east-1:1:bucket/x"));
+    assert!(allows(&policy(&["sqs:SendMessage"], &["b"]), "sqs:SendMessage", "arn:aws:sqs:x"));
+}
+
 proptest! {
     #[test]
     fn a_policy_allows_an_action_in_a_bucket_exactly_if_the_claims_do(

@@ -11,13 +11,13 @@ use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout
 use aws_sdk_sts::{
     Client,
     config::{Credentials as OwnCredentials, ProvideCredentials, SharedHttpClient},
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError,
     types::{Credentials, Tag},
 };
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use patchbay_core::grant::AwsGrant;
+use patchbay_core::{chain::Chain, grant::AwsGrant};
 use rustls::crypto::CryptoProvider;
 use secrecy::ExposeSecret;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -119,7 +119,7 @@ impl AwsSts {
         provider
             .provide_credentials()
             .await
-            .map_err(|error| StsError::OwnCredentials(DisplayErrorContext(error).to_string()))
+            .map_err(|error| StsError::OwnCredentials(Chain(&error).to_string()))
     }
 
     /// What kind of identity this process has of its own. Nothing is asked in its name, but it is looked for everywhere.
@@ -164,7 +164,7 @@ impl Sts for AwsSts {
             .send()
             .await
             .map_err(|error| failure(&error))?;
-        answer.credentials().and_then(|given| keys_of(given, region)).ok_or(StsError::NotTemporary)
+        given(answer.credentials(), region)
     }
 
     async fn exchange(
@@ -184,14 +184,16 @@ impl Sts for AwsSts {
             .send()
             .await
             .map_err(|error| exchange_failure(&error))?;
-        answer.credentials().and_then(|given| keys_of(given, region)).ok_or(StsError::NotTemporary)
+        given(answer.credentials(), region)
     }
 
     /// Temporary keys are given as they are; of long-term ones STS makes temporary ones first.
     async fn own(&self, region: &str) -> Result<AwsGrant, StsError> {
         let found = self.found(region).await?;
         if is_temporary(&found) {
-            return kept_of(&found, region, Timestamp::now()).ok_or(StsError::NotTemporary);
+            let now = Timestamp::now();
+            let kept = kept_of(&found, region, now).filter(|keys| keys.expires_at > now);
+            return kept.ok_or(StsError::NotTemporary);
         }
         let answer = self
             .client(region, None)
@@ -205,7 +207,7 @@ impl Sts for AwsSts {
                 StsError::Denied => StsError::OwnCredentials("AccessDenied".into()),
                 other => other,
             })?;
-        answer.credentials().and_then(|given| keys_of(given, region)).ok_or(StsError::NotTemporary)
+        given(answer.credentials(), region)
     }
 }
 
@@ -236,7 +238,14 @@ fn limits() -> TimeoutConfig {
     TimeoutConfig::builder().operation_attempt_timeout(TRY_LIMIT).operation_timeout(LIMIT).build()
 }
 
-/// What STS gave, if it is temporary.
+/// What STS gave, if it is temporary and has not ended yet. Where an answer does not say when, the SDK says 1970.
+fn given(given: Option<&Credentials>, region: &str) -> Result<AwsGrant, StsError> {
+    given
+        .and_then(|given| keys_of(given, region))
+        .filter(|keys| keys.expires_at > Timestamp::now())
+        .ok_or(StsError::NotTemporary)
+}
+
 fn keys_of(given: &Credentials, region: &str) -> Option<AwsGrant> {
     let end = Timestamp::from_second(given.expiration().secs()).ok()?;
     AwsGrant::temporary(
@@ -249,7 +258,7 @@ fn keys_of(given: &Credentials, region: &str) -> Option<AwsGrant> {
 }
 
 /// What a failed call is told as. STS has few errors of its own; the others are by code alone (STS API reference,
-/// common errors).
+/// common errors). Its answer is never told: one that cannot be read may hold keys.
 fn failure<E, R>(error: &SdkError<E, R>) -> StsError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -259,9 +268,9 @@ where
         return match error {
             // no credentials at all are found before anything is sent
             SdkError::DispatchFailure(dispatch) if !dispatch.is_io() && !dispatch.is_timeout() => {
-                StsError::OwnCredentials(DisplayErrorContext(error).to_string())
+                StsError::OwnCredentials(Chain(error).to_string())
             }
-            _ => StsError::Failed(DisplayErrorContext(error).to_string()),
+            _ => StsError::Failed(Chain(error).to_string()),
         };
     };
     told(code)
@@ -272,9 +281,7 @@ fn exchange_failure<R>(error: &SdkError<AssumeRoleWithWebIdentityError, R>) -> S
 where
     R: std::fmt::Debug,
 {
-    error
-        .code()
-        .map_or_else(|| StsError::Failed(DisplayErrorContext(error).to_string()), told_of_token)
+    error.code().map_or_else(|| StsError::Failed(Chain(error).to_string()), told_of_token)
 }
 
 /// What an error code of STS means where a token was shown: that one has ended, and not the gateway's own.
@@ -329,6 +336,7 @@ fn told(code: &str) -> StsError {
 mod tests {
     use super::*;
     use aws_sdk_sts::primitives::DateTime;
+    use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
     fn given(id: &str, token: &str) -> Credentials {
         Credentials::builder()
@@ -346,6 +354,31 @@ mod tests {
         assert_eq!(keys.expires_at.to_string(), "2026-01-01T00:00:00Z");
         assert!(keys_of(&given("AKIAX", "t"), "us-east-1").is_none());
         assert!(keys_of(&given("ASIAX", ""), "us-east-1").is_none());
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_not_told_because_keys_may_be_in_it() {
+        let body = "<Credentials><SecretAccessKey>wJalrXUtnFEMI</SecretAccessKey>";
+        let answer = HttpResponse::new(200.try_into().unwrap(), body.into());
+        let error = SdkError::response_error("it has no end", answer);
+        for told in [exchange_failure(&error), failure(&error)] {
+            assert_eq!(told, StsError::Failed("response error: it has no end".into()));
+        }
+    }
+
+    #[test]
+    fn keys_that_have_ended_are_none() {
+        let now = Timestamp::now();
+        let ending = |after: i64| {
+            let end = DateTime::from_secs(now.as_second() + after);
+            let keys = Credentials::builder().access_key_id("ASIAX").secret_access_key("s");
+            keys.session_token("t").expiration(end).build().unwrap()
+        };
+        assert!(super::given(Some(&ending(60)), "us-east-1").is_ok());
+        for ended in [Some(ending(-1)), None] {
+            let refused = super::given(ended.as_ref(), "us-east-1").map(drop);
+            assert_eq!(refused, Err(StsError::NotTemporary));
+        }
     }
 
     #[test]

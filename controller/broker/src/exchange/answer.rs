@@ -59,6 +59,9 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Result<Answer, Refused> {
         return other("it gave a token that no header can hold");
     }
     let life = granted.expires_in.map(|seconds| SignedDuration::from_secs(seconds.into()));
+    if life.is_some_and(|life| life.is_zero()) {
+        return other("it gave a token that has ended");
+    }
     let life = life.map(|life| life.min(LONGEST_LIFE));
     Ok(Answer { bearer: granted.access_token, life })
 }
@@ -134,6 +137,7 @@ mod tests {
             assert!(matches!(refused, Err(Refused::Other(_))), "{field}");
         }
         assert!(granted(|it| it["expires_in"] = (-1).into()).is_err());
+        assert!(granted(|it| it["expires_in"] = 0.into()).is_err());
         assert!(read(StatusCode::OK, b"<html>").is_err());
     }
 

@@ -60,6 +60,7 @@ fn source(exchange: Option<TokenExchange>) -> CatalogSource {
         registry: "https://registry.example".into(),
         region: "us-east-1".into(),
         ca_bundle: Some("pem".into()),
+        audience: None,
         exchange: exchange.map(Box::new),
     }
 }
@@ -104,7 +105,19 @@ fn a_credential_goes_as_it_is_only_to_whom_it_is_meant_for() {
     for audience in [json!("catalog"), json!(["patchbay", "catalog"])] {
         assert_eq!(shown(&exchanging, &staff(audience)), "as it is");
     }
-    assert_eq!(shown(&plain, &staff(json!("patchbay"))), "as it is");
+    for (audience, is_shown) in [
+        (json!("patchbay"), "refused"),
+        (json!("catalog"), "refused"),
+        (Value::Null, "refused"),
+        (json!("https://catalog.example.evil"), "refused"),
+        (json!(["patchbay", CATALOG]), "as it is"),
+        (json!("https://registry.example"), "as it is"),
+    ] {
+        assert_eq!(shown(&plain, &staff(audience.clone())), is_shown, "{audience}");
+    }
+    let named = CatalogSource { audience: Some("quilt".into()), ..source(None) };
+    assert_eq!(shown(&named, &staff(json!(["patchbay", "quilt"]))), "as it is");
+    assert_eq!(shown(&named, &staff(json!("patchbay"))), "refused");
     for (mode, credential) in [(Mode::ApiKey, "qk_a"), (Mode::Opaque, "opaque")] {
         let ours = user("urn:patchbay", Mode::ApiKey, "pb_a_b");
         for source in [&plain, &exchanging] {

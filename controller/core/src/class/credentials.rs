@@ -36,7 +36,9 @@ pub struct CatalogSource {
     pub region: String,
     /// PEM certificates to trust for these two origins and for the token endpoint, besides the public ones.
     pub ca_bundle: Option<String>,
-    /// How a token that is not meant for the catalog becomes one that is; none = every token is.
+    /// What tokens of others name as `aud` if they are meant for the catalog, beside its two origins.
+    pub audience: Option<String>,
+    /// How a token that is not meant for the catalog becomes one that is; none = it is refused.
     pub exchange: Option<Box<TokenExchange>>,
 }
 

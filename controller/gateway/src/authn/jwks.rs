@@ -101,13 +101,16 @@ impl Jwks {
         algorithm: Algorithm,
     ) -> Result<Arc<KeySet>, AuthnError> {
         let current = self.current.load_full();
-        if let Some(set) = &current
-            && set.fetched.elapsed() < MAX_AGE
-            && set.find(id, algorithm).is_some()
-        {
+        let known = current.as_ref().filter(|set| set.find(id, algorithm).is_some());
+        if let Some(set) = known.filter(|set| set.fetched.elapsed() < MAX_AGE) {
             return Ok(set.clone());
         }
-        let mut last_fetch = self.last_fetch.lock().await;
+        // who has an old set of use does not wait for another's fetch: an issuer that is away would hold up everybody
+        let mut last_fetch = match (known, self.last_fetch.try_lock()) {
+            (_, Ok(last_fetch)) => last_fetch,
+            (Some(set), Err(_)) => return Ok(set.clone()),
+            (None, Err(_)) => self.last_fetch.lock().await,
+        };
         // another request may have fetched while this one waited
         let is_newer = match (&current, &self.current.load_full()) {
             (Some(before), Some(now)) => before.fetched != now.fetched,

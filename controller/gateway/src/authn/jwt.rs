@@ -222,7 +222,8 @@ fn said(rules: &Jwt, claims: &Map<String, Value>) -> Result<Proven, AuthnError> 
     let narrowing = narrowing.filter_map(|name| Some((name.clone(), claims.get(name)?.clone())));
     let enhanced = match &rules.format {
         TokenFormat::QuiltEnhanced(format) => {
-            Some(EnhancedClaims::expand(claims, &format.codes).with_roles_by(&format.aliases))
+            let said = EnhancedClaims::expand(claims, &format.codes);
+            Some(said.with_roles_by(&format.aliases).within(&format.bounds))
         }
         TokenFormat::Standard => None,
     };

@@ -2,18 +2,15 @@
 //!
 //! This module must not know how a token is verified.
 
-use super::{Findings, Problem, address, catalog, certificates, not_empty};
+use super::{Findings, Problem, address, certificates, enhanced, not_empty};
 use crate::{
-    bounds,
-    identity_provider::{Jwks, Jwt, JwtFormat, SignatureAlgorithm},
+    identity_provider::{Jwks, Jwt, SignatureAlgorithm},
     validate::secret,
 };
 use patchbay_core::{
-    enhanced::is_common_code,
     entitlement::CLAIMS_OF_KEYS,
-    provider::{self, EnhancedFormat, JwksUrl, KeySource, NamedBy, TokenFormat},
+    provider::{self, JwksUrl, KeySource},
 };
-use std::collections::BTreeMap;
 
 pub(super) fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
     let Jwt {
@@ -30,6 +27,8 @@ pub(super) fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
         key_held_by_servers_only: _,
         permission_codes: _,
         role_aliases: _,
+        roles: _,
+        levels: _,
     } = jwt;
     if authority_claims.iter().any(|claim| CLAIMS_OF_KEYS.contains(&claim.as_str())) {
         let fix = "remove it: keys change with every token, and are no part of whose worker it is";
@@ -56,7 +55,7 @@ pub(super) fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
         let checked = if is_origin { Ok(()) } else { address::https_url(url) };
         findings.check("spec.jwt.authorizationServer", checked);
     }
-    let format = format(findings, jwt);
+    let format = enhanced::format(findings, jwt);
     let algorithms = self::algorithms(findings, algorithms, jwks);
     let jwks = keys(findings, jwks, issuer)?;
     Some(provider::Jwt {
@@ -119,71 +118,6 @@ fn discoverable(issuer: &str) -> Result<(), Problem> {
         "is not an https URL, below which `jwks.discovery` would look",
         "write the issuer's https URL, or say where its keys are",
     ))
-}
-
-/// What the claims mean, and who says whose they are.
-fn format(findings: &mut Findings, jwt: &Jwt) -> Option<TokenFormat> {
-    const FIELD: &str = "spec.jwt.format";
-    let Jwt { format, catalog, key_held_by_servers_only: held_by_servers, .. } = jwt;
-    let asked = catalog.as_ref().map(|asked| self::catalog(findings, "spec.jwt.catalog", asked));
-    let codes = table(findings, "spec.jwt.permissionCodes", &jwt.permission_codes);
-    let aliases = table(findings, "spec.jwt.roleAliases", &jwt.role_aliases);
-    if codes.keys().any(|code| is_common_code(code)) {
-        let problem = Problem::new("changes a code that means the same everywhere", "leave it out");
-        findings.add("spec.jwt.permissionCodes", problem);
-    }
-    if *format == JwtFormat::Standard {
-        let belongs = "set it, or leave them out";
-        if asked.is_some() || *held_by_servers {
-            let what = "`catalog` and `keyHeldByServersOnly` belong to `format: quiltEnhanced`";
-            findings.add(FIELD, Problem::new(what, belongs));
-        }
-        if !codes.is_empty() || !aliases.is_empty() {
-            let what = "`permissionCodes` and `roleAliases` belong to `format: quiltEnhanced`";
-            findings.add(FIELD, Problem::new(what, belongs));
-        }
-        return Some(TokenFormat::Standard);
-    }
-    let named_by = match (asked, held_by_servers) {
-        (Some(catalog), false) => NamedBy::Catalog(catalog),
-        (None, true) => NamedBy::Token,
-        (None, false) => {
-            let problem = Problem::new(
-                "`quiltEnhanced` does not prove who a user is where browsers hold its key",
-                "set `catalog`, which is asked, or `keyHeldByServersOnly: true` if only servers \
-                 hold it",
-            );
-            findings.add(FIELD, problem);
-            return None;
-        }
-        (Some(_), true) => {
-            let problem = Problem::new(
-                "`catalog` and `keyHeldByServersOnly` are two ways to know a user",
-                "leave one out",
-            );
-            findings.add(FIELD, problem);
-            return None;
-        }
-    };
-    Some(TokenFormat::QuiltEnhanced(Box::new(EnhancedFormat { named_by, codes, aliases })))
-}
-
-/// Words for words, bounded as the API bounds them.
-fn table(
-    findings: &mut Findings,
-    field: &str,
-    table: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    let is_long = |text: &String| text.chars().count() > bounds::WORD as usize;
-    if table.len() > bounds::CODES as usize {
-        let fix = "leave out what no token says";
-        findings.add(field, Problem::new(format!("has more than {} entries", bounds::CODES), fix));
-    }
-    if table.iter().any(|(word, meant)| is_long(word) || is_long(meant) || meant.is_empty()) {
-        let problem = "has an entry without a meaning, or longer than 256 characters";
-        findings.add(field, Problem::new(problem, "correct it"));
-    }
-    table.clone()
 }
 
 fn algorithms(

@@ -38,6 +38,13 @@ pub(crate) fn is_asked_of_registry(method: &Method, path: &str) -> bool {
     *method == Method::GET && path == REGISTRY_PATH
 }
 
+/// Whether a registry might take this path for the one of its keys: by another way to write it, or so written that only the
+/// registry can tell. The keys that it would give may do more than the class leaves of a user's role.
+pub(crate) fn may_mean_the_registrys(path: &str) -> bool {
+    let is_plain = !path.contains(['%', ';', '\\']) && !path.contains("//") && !path.contains("/.");
+    !is_plain || path.trim_end_matches('/').eq_ignore_ascii_case(REGISTRY_PATH)
+}
+
 /// The answer: keys that live, or that there are none.
 pub(super) fn answer(asker: Asker, session: Option<&Session>, now: Timestamp) -> Response<Body> {
     let Some(keys) = session.and_then(|session| session.live_keys(now)) else {
@@ -71,6 +78,27 @@ mod tests {
             "us-east-1".into(),
         );
         Session::new(StandIn::new("pod-x"), None, keys).unwrap()
+    }
+
+    #[test]
+    fn the_registrys_own_keys_are_out_of_reach_however_their_path_is_written() {
+        for path in [
+            "/api/auth/get_credentials",
+            "/api/auth/get_credentials/",
+            "/API/auth/get_credentials",
+            "/api/auth/get%5Fcredentials",
+            "/api/auth/get%255Fcredentials",
+            "//api/auth/get_credentials",
+            "/api/./auth/get_credentials",
+            "/x/../api/auth/get_credentials",
+            "/api/auth;a=b/get_credentials",
+            "/api\\auth/get_credentials",
+        ] {
+            assert!(may_mean_the_registrys(path), "{path}");
+        }
+        for path in ["/graphql", "/api/login", "/api/auth", "/", "/api/auth/get_credentials_of"] {
+            assert!(!may_mean_the_registrys(path), "{path}");
+        }
     }
 
     #[tokio::test]

@@ -29,6 +29,8 @@ pub(crate) enum Reason {
     SessionElsewhere,
     /// The class does not list the host and port, or not for plain http.
     HostNotAllowed,
+    /// The registry may take its path for that of AWS keys of its own, which this class does not give.
+    PathNotAllowed,
     /// The host's addresses are ones that may not be dialled.
     AddressNotAllowed,
     /// The host cannot be found, connected to, or be trusted.
@@ -50,6 +52,7 @@ impl Reason {
             Self::ForeignCredential
             | Self::SessionElsewhere
             | Self::HostNotAllowed
+            | Self::PathNotAllowed
             | Self::AddressNotAllowed => StatusCode::FORBIDDEN,
             Self::Unreachable | Self::BrokenAnswer | Self::AnswerTooLong => StatusCode::BAD_GATEWAY,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,

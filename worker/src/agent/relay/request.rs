@@ -89,10 +89,10 @@ impl Destinations {
         self.origins.as_ref()
     }
 
-    /// Whether a request of the registry is one for AWS keys, which the grant has and the registry does not make.
-    fn answers_for_registry(&self, method: &Method, target: &Uri, origin: &Origin) -> bool {
+    /// Whether an origin's AWS keys, which it makes of the user's bearer, are not the ones of this class.
+    fn has_other_keys(&self, origin: &Origin) -> bool {
         let is_registry = self.origins.as_ref().is_some_and(|origins| *origin == origins.registry);
-        self.aws_keys && is_registry && keys::is_asked_of_registry(method, target.path())
+        self.aws_keys && is_registry
     }
 
     /// The origin whose plain name this is. Where one origin is both, it is that one.
@@ -133,16 +133,25 @@ pub(crate) fn decide<'a>(
         (true, None, Some(port)) => tunnel(host, port, &destinations.policy),
         (false, Some(_), _) if is_http => match destinations.origin_named(host, port) {
             Some(origin) => match originate(method, headers, origin, stand_in) {
-                Route::Originate(origin, Authorization::Swap)
-                    if destinations.answers_for_registry(method, target, origin) =>
-                {
-                    Route::Keys(Asker::Quilt3)
+                Route::Originate(_, Authorization::Swap) if destinations.has_other_keys(origin) => {
+                    registry(method, target.path(), origin)
                 }
                 route => route,
             },
             None => plain(target, host, port.unwrap_or(80), headers, destinations, stand_in),
         },
         _ => Route::Refuse(Reason::InvalidTarget),
+    }
+}
+
+/// A request with the user's bearer of a registry whose keys are not the class's.
+fn registry<'a>(method: &Method, path: &str, origin: &'a Origin) -> Route<'a> {
+    if keys::is_asked_of_registry(method, path) {
+        Route::Keys(Asker::Quilt3)
+    } else if keys::may_mean_the_registrys(path) {
+        Route::Refuse(Reason::PathNotAllowed)
+    } else {
+        Route::Originate(origin, Authorization::Swap)
     }
 }
 
@@ -339,6 +348,15 @@ mod tests {
             assert_eq!(early, Route::Refuse(Reason::NoGrant));
         }
         assert_eq!(route(&Method::GET, registry, &bearer, &d), Route::Keys(Asker::Quilt3));
+        let elsewise = [
+            (Method::POST, registry),
+            (Method::GET, "http://registry.example//api/auth/get_credentials"),
+            (Method::GET, "http://registry.example/api/auth/get%5Fcredentials"),
+        ];
+        for (method, target) in elsewise {
+            let refused = route(&method, target, &bearer, &d);
+            assert_eq!(refused, Route::Refuse(Reason::PathNotAllowed), "{method} {target}");
+        }
         let refused = route(&Method::GET, registry, &bare, &d);
         assert_eq!(refused, Route::Refuse(Reason::ForeignCredential));
         for target in

@@ -2,7 +2,7 @@
 
 use super::*;
 use patchbay_core::{
-    enhanced::Level,
+    enhanced::{Bounds, Level},
     fixtures,
     provider::{EnhancedFormat, Method},
     tenant::Authority,
@@ -17,7 +17,9 @@ fn rules() -> Jwt {
 fn enhanced(named_by: NamedBy) -> Jwt {
     let codes = [("gt".to_owned(), "s3:GetObjectTagging".to_owned())].into();
     let aliases = [("ReadQuiltV2".to_owned(), "ReadOnlyQuilt".to_owned())].into();
-    let format = TokenFormat::QuiltEnhanced(Box::new(EnhancedFormat { named_by, codes, aliases }));
+    let bounds = Bounds::default();
+    let format =
+        TokenFormat::QuiltEnhanced(Box::new(EnhancedFormat { named_by, codes, aliases, bounds }));
     Jwt { format, ..rules() }
 }
 
