@@ -13,7 +13,10 @@ mod web_identity;
 
 pub use session::Session;
 
-use crate::catalog::{keys::SigningKey, sts::Sts, world::World};
+use crate::{
+    catalog::{keys::SigningKey, sts::Sts, world::World},
+    known,
+};
 use anyhow::{Context, ensure};
 use asked::{Form, asked, form};
 use axum::{
@@ -339,6 +342,11 @@ impl Front {
     /// Remembers a session, and returns moto's answer with the end that its keys have here.
     fn begin(&self, session: Session, answer: &str) -> anyhow::Result<String> {
         let key = element(answer, "AccessKeyId").context("no key")?.to_owned();
+        for (what, name) in
+            [("a secret key of AWS", "SecretAccessKey"), ("a session token of AWS", "SessionToken")]
+        {
+            known::hold(what, element(answer, name).context("no secret")?);
+        }
         let end = element(answer, "Expiration").context("no end")?.to_owned();
         let lifetime = *self.lifetime.lock();
         let asked = SignedDuration::from_secs(i64::try_from(session.duration)?);
