@@ -3,7 +3,10 @@
 //!
 //! It turns a form into a token of the catalog's double. It must not know Patchbay.
 
-use crate::catalog::{Catalog, tls::TestCa};
+use crate::{
+    catalog::{Catalog, tls::TestCa},
+    known,
+};
 use anyhow::ensure;
 use axum::{
     Form, Json, Router,
@@ -80,6 +83,7 @@ struct Subject {
 impl AuthorizationServer {
     /// On a free port of 127.0.0.1.
     pub async fn start(catalog: Arc<Catalog>) -> anyhow::Result<Self> {
+        known::hold("the secret of the exchange's client", SECRET);
         let tcp = TcpListener::bind("127.0.0.1:0").await?;
         let address = tcp.local_addr()?;
         let ca = TestCa::generate()?;

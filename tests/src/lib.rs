@@ -17,6 +17,7 @@ pub mod http;
 pub mod https;
 pub mod inside;
 pub mod installation;
+pub mod known;
 pub mod load;
 pub mod mcp;
 pub mod moto;

@@ -85,9 +85,17 @@ pub enum AuthnError {
     /// name is for operators.
     #[error("the credential lacks a claim that is required here; ask your platform operator")]
     MissingClaim(String),
+    /// The credential's provider does not let it in, whoever presents it: another one would fare no better.
+    #[error("the catalog does not let this credential in; ask the catalog's administrator")]
+    NotAllowed,
     /// The credential's provider gave no verdict: nobody can be authenticated by it now.
-    #[error("{0} cannot be reached to check the credential; try again")]
-    ProviderUnavailable(String),
+    #[error("{who} cannot be reached to check the credential; try again")]
+    ProviderUnavailable {
+        /// Who would have to be asked.
+        who: String,
+        /// When it wants to be asked again, seconds; none = it did not say.
+        retry_after: Option<u32>,
+    },
 }
 
 impl AuthnError {
@@ -105,7 +113,8 @@ impl AuthnError {
             Self::NotYetValid => "credential_not_yet_valid",
             Self::WrongAudience => "wrong_audience",
             Self::MissingClaim(_) => "missing_claim",
-            Self::ProviderUnavailable(_) => "provider_unavailable",
+            Self::NotAllowed => "credential_not_allowed",
+            Self::ProviderUnavailable { .. } => "provider_unavailable",
         }
     }
 }
