@@ -19,6 +19,7 @@ mod operator;
 mod probes;
 mod telemetry;
 mod tenant;
+mod tenant_documents;
 mod token_endpoint;
 mod verify;
 mod why;
