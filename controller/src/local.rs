@@ -8,6 +8,7 @@ use crate::{
     args::{LocalArgs, SandboxArgs},
     ca,
     clients::wait_for_signal,
+    counted::{Counted, Counts},
     key_files::KeyFiles,
     probes, telemetry,
     tenant_documents::{Following, Tenants, tenants},
@@ -91,14 +92,15 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     show_ambient(&classes, &mut registry);
     let authenticator = Authenticator::new(DigestKey::generate()?, &providers, &sources)?;
     let certificate = Arc::new(LinkCertificate::new(ca.gateway, &crypto)?);
+    let counts = Counts::register(&mut registry);
     let gateway = Arc::new(Gateway::new(Composition {
         configuration: Arc::new(ArcSwap::from_pointee(Configuration { routes, authenticator })),
         names: clients.names(listener.address()?),
         public_url,
         orchestrator: orchestrator.clone(),
         grants: Arc::new(Broker::of_one_machine(
-            Arc::new(AwsSts::new(crypto.clone())?),
-            Arc::new(endpoints),
+            Arc::new(Counted(AwsSts::new(crypto.clone())?, counts.clone())),
+            Arc::new(Counted(endpoints, counts)),
         )),
         links: Arc::new(LinkContext { crypto, certificate, limits: Limits::default() }),
         metrics: Metrics::register(&mut registry),

@@ -9,6 +9,7 @@ mod certificates;
 mod clients;
 mod cluster;
 mod contact;
+mod counted;
 mod doctor;
 mod form;
 mod gateway;
