@@ -13,8 +13,8 @@ use patchbay_tests::{
     strict_aws::StrictAws,
 };
 use secrecy::ExposeSecret;
-use serde_json::json;
-use std::time::Duration;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
 /// What alice's token grants her of her bucket, whose role allows everything there.
@@ -179,5 +179,12 @@ async fn keys_are_renewed_during_one_call_that_outlasts_them() -> anyhow::Result
     let sessions = aws.sessions();
     // with the call, and whenever half of a life is over: no call to STS is made for nothing
     ensure!((2..=3).contains(&sessions.len()), "{sessions:?}");
+    // and each is told of by the one request that it was for
+    let logs = controller.logs();
+    let told = logs.lines().filter(|line| line.contains("\"a role was assumed\""));
+    let told: Vec<Value> = told.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let requests: BTreeSet<_> = told.iter().map(|it| it["span"]["request_id"].as_str()).collect();
+    ensure!(told.len() == sessions.len() && requests.len() == 1, "{told:?}");
+    ensure!(requests.iter().flatten().all(|id| id.len() == 32), "{told:?}");
     Ok(())
 }

@@ -90,7 +90,7 @@ async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_en
 
     catalog.credentials().revoke(&alices);
     let refused = until_refused(&alice, WORD + SLACK).await?;
-    ensure!(refused == "invalid_api_key", "{refused}");
+    ensure!(refused == "revoked_api_key", "{refused}");
 
     // bob was last asked about before alice: the word about him is older than a minute by now
     let too_slow = Fault::Slow(Duration::from_secs(30));
@@ -107,7 +107,7 @@ async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_en
     catalog.credentials().revoke(&bobs);
     catalog.faults().clear();
     let refused = until_refused(&bob, LAST_WORD + SLACK).await?;
-    ensure!(refused == "invalid_api_key", "{refused}");
+    ensure!(refused == "revoked_api_key", "{refused}");
     Ok(())
 }
 

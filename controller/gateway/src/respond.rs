@@ -218,6 +218,10 @@ fn challenge(error: &AuthnError, metadata_url: Option<&str>) -> HeaderValue {
             "Bearer realm=\"patchbay\", error=\"invalid_token\", \
              error_description=\"the credential has expired\""
         }
+        AuthnError::RevokedKey => {
+            "Bearer realm=\"patchbay\", error=\"invalid_token\", \
+             error_description=\"the API key was revoked\""
+        }
         _ => "Bearer realm=\"patchbay\", error=\"invalid_token\"",
     };
     let with_url = metadata_url.and_then(|url| {
@@ -245,6 +249,7 @@ mod tests {
             Refusal::Authn(AuthnError::LoginCode),
             Refusal::Authn(AuthnError::Invalid),
             Refusal::Authn(AuthnError::InvalidKey),
+            Refusal::Authn(AuthnError::RevokedKey),
             Refusal::Authn(AuthnError::Expired),
             Refusal::Authn(AuthnError::NotYetValid),
             Refusal::Authn(AuthnError::WrongAudience),

@@ -121,6 +121,37 @@ fn thirty_two_buckets_of_a_role_come_back_from_the_form_in_which_the_reference_w
 }
 
 #[test]
+fn what_could_not_be_read_is_told_and_what_says_nothing_of_it_is_not() {
+    let flaws = |payload: Value| {
+        let claims = expand(&payload);
+        claims.flaws.into_iter().map(Flaw::as_str).collect::<Vec<_>>()
+    };
+    let good = json!({ "l": "read", "b": { "_type": "groups", "_data": { "quilt": ["demos"] } } });
+    assert!(flaws(good).is_empty());
+    assert!(flaws(json!({ "level": "admin", "p": ["g"] })).is_empty());
+    let none: &[&str] = &[];
+    for (payload, expected) in [
+        (json!({}), &["no_level"][..]),
+        (json!({ "l": "owner", "b": [] }), &["unknown_level"]),
+        (
+            json!({ "l": "write", "b": { "_type": "zip", "_data": {} } }),
+            &["unknown_form_of_buckets"],
+        ),
+        (json!({ "l": "write", "b": { "_data": {} } }), &["unknown_form_of_buckets"]),
+        (json!({ "l": "write", "b": { "_type": "groups", "_data": [] } }), &["corrupt_buckets"]),
+        (
+            json!({ "b": { "_type": "compressed", "_data": "WyJxdWlsdC1z" } }),
+            &["no_level", "corrupt_buckets"],
+        ),
+        (json!({ "l": "write", "b": "quilt-demos" }), &["corrupt_buckets"]),
+        // the full list counts, so the other one matters to nobody
+        (json!({ "l": "write", "b": { "_type": "zip" }, "buckets": ["quilt-demos"] }), none),
+    ] {
+        assert_eq!(flaws(payload.clone()), expected, "{payload}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_allows_nothing() {
     for b in [
         json!(null),
@@ -143,7 +174,8 @@ fn what_cannot_be_read_allows_nothing() {
     }
     let claims =
         expand(&json!({ "s": 1, "scope": {}, "l": true, "p": "g", "r": { "0": "Admin" } }));
-    assert_eq!(claims, EnhancedClaims::default());
+    let flaws = BTreeSet::from([Flaw::NoLevel]);
+    assert_eq!(claims, EnhancedClaims { flaws, ..EnhancedClaims::default() });
 }
 
 #[test]
