@@ -6,6 +6,7 @@
 use crate::{
     catalog::{Catalog, tls::TestCa},
     known,
+    tls_listener::TlsListener,
 };
 use anyhow::ensure;
 use axum::{
@@ -14,7 +15,6 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
-    serve::Listener,
 };
 use data_encoding::BASE64;
 use jiff::{SignedDuration, Timestamp};
@@ -22,9 +22,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{io, net::SocketAddr, sync::Arc};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// `iss` of the tokens that it takes.
 pub const ISSUER: &str = "https://login.example";
@@ -84,10 +82,8 @@ impl AuthorizationServer {
     /// On a free port of 127.0.0.1.
     pub async fn start(catalog: Arc<Catalog>) -> anyhow::Result<Self> {
         known::hold("the secret of the exchange's client", SECRET);
-        let tcp = TcpListener::bind("127.0.0.1:0").await?;
-        let address = tcp.local_addr()?;
         let ca = TestCa::generate()?;
-        let tls = TlsAcceptor::from(ca.server(vec![address.ip().to_string()])?);
+        let (listener, address) = TlsListener::bind(Ipv4Addr::LOCALHOST, &ca).await?;
         let state = Arc::new(Server {
             catalog,
             lifetime: Mutex::new(SignedDuration::from_hours(1)),
@@ -96,7 +92,7 @@ impl AuthorizationServer {
             refused: Mutex::default(),
         });
         let app = Router::new().route("/token", post(answer)).with_state(state.clone());
-        tokio::spawn(axum::serve(Tls { tcp, tls }, app).into_future());
+        tokio::spawn(axum::serve(listener, app).into_future());
         let url = format!("https://{address}/token");
         Ok(Self { url, ca_pem: ca.pem().to_owned(), state })
     }
@@ -220,29 +216,4 @@ fn subject(token: &str) -> anyhow::Result<String> {
     let sub = jsonwebtoken::decode::<Subject>(token, &key, &rules)?.claims.sub;
     ensure!(!sub.is_empty(), "a token of nobody");
     Ok(sub)
-}
-
-/// TLS on a port.
-struct Tls {
-    tcp: TcpListener,
-    tls: TlsAcceptor,
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            // an error is of that one connection
-            let Ok((stream, address)) = self.tcp.accept().await else { continue };
-            if let Ok(stream) = self.tls.accept(stream).await {
-                return (stream, address);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.tcp.local_addr()
-    }
 }

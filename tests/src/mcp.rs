@@ -9,7 +9,10 @@ use crate::{
 use anyhow::{Context, bail, ensure};
 use http::Method;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// A client of one MCP endpoint, with one credential.
 #[derive(Clone)]
@@ -66,11 +69,32 @@ impl McpClient {
         all
     }
 
+    /// A stateless request by its method and what it names, and its raw answer.
+    pub async fn modern(
+        &self,
+        method: &str,
+        name: &str,
+        message: &Value,
+    ) -> anyhow::Result<Answer> {
+        let headers = modern_headers(method, name);
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        self.post(&headers, message).await
+    }
+
     /// A stateless `tools/call`, and its raw answer.
     pub async fn modern_call(&self, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
-        let headers = modern_headers("tools/call", tool);
-        let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        self.post(&headers, &modern_message("tools/call", tool, &arguments)).await
+        self.modern("tools/call", tool, &modern_message("tools/call", tool, &arguments)).await
+    }
+
+    /// What there is of a kind, `tools` or `resources`, by its name.
+    pub async fn list(&self, kind: &str) -> anyhow::Result<BTreeSet<String>> {
+        let method = format!("{kind}/list");
+        listed(&self.modern(&method, "", &modern_message(&method, "", &json!({}))).await?, kind)
+    }
+
+    /// A stateless `resources/read`, and its text or that of its refusal.
+    pub async fn read(&self, uri: &str) -> anyhow::Result<String> {
+        said(&self.modern("resources/read", uri, &reading(uri)).await?)
     }
 
     /// A stateless `tools/call`, and what the tool said.
@@ -171,6 +195,32 @@ pub fn rpc_response(answer: &Answer) -> anyhow::Result<Value> {
         .filter_map(|data| serde_json::from_str::<Value>(data.trim()).ok())
         .find(|message| message.get("result").is_some() || message.get("error").is_some())
         .with_context(|| format!("no response in the stream: {text}"))
+}
+
+/// The message of a `resources/read`.
+pub fn reading(uri: &str) -> Value {
+    let mut message = modern_message("resources/read", uri, &json!({}));
+    message["params"]["uri"] = json!(uri);
+    message
+}
+
+/// All that a tool or a resource said, a failure too.
+pub fn said(answer: &Answer) -> anyhow::Result<String> {
+    ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+    let response = rpc_response(answer)?;
+    let parts = |at: &str| response.pointer(at).and_then(Value::as_array).into_iter().flatten();
+    let texts = parts("/result/content").chain(parts("/result/contents"));
+    let texts = texts.filter_map(|part| part["text"].as_str());
+    Ok(texts.chain(response.pointer("/error/message").and_then(Value::as_str)).collect())
+}
+
+/// The names of all `tools` that an answer lists, or the URIs of all `resources`.
+pub fn listed(answer: &Answer, kind: &str) -> anyhow::Result<BTreeSet<String>> {
+    ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+    let response = rpc_response(answer)?;
+    let all = response["result"][kind].as_array().with_context(|| response.to_string())?;
+    let name = if kind == "resources" { "uri" } else { "name" };
+    Ok(all.iter().filter_map(|it| Some(it[name].as_str()?.to_owned())).collect())
 }
 
 /// What a tool said: its text, read as JSON where it is JSON.

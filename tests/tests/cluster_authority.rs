@@ -1,12 +1,15 @@
 //! The control plane's own authority, on a real API server and with a real worker: published before it signs, taken
 //! by workers without a restart, and never overwritten by accident. `make test-cluster`.
 
+#[path = "cluster_authority/roll.rs"]
+mod roll;
+
 use anyhow::{Context, anyhow, ensure};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, Pod, Secret},
+    api::core::v1::{ConfigMap, Secret},
 };
 use kube::{
     Api,
@@ -18,12 +21,12 @@ use patchbay_operator::authority::{Certificate, KeepError, Keeper, Names, Terms}
 use patchbay_tests::{
     cluster::{from, until},
     evidence::Evidence as _,
-    pods::{self, Operator, OperatorProcess, PodWorker, Stage, watched},
+    pods::{self, Operator, OperatorProcess, Stage, watched},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use std::{fs, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 /// The next root is there after ten seconds, and signs after eleven.
 const TERMS: Terms = Terms {
@@ -43,7 +46,7 @@ struct Authority {
 
 impl Authority {
     /// As the chart leaves it: two empty Secrets.
-    async fn of(stage: &Stage) -> anyhow::Result<Self> {
+    async fn of(stage: &Stage, terms: Terms) -> anyhow::Result<Self> {
         let client = &stage.place.client;
         let secrets = Api::<Secret>::namespaced(client.clone(), &stage.place.name);
         for name in ["roots", "gateway"] {
@@ -59,7 +62,7 @@ impl Authority {
         Ok(Self {
             secrets,
             maps: Api::namespaced(client.clone(), &stage.place.name),
-            keeper: Keeper::new(client.clone(), names.clone(), TERMS),
+            keeper: Keeper::new(client.clone(), names.clone(), terms),
             names,
         })
     }
@@ -81,11 +84,19 @@ impl Authority {
         Ok(text.matches("BEGIN CERTIFICATE").count())
     }
 
-    /// The certificate that gateways mount.
-    async fn gateway(&self) -> anyhow::Result<GatewayCertificate> {
+    /// The certificate that gateways mount, and its key, as the texts of two files.
+    async fn gateways_files(&self) -> anyhow::Result<(String, String)> {
         let data = self.secrets.get(&self.names.gateway).await?.data.context("nothing")?;
-        let entry = |name: &str| data.get(name).with_context(|| format!("no {name}"));
-        usable(&entry("tls.crt")?.0, &entry("tls.key")?.0)
+        let entry = |name: &str| -> anyhow::Result<String> {
+            let bytes = &data.get(name).with_context(|| format!("no {name}"))?.0;
+            Ok(String::from_utf8(bytes.clone())?)
+        };
+        Ok((entry("tls.crt")?, entry("tls.key")?))
+    }
+
+    /// The same as it is used.
+    async fn gateway(&self) -> anyhow::Result<GatewayCertificate> {
+        usable(&self.gateways_files().await?)
     }
 
     async fn write(&self, secret: &str, data: Value) -> anyhow::Result<()> {
@@ -95,32 +106,47 @@ impl Authority {
     }
 }
 
-fn usable(certificate: &[u8], key: &[u8]) -> anyhow::Result<GatewayCertificate> {
+fn usable((certificate, key): &(String, String)) -> anyhow::Result<GatewayCertificate> {
+    let chain = CertificateDer::from_pem_slice(certificate.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
     Ok(GatewayCertificate {
-        chain: vec![CertificateDer::from_pem_slice(certificate).map_err(|error| anyhow!(error))?],
-        key: PrivateKeyDer::from_pem_slice(key).map_err(|error| anyhow!(error))?,
+        chain: vec![chain.map_err(|error| anyhow!(error))?],
+        key: key.map_err(|error| anyhow!(error))?,
     })
 }
 
+/// A certificate and its key, as the texts of two files.
+fn files(certificate: &Certificate) -> (String, String) {
+    (certificate.certificate.clone(), certificate.key.expose_secret().to_owned())
+}
+
 fn held(certificate: &Certificate) -> anyhow::Result<GatewayCertificate> {
-    usable(certificate.certificate.as_bytes(), certificate.key.expose_secret().as_bytes())
+    usable(&files(certificate))
 }
 
 /// What a worker answers to whoever asks it to enrol with this certificate.
 async fn enrolling(
-    worker: &PodWorker,
+    worker: SocketAddr,
     certificate: &GatewayCertificate,
 ) -> anyhow::Result<StatusCode> {
     let certificate =
         GatewayCertificate { chain: certificate.chain.clone(), key: certificate.key.clone_key() };
-    let client = Operator::dial_with(worker.address, certificate).await?;
+    let client = Operator::dial_with(worker, certificate).await?;
     Ok(client.ask(Method::GET, ENROL_PATH).await?.0)
+}
+
+/// Has the node read what a pod mounts: it does when it looks at the pod, and it looks when the pod changes.
+async fn look(stage: &Stage, pod: &str) -> anyhow::Result<()> {
+    let now = Timestamp::now().to_string();
+    let touch = Patch::Merge(json!({ "metadata": { "annotations": { "test": now } } }));
+    stage.place.pods().patch(pod, &PatchParams::default(), &touch).await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn a_root_gives_way_to_the_next_under_a_living_worker() -> anyhow::Result<()> {
     let stage = Stage::make("authority").await?;
-    let mut authority = Authority::of(&stage).await?;
+    let mut authority = Authority::of(&stage, TERMS).await?;
     let begun = Timestamp::now();
     let first = authority.keeper.pass(begun).await?;
     // the stage's own root was published by hand: it is retired, and may be shown for a while
@@ -128,9 +154,9 @@ async fn a_root_gives_way_to_the_next_under_a_living_worker() -> anyhow::Result<
     let class = stage.class("tools", json!({})).await?;
     let worker = stage.worker(&class).await?;
     let operators = held(&first.operator)?;
-    ensure!(enrolling(&worker, &operators).await? == StatusCode::OK);
+    ensure!(enrolling(worker.address, &operators).await? == StatusCode::OK);
     let gateways = authority.gateway().await?;
-    ensure!(enrolling(&worker, &gateways).await? == StatusCode::FORBIDDEN);
+    ensure!(enrolling(worker.address, &gateways).await? == StatusCode::FORBIDDEN);
 
     // nothing is due, so nothing is written
     let before = authority.versions().await?;
@@ -144,25 +170,25 @@ async fn a_root_gives_way_to_the_next_under_a_living_worker() -> anyhow::Result<
     ensure!(introduced.operator.issuer == first.operator.issuer, "it signs too early");
     let promoted = authority.keeper.pass(later(11)).await?;
     ensure!(promoted.operator.issuer != first.operator.issuer);
-    ensure!(enrolling(&worker, &operators).await? == StatusCode::OK, "the old one still holds");
+    ensure!(
+        enrolling(worker.address, &operators).await? == StatusCode::OK,
+        "the old one still holds"
+    );
 
-    // the node reads what a pod mounts when it looks at the pod, and it looks when the pod changes
-    let touch = Patch::Merge(json!({ "metadata": { "annotations": { "test": "look" } } }));
-    let pods = Api::<Pod>::namespaced(stage.place.client.clone(), &stage.place.name);
-    pods.patch(&worker.name, &PatchParams::default(), &touch).await?;
+    look(&stage, &worker.name).await?;
     let operators = held(&promoted.operator)?;
     until("the worker trusts the new root", async || {
-        Ok(enrolling(&worker, &operators).await? == StatusCode::OK)
+        Ok(enrolling(worker.address, &operators).await? == StatusCode::OK)
     })
     .await?;
-    ensure!(enrolling(&worker, &authority.gateway().await?).await? == StatusCode::FORBIDDEN);
+    ensure!(enrolling(worker.address, &authority.gateway().await?).await? == StatusCode::FORBIDDEN);
     stage.place.end().await
 }
 
 #[tokio::test]
 async fn what_was_emptied_is_made_anew_and_what_is_spoilt_is_left_alone() -> anyhow::Result<()> {
     let stage = Stage::make("spoilt").await?;
-    let mut authority = Authority::of(&stage).await?;
+    let mut authority = Authority::of(&stage, TERMS).await?;
     let begun = Timestamp::now();
     let first = authority.keeper.pass(begun).await?;
 

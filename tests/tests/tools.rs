@@ -11,12 +11,13 @@ use patchbay_core::{
 };
 use patchbay_tests::{
     controller::{Controller, ControllerConfig, api_key, fixture_documents},
-    http::{Answer, Http},
-    mcp::{McpClient, modern_headers, modern_message, rpc_response},
+    http::Http,
+    mcp::{McpClient, modern_headers, modern_message},
     quilt::{CLASS as QUILT, Era, QuiltWorld, call, isolation::listing, sdk_calls},
+    tool_policy::{denied, offered_in},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 const CLASS: &str = "fixture";
@@ -28,21 +29,6 @@ async fn start(class_fields: &str) -> anyhow::Result<Controller> {
 
 fn client(controller: &Controller, user: &str) -> McpClient {
     McpClient::bearer(controller.url(CLASS), &api_key(user))
-}
-
-/// That a call was answered in its server's place.
-fn denied(answer: &Answer, text: &str) -> anyhow::Result<()> {
-    ensure!(answer.status == StatusCode::OK, "{} {}", answer.status, answer.text());
-    let error = &answer.json()?["error"];
-    ensure!(error["code"] == -32009, "{error}");
-    ensure!(error["message"].as_str().is_some_and(|it| it.starts_with(text)), "{error}");
-    Ok(())
-}
-
-fn names(answer: &Answer) -> anyhow::Result<BTreeSet<String>> {
-    let response = rpc_response(answer)?;
-    let tools = response.pointer("/result/tools").and_then(Value::as_array).context("no tools")?;
-    Ok(tools.iter().filter_map(|tool| Some(tool["name"].as_str()?.to_owned())).collect())
 }
 
 #[tokio::test]
@@ -62,13 +48,7 @@ async fn a_denied_tool_is_neither_listed_nor_called_in_either_era() -> anyhow::R
     let read = alice.call("read_file", json!({ "path": "/tmp/x" })).await?;
     ensure!(!read.to_string().contains("hunter2"), "it was written: {read}");
 
-    let headers = modern_headers("tools/list", "");
-    let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).take(2).collect();
-    let modern =
-        names(&alice.post(&headers, &modern_message("tools/list", "", &json!({}))).await?)?;
-    let headers = [("mcp-session-id", session.id.as_str()), ("mcp-protocol-version", "2025-11-25")];
-    let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
-    let legacy = names(&alice.post(&headers, &list).await?)?;
+    let (modern, legacy) = (alice.list("tools").await?, offered_in(&session, &alice).await?);
     ensure!(modern == legacy && modern.contains("read_file"), "{modern:?} {legacy:?}");
     ensure!(!modern.contains("write_file"), "{modern:?}");
     ensure!(!controller.logs().contains("hunter2"), "an argument is in the log");

@@ -41,6 +41,11 @@ impl SigningKey {
         json!({ "keys": [self.jwk] })
     }
 
+    /// The public key, PEM.
+    pub fn public_pem(&self) -> &str {
+        &self.public_pem
+    }
+
     /// The public half, for verification.
     pub const fn decoding(&self) -> &DecodingKey {
         &self.decoding

@@ -1,6 +1,6 @@
 //! A running `patchbay gateway` of a namespace, which may do there what a gateway may and nothing else.
 
-use super::{authority::Authority, stage::Stage};
+use super::{authority::Authority, mounted::Mounted, stage::Stage};
 use crate::{
     binaries,
     cluster::{from, until},
@@ -31,6 +31,9 @@ use tokio::{
 
 /// The account that gateways have.
 pub const ACCOUNT: &str = "patchbay-gateway";
+/// Its certificate for workers, and the key of it.
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
 /// How long a gateway may take to serve, or to end.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -51,6 +54,8 @@ pub struct Gateway {
     child: Child,
     logs: Arc<Mutex<String>>,
     directory: TempDir,
+    /// Its certificate for workers.
+    link: Mounted,
     /// Where clients connect.
     pub url: String,
     /// The admin pages.
@@ -66,20 +71,14 @@ impl GatewayConfig {
         let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
         let account = from(json!({ "metadata": { "name": ACCOUNT } }))?;
         accounts.create(&params, &account).await?;
-        let role: Role = from(json!({ "metadata": { "name": ACCOUNT }, "rules": [
+        let rules = json!([
             { "apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"] },
             { "apiGroups": ["patchbay.dev"], "resources": ["workerclasses", "identityproviders"],
               "verbs": ["list", "watch"] },
             { "apiGroups": ["patchbay.dev"], "resources": ["tenants"],
               "verbs": ["get", "list", "watch", "create", "patch"] },
-        ]}))?;
-        Api::namespaced(client.clone(), namespace).create(&params, &role).await?;
-        let binding: RoleBinding = from(json!({
-            "metadata": { "name": ACCOUNT },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT },
-            "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace }],
-        }))?;
-        Api::namespaced(client.clone(), namespace).create(&params, &binding).await?;
+        ]);
+        allow(stage, ACCOUNT, &rules).await?;
         let request: TokenRequest = from(json!({ "spec": { "audiences": [] } }))?;
         let token = accounts.create_token_request(ACCOUNT, &params, &request).await?;
         Ok(Self {
@@ -91,6 +90,14 @@ impl GatewayConfig {
             certificate: Self::certificate(&stage.authority)?,
             args: Vec::new(),
         })
+    }
+
+    /// Lets them get these Secrets, by name and no others, as the chart's `gateway.providerSecrets` does.
+    pub async fn allow_secrets(&self, stage: &Stage, names: &[&str]) -> anyhow::Result<()> {
+        let rules = json!([{
+            "apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["get"],
+        }]);
+        allow(stage, &format!("{ACCOUNT}-{}", names.join("-")), &rules).await
     }
 
     fn certificate(authority: &Authority) -> anyhow::Result<(String, String)> {
@@ -106,6 +113,12 @@ impl GatewayConfig {
     #[must_use]
     pub fn by_way_of(&self, address: std::net::SocketAddr) -> Self {
         Self { detour: Some(address.to_string()), ..self.clone() }
+    }
+
+    /// With this certificate for workers and its key, as the texts of two files.
+    #[must_use]
+    pub fn certified(&self, certificate: (String, String)) -> Self {
+        Self { certificate, ..self.clone() }
     }
 
     /// With further arguments.
@@ -143,17 +156,18 @@ impl GatewayConfig {
         let directory = tempfile::tempdir()?;
         let at = |name: &str| directory.path().join(name);
         std::fs::write(at("kubeconfig"), self.kubeconfig().to_string())?;
-        if with_certificate {
-            std::fs::write(at("link.crt"), &self.certificate.0)?;
-            std::fs::write(at("link.key"), &self.certificate.1)?;
-        }
+        let link = if with_certificate {
+            Mounted::with(&files(&self.certificate))?
+        } else {
+            Mounted::empty()?
+        };
         let mut child = Command::new(binaries::path("patchbay")?)
             .arg("gateway")
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .arg("--link-cert")
-            .arg(at("link.crt"))
+            .arg(link.file(CERTIFICATE))
             .arg("--link-key")
-            .arg(at("link.key"))
+            .arg(link.file(KEY))
             .args(&self.args)
             .env("KUBECONFIG", at("kubeconfig"))
             .stdin(Stdio::null())
@@ -177,6 +191,7 @@ impl GatewayConfig {
             child,
             logs,
             directory,
+            link,
             url: url.unwrap_or_default(),
             admin: admin.context("no admin pages")?,
             http: Http::default(),
@@ -185,10 +200,28 @@ impl GatewayConfig {
 
     /// Puts the certificate for workers where a gateway that was started without it looks.
     pub fn bring_certificate(&self, gateway: &Gateway) -> anyhow::Result<()> {
-        std::fs::write(gateway.directory.path().join("link.crt"), &self.certificate.0)?;
-        std::fs::write(gateway.directory.path().join("link.key"), &self.certificate.1)?;
-        Ok(())
+        gateway.exchange_certificate(&self.certificate)
     }
+}
+
+/// A certificate and its key, as the files that a gateway mounts.
+fn files((certificate, key): &(String, String)) -> [(&str, &str); 2] {
+    [(CERTIFICATE, certificate), (KEY, key)]
+}
+
+/// Gives gateways these rights, by a Role of this name.
+async fn allow(stage: &Stage, name: &str, rules: &Value) -> anyhow::Result<()> {
+    let (client, namespace) = (&stage.place.client, &stage.place.name);
+    let params = PostParams::default();
+    let role: Role = from(json!({ "metadata": { "name": name }, "rules": rules }))?;
+    Api::namespaced(client.clone(), namespace).create(&params, &role).await?;
+    let binding: RoleBinding = from(json!({
+        "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+        "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace }],
+    }))?;
+    Api::namespaced(client.clone(), namespace).create(&params, &binding).await?;
+    Ok(())
 }
 
 impl Clone for GatewayConfig {
@@ -268,6 +301,11 @@ impl Gateway {
     /// Where its files are.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Puts another certificate for workers, and its key, where it looks.
+    pub fn exchange_certificate(&self, certificate: &(String, String)) -> anyhow::Result<()> {
+        Ok(self.link.exchange(&files(certificate))?)
     }
 
     /// Its process.

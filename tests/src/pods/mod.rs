@@ -11,6 +11,7 @@ pub mod doubles;
 pub mod gateway;
 pub mod images;
 pub mod lossy;
+pub mod mounted;
 pub mod operator;
 pub mod process;
 pub mod roots;
@@ -23,6 +24,7 @@ pub use self::{
     authority::Authority,
     gateway::{Gateway, GatewayConfig},
     lossy::Lossy,
+    mounted::Mounted,
     operator::Operator,
     process::{KeptOperator, OperatorProcess},
     stage::{Class, PodWorker, Stage},

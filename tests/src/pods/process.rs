@@ -1,12 +1,11 @@
 //! A running `patchbay operator`, on the host, with its log. It is ended by pid.
 
-use super::{Authority, Stage};
+use super::{Authority, Mounted, Stage};
 use crate::{binaries, evidence::Evidence as _};
 use anyhow::{Context, bail, ensure};
 use patchbay_core::pin::Role;
 use serde_json::Value;
 use std::{fmt::Write as _, path::Path, process::Stdio, time::Duration};
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, ChildStderr, Command},
@@ -16,6 +15,8 @@ use tokio::{
 
 /// How long anything may take on a machine with other things to do.
 const LIMIT: Duration = Duration::from_mins(2);
+/// Its certificate for workers, and the key of it.
+const FILES: [&str; 2] = ["tls.crt", "tls.key"];
 
 /// The operator of a namespace, kept running as a Deployment keeps it: one that ends is followed by another.
 pub struct KeptOperator<'a> {
@@ -68,7 +69,8 @@ impl<'a> KeptOperator<'a> {
 pub struct OperatorProcess {
     child: Child,
     log: watch::Receiver<Vec<Value>>,
-    _files: Option<TempDir>,
+    /// Its certificate for workers, where it does not make one itself.
+    link: Option<Mounted>,
 }
 
 impl OperatorProcess {
@@ -85,24 +87,26 @@ impl OperatorProcess {
     ) -> anyhow::Result<Self> {
         let mut command = command(stage)?;
         command.args(arguments);
-        Self::certified(command, authority)
+        Self::certified(command, &authority.files(Role::Operator)?)
+    }
+
+    /// The same, with this certificate and its key, as the texts of two files.
+    pub fn start_certified(stage: &Stage, certificate: &(String, String)) -> anyhow::Result<Self> {
+        Self::certified(command(stage)?, certificate)
     }
 
     /// Starts it with another kubeconfig.
     pub fn start_by_way_of(stage: &Stage, kubeconfig: &Path) -> anyhow::Result<Self> {
         let mut command = command(stage)?;
         command.env("KUBECONFIG", kubeconfig);
-        Self::certified(command, &stage.authority)
+        Self::certified(command, &stage.authority.files(Role::Operator)?)
     }
 
-    fn certified(mut command: Command, authority: &Authority) -> anyhow::Result<Self> {
-        let files = tempfile::Builder::new().prefix("pb").tempdir()?;
-        let (certificate, key) = authority.files(Role::Operator)?;
-        let [cert_file, key_file] = ["tls.crt", "tls.key"].map(|name| files.path().join(name));
-        std::fs::write(&cert_file, certificate)?;
-        std::fs::write(&key_file, key)?;
-        command.arg("--link-cert").arg(cert_file).arg("--link-key").arg(key_file);
-        Self::spawn(command, Some(files))
+    fn certified(mut command: Command, certificate: &(String, String)) -> anyhow::Result<Self> {
+        let link = Mounted::with(&files(certificate))?;
+        let [certificate, key] = FILES.map(|name| link.file(name));
+        command.arg("--link-cert").arg(certificate).arg("--link-key").arg(key);
+        Self::spawn(command, Some(link))
     }
 
     /// Starts one that keeps the control plane's authority itself, in these Secrets.
@@ -112,12 +116,22 @@ impl OperatorProcess {
         Self::spawn(command, None)
     }
 
-    fn spawn(mut command: Command, files: Option<TempDir>) -> anyhow::Result<Self> {
+    fn spawn(mut command: Command, link: Option<Mounted>) -> anyhow::Result<Self> {
         let mut child = command.spawn()?;
         let stderr = child.stderr.take().context("no stderr")?;
         let (lines, log) = watch::channel(Vec::new());
         tokio::spawn(read(stderr, lines));
-        Ok(Self { child, log, _files: files })
+        Ok(Self { child, log, link })
+    }
+
+    /// Puts another certificate for workers, and its key, where it looks.
+    ///
+    /// # Errors
+    ///
+    /// If it makes its own.
+    pub fn exchange_certificate(&self, certificate: &(String, String)) -> anyhow::Result<()> {
+        let link = self.link.as_ref().context("it makes its own certificate")?;
+        Ok(link.exchange(&files(certificate))?)
     }
 
     /// Waits until it leads.
@@ -189,6 +203,12 @@ impl OperatorProcess {
         timeout(LIMIT, all).await.context("its log does not end")?;
         Ok(status.success())
     }
+}
+
+/// A certificate and its key, as the files that an operator mounts.
+fn files((certificate, key): &(String, String)) -> [(&str, &str); 2] {
+    let [certificate_file, key_file] = FILES;
+    [(certificate_file, certificate), (key_file, key)]
 }
 
 fn command(stage: &Stage) -> anyhow::Result<Command> {

@@ -2,9 +2,8 @@
 
 use crate::{
     http::Answer,
-    mcp::{modern_headers, modern_message, rpc_response, tool_result},
+    mcp::{listed, modern_headers, modern_message, reading, said, tool_result},
 };
-use anyhow::{Context, ensure};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
@@ -73,43 +72,22 @@ impl<'a> Tenant<'a> {
 
     /// Calls a tool; the text of whatever came of it, a failure too.
     pub async fn said(&self, tool: &str, arguments: Value) -> anyhow::Result<String> {
-        let answer = self.raw_call(tool, arguments).await?;
-        ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
-        let response = rpc_response(&answer)?;
-        let content = response.pointer("/result/content").and_then(Value::as_array);
-        let texts = content.into_iter().flatten().filter_map(|part| part["text"].as_str());
-        Ok(texts.chain(response.pointer("/error/message").and_then(Value::as_str)).collect())
+        said(&self.raw_call(tool, arguments).await?)
     }
 
     /// The names of all tools.
     pub async fn tools(&self) -> anyhow::Result<BTreeSet<String>> {
-        let answer = self.raw("tools/list", "", json!({})).await?;
-        ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
-        let response = rpc_response(&answer)?;
-        let tools = response["result"]["tools"].as_array().with_context(|| response.to_string())?;
-        Ok(tools.iter().filter_map(|tool| tool["name"].as_str()).map(str::to_owned).collect())
+        listed(&self.raw("tools/list", "", json!({})).await?, "tools")
     }
 
     /// The URIs of all resources.
     pub async fn resources(&self) -> anyhow::Result<BTreeSet<String>> {
-        let answer = self.raw("resources/list", "", json!({})).await?;
-        ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
-        let response = rpc_response(&answer)?;
-        let all =
-            response["result"]["resources"].as_array().with_context(|| response.to_string())?;
-        Ok(all.iter().filter_map(|it| it["uri"].as_str()).map(str::to_owned).collect())
+        listed(&self.raw("resources/list", "", json!({})).await?, "resources")
     }
 
     /// Reads a resource; the text of it, or of its refusal.
     pub async fn read(&self, uri: &str) -> anyhow::Result<String> {
-        let mut message = modern_message("resources/read", uri, &json!({}));
-        message["params"]["uri"] = json!(uri);
-        let answer = self.send("resources/read", uri, &message).await?;
-        ensure!(answer.status.is_success(), "{} {}", answer.status, answer.text());
-        let response = rpc_response(&answer)?;
-        let contents = response.pointer("/result/contents").and_then(Value::as_array);
-        let texts = contents.into_iter().flatten().filter_map(|part| part["text"].as_str());
-        Ok(texts.chain(response.pointer("/error/message").and_then(Value::as_str)).collect())
+        said(&self.send("resources/read", uri, &reading(uri)).await?)
     }
 
     async fn raw(&self, method: &str, name: &str, arguments: Value) -> anyhow::Result<Answer> {

@@ -7,6 +7,10 @@
 mod claims;
 mod configuration;
 mod failures;
+mod identity;
 mod operated;
+mod precedence;
+mod rolls;
 mod tenants;
+mod tools;
 mod world;

@@ -1,6 +1,9 @@
 //! A namespace with a class, users and gateways.
 
 use anyhow::Context;
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
@@ -77,6 +80,31 @@ impl World {
             .create(&PostParams::default(), &provider(PROVIDER, users, &json!({}))?)
             .await?;
         Ok(world)
+    }
+
+    /// Adds another provider of the class.
+    pub(crate) async fn provide(&self, name: &str, way: Value) -> anyhow::Result<()> {
+        let mut spec = json!({ "classes": [CLASS] });
+        let further = way.as_object().context("a way is an object")?.clone();
+        spec.as_object_mut().context("an object")?.extend(further);
+        let provider = IdentityProvider::new(name, serde_json::from_value(spec)?);
+        self.providers.create(&PostParams::default(), &provider).await?;
+        Ok(())
+    }
+
+    /// Makes a Secret with these entries.
+    pub(crate) async fn secret(&self, name: &str, entries: &[(&str, &[u8])]) -> anyhow::Result<()> {
+        let data =
+            entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.to_vec())));
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let secret = Secret { metadata, data: Some(data.collect()), ..Secret::default() };
+        self.secrets().create(&PostParams::default(), &secret).await?;
+        Ok(())
+    }
+
+    /// The namespace's Secrets.
+    pub(crate) fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.stage.place.client.clone(), &self.stage.place.name)
     }
 
     /// A worker that any tenant may have. A gateway that is started after it knows of it: one is ready once it has

@@ -5,4 +5,5 @@ mod fixtures;
 mod hunt;
 mod lives;
 mod quilt;
+mod tools;
 mod world;

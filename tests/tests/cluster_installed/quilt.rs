@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use patchbay_tests::{
     cluster::Strict,
     installation::Replica,
-    mcp::{McpClient, rpc_response},
+    mcp::{self, McpClient},
     pods::roots,
     quilt::{
         QuiltWorld,
@@ -17,13 +17,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
 
-const CLASS: &str = "quilt";
+/// The chart's class.
+pub(crate) const CLASS: &str = "quilt";
 /// Tells what a worker's server has written.
 const STATE: &str = include_str!("../../python/worker_state.py");
 
 /// What an operator of a self-hosted catalog with a CA of its own and a plain AWS endpoint writes.
-fn values(image: &str, world: &QuiltWorld) -> anyhow::Result<Value> {
-    let aws: http::Uri = world.moto.endpoint().parse()?;
+pub(crate) fn values(image: &str, world: &QuiltWorld) -> anyhow::Result<Value> {
+    let endpoint = world.aws.aws_endpoint.trim_end_matches('/');
+    let aws: http::Uri = endpoint.parse()?;
     let host = aws.host().context("AWS has a host")?;
     let plain = |url: &str| url.trim_start_matches("https://").to_owned();
     let ports = [world.catalog.url(), world.catalog.registry_url()]
@@ -41,7 +43,7 @@ fn values(image: &str, world: &QuiltWorld) -> anyhow::Result<Value> {
             "memory": "512Mi",
             "egress": { "cidrs": [format!("{host}/32")] },
             "extraSpec": {
-                "env": { "AWS_ENDPOINT_URL": world.moto.endpoint().trim_end_matches('/') },
+                "env": { "AWS_ENDPOINT_URL": endpoint },
                 "egress": { "hosts": [{
                     "host": host, "port": aws.port_u16(), "plainHttp": true,
                 }]},
@@ -59,13 +61,7 @@ async fn use_it(client: &McpClient, own: &str, other: &str) -> anyhow::Result<Ve
     for call in calls_of(own, other) {
         let tool = call["tool"].as_str().context("a tool's name")?;
         let answer = client.modern_call(tool, call["arguments"].clone()).await?;
-        ensure!(answer.status.is_success(), "{tool}: {} {}", answer.status, answer.text());
-        let response = rpc_response(&answer)?;
-        let content = response.pointer("/result/content").and_then(Value::as_array);
-        let texts = content.into_iter().flatten().filter_map(|part| part["text"].as_str());
-        said.push(
-            texts.chain(response.pointer("/error/message").and_then(Value::as_str)).collect(),
-        );
+        said.push(mcp::said(&answer).context(tool.to_owned())?);
     }
     Ok(said)
 }
