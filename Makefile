@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test acceptance acceptance-table fuzz bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-cluster
+.PHONY: help prerequisites build run test conformance acceptance acceptance-table fuzz bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-cluster
 
 CARGO ?= cargo
 CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
@@ -36,6 +36,9 @@ run: prerequisites ## Run Patchbay on this machine: real quilt-mcp, two users, a
 
 test: prerequisites build ## Run every test, against real sandboxes
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+conformance: prerequisites build ## Run MCP's official conformance suite, directly and through Patchbay; a line for each
+	$(CARGO) test --workspace --locked --test conformance -- --nocapture
 
 cluster-up: cluster ## Bring up a Kubernetes cluster on this machine; prints its kubeconfig
 	@$(CLUSTER) up

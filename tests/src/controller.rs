@@ -64,7 +64,18 @@ pub fn fixture_documents(
     users: &[&str],
     class_fields: &str,
 ) -> anyhow::Result<Vec<String>> {
-    let server = binaries::path("fixture-server")?;
+    server_documents("fixture-server", class, warm, users, class_fields)
+}
+
+/// The same with another of this workspace's MCP servers.
+pub fn server_documents(
+    program: &str,
+    class: &str,
+    warm: u32,
+    users: &[&str],
+    class_fields: &str,
+) -> anyhow::Result<Vec<String>> {
+    let server = binaries::path(program)?;
     let server = server.display();
     let class_document = format!(
         "apiVersion: patchbay.dev/v1alpha1\nkind: WorkerClass\nmetadata: {{ name: {class} }}\nspec:\n  \

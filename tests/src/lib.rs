@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod chart;
 pub mod clients;
 pub mod cluster;
+pub mod conformance;
 pub mod controller;
 pub mod evidence;
 pub mod fed;

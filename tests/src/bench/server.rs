@@ -1,4 +1,4 @@
-//! The fixture server as an ordinary process: what the way through the gateway is compared with.
+//! A fixture as an ordinary process: what the way through the gateway is compared with.
 
 use crate::binaries;
 use anyhow::Context;
@@ -12,7 +12,7 @@ use tokio::{
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running fixture server; it ends when dropped.
+/// A running fixture; it ends when dropped.
 #[derive(Debug)]
 pub struct Server {
     /// Its MCP endpoint.
@@ -24,10 +24,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a free port and waits until it listens.
+    /// Starts the fixture server on a free port and waits until it listens.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::of("fixture-server").await
+    }
+
+    /// Starts one of this workspace's MCP servers on a free port and waits until it listens.
+    pub async fn of(program: &str) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
-        let mut process = Command::new(binaries::path("fixture-server")?)
+        let mut process = Command::new(binaries::path(program)?)
             .args(["--port", "0"])
             .env_clear()
             .env("HOME", home.path())
@@ -40,9 +45,10 @@ impl Server {
         let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
         let read = timeout(START_LIMIT, stdout.read_line(&mut line));
-        read.await.context("the fixture server does not start")??;
+        read.await.with_context(|| format!("{program} does not start"))??;
         let address = line.trim_end().strip_prefix("listening on ");
-        let address = address.context("the fixture server does not say where it listens")?;
+        let address =
+            address.with_context(|| format!("{program} does not say where it listens"))?;
         let url = format!("http://{address}/mcp");
         Ok(Self { url, _home: home, _process: process, _stdout: stdout })
     }
