@@ -48,7 +48,8 @@ enum Command {
 /// Arguments of `patchbay local`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LocalArgs {
-    /// YAML documents (WorkerClass, IdentityProvider): files, or folders of *.yaml and *.yml.
+    /// YAML documents (WorkerClass, IdentityProvider, Tenant): files, or folders of *.yaml and *.yml. Tenants are read again
+    /// when they change.
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Where clients connect.

@@ -8,8 +8,10 @@ use crate::{
     args::{LocalArgs, SandboxArgs},
     ca,
     clients::wait_for_signal,
+    counted::{Counted, Counts},
     key_files::KeyFiles,
     probes, telemetry,
+    tenant_documents::{Following, Tenants, tenants},
     token_endpoint::TokenEndpoints,
 };
 use anyhow::{Context, bail, ensure};
@@ -21,7 +23,6 @@ use patchbay_core::{
     digest::DigestKey,
     provider::IdentityProvider,
     routing::{Route, RouteTable},
-    tenant::TenantKey,
 };
 use patchbay_crds::{WorkerClassSpec, documents, worker_class::ignored_locally};
 use patchbay_gateway::{
@@ -52,7 +53,7 @@ pub(crate) fn run(args: LocalArgs) -> anyhow::Result<()> {
 
 async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     let LocalArgs { files, listen, admin_listen, provider_secrets, clients, sandbox } = args;
-    let Validated { classes, providers, tenants } = read_documents(&files)?;
+    let Validated { classes, providers, tenants, following } = read_documents(files)?;
     let routes = RouteTable::build(&classes, &providers)
         .map_err(|errors| refused("the documents contradict each other", &errors))?;
     ensure!(
@@ -91,14 +92,15 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     show_ambient(&classes, &mut registry);
     let authenticator = Authenticator::new(DigestKey::generate()?, &providers, &sources)?;
     let certificate = Arc::new(LinkCertificate::new(ca.gateway, &crypto)?);
+    let counts = Counts::register(&mut registry);
     let gateway = Arc::new(Gateway::new(Composition {
         configuration: Arc::new(ArcSwap::from_pointee(Configuration { routes, authenticator })),
         names: clients.names(listener.address()?),
         public_url,
         orchestrator: orchestrator.clone(),
         grants: Arc::new(Broker::of_one_machine(
-            Arc::new(AwsSts::new(crypto.clone())?),
-            Arc::new(endpoints),
+            Arc::new(Counted(AwsSts::new(crypto.clone())?, counts.clone())),
+            Arc::new(Counted(endpoints, counts)),
         )),
         links: Arc::new(LinkContext { crypto, certificate, limits: Limits::default() }),
         metrics: Metrics::register(&mut registry),
@@ -122,6 +124,9 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
     announce(&reached, &listener, admin_address)?;
     let serving = tokio::spawn(listener.serve(gateway, shutdown.clone()));
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(renewal.run()));
+    let tenants = orchestrator.clone();
+    let followed = following.run(move |made| tenants.set_tenants(made));
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(followed));
 
     wait_for_signal().await?;
     tracing::info!("shutting down; a second signal ends at once");
@@ -146,12 +151,14 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
 struct Validated {
     classes: Vec<Arc<WorkerClass>>,
     providers: Vec<Arc<IdentityProvider>>,
-    tenants: Vec<(TenantKey, bool)>,
+    tenants: Tenants,
+    following: Following,
 }
 
-fn read_documents(files: &[PathBuf]) -> anyhow::Result<Validated> {
+fn read_documents(files: Vec<PathBuf>) -> anyhow::Result<Validated> {
     let unusable = |errors: Vec<_>| refused("the documents are not usable", &errors);
-    let documents = documents::load(files).map_err(unusable)?;
+    let texts = documents::texts(&files);
+    let documents = documents::read(&texts).map_err(unusable)?;
     let valid = documents.validate().map_err(unusable)?;
     let missing: Vec<_> = documents
         .classes
@@ -170,9 +177,10 @@ fn read_documents(files: &[PathBuf]) -> anyhow::Result<Validated> {
         "the documents hold no WorkerClass: there is nothing to serve"
     );
     Ok(Validated {
+        tenants: tenants(&valid),
+        following: Following::new(files, texts, &valid),
         classes: valid.classes.into_iter().map(Arc::new).collect(),
         providers: valid.providers.into_iter().map(Arc::new).collect(),
-        tenants: valid.tenants.into_iter().map(|made| (made.key, made.suspended)).collect(),
     })
 }
 
@@ -211,7 +219,7 @@ pub(crate) fn refused(what: &str, errors: &[impl std::fmt::Display]) -> anyhow::
 
 fn start_orchestrator(
     classes: &[Arc<WorkerClass>],
-    tenants: Vec<(TenantKey, bool)>,
+    tenants: Tenants,
     args: SandboxArgs,
     roots: String,
     own_addresses: Vec<SocketAddr>,

@@ -1,6 +1,6 @@
 //! Manifests from YAML files: the same kinds, checked against the same schemas as in a cluster.
 //!
-//! Files are read at the edge ([`load`]); everything else is a pure function of their text. A set
+//! Files are read at the edge ([`load`], [`texts`]); everything else is a pure function of their text. A set
 //! with a mistake in it is refused as a whole, with every mistake of every file, each with its
 //! place and its fix. This module must not know what the documents are used for.
 
@@ -184,18 +184,29 @@ fn each<T, V>(
         .collect()
 }
 
+/// What was found in one place: a file and its text, or why there is none.
+pub type Text = Result<(PathBuf, String), DocumentError>;
+
 /// Reads the documents of files and folders. A folder stands for its `*.yaml` and `*.yml` files,
 /// sorted by name; folders in it are not entered.
 pub fn load<P: AsRef<Path>>(
     paths: impl IntoIterator<Item = P>,
 ) -> Result<Documents, Vec<DocumentError>> {
+    read(&texts(paths))
+}
+
+/// The texts that [`load`] would read, so that whoever looks again knows whether one changed.
+pub fn texts<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Vec<Text> {
+    paths.into_iter().flat_map(|path| file::read(path.as_ref())).collect()
+}
+
+/// The documents in these texts.
+pub fn read(texts: &[Text]) -> Result<Documents, Vec<DocumentError>> {
     let mut reader = Reader::new();
-    for path in paths {
-        for text in file::read(path.as_ref()) {
-            match text {
-                Ok((file, text)) => reader.read(&text, &file),
-                Err(error) => reader.errors.push(error),
-            }
+    for text in texts {
+        match text {
+            Ok((file, text)) => reader.read(text, file),
+            Err(error) => reader.errors.push(error.clone()),
         }
     }
     reader.finish()

@@ -5,6 +5,7 @@
 
 use crate::{
     catalog::{Catalog, tls::TestCa},
+    known,
     tls_listener::TlsListener,
 };
 use anyhow::ensure;
@@ -80,6 +81,7 @@ struct Subject {
 impl AuthorizationServer {
     /// On a free port of 127.0.0.1.
     pub async fn start(catalog: Arc<Catalog>) -> anyhow::Result<Self> {
+        known::hold("the secret of the exchange's client", SECRET);
         let ca = TestCa::generate()?;
         let (listener, address) = TlsListener::bind(Ipv4Addr::LOCALHOST, &ca).await?;
         let state = Arc::new(Server {

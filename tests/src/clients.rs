@@ -3,6 +3,7 @@
 
 use crate::{
     fed::fed,
+    known,
     moto::python_environment,
     repository::{made_by, repository},
 };
@@ -133,6 +134,7 @@ impl McpProgram {
 
     /// Runs it.
     pub async fn run(self, asked: &Asked<'_>) -> anyhow::Result<Seen> {
+        known::present_in(&[asked.credential]);
         let seen = match self {
             Self::PythonAuto => python("mcp_calls.py", &asked.with("mode", "auto")).await,
             Self::PythonLegacy => python("mcp_calls.py", &asked.with("mode", "legacy")).await,
@@ -235,5 +237,6 @@ async fn run(command: Command, asked: &str) -> anyhow::Result<String> {
     let complaint = String::from_utf8_lossy(&output.stderr);
     let said = String::from_utf8(output.stdout)?;
     ensure!(output.status.success(), "it failed with {}: {complaint} {said}", output.status);
+    known::not_in_answer("what a client saw", &said)?;
     Ok(said)
 }

@@ -1,9 +1,9 @@
 //! A running `patchbay local`, with its documents, logs and addresses.
 //!
 //! Each has free ports, a run directory of its own, and is ended by pid. What it logged is kept, so that a
-//! test can look for secrets in it and a failing test can show it.
+//! failing test can show it; a test whose controller logged a secret that is known fails.
 
-use crate::{binaries, http::Http};
+use crate::{binaries, http::Http, known};
 use anyhow::{Context, bail, ensure};
 use parking_lot::Mutex;
 use patchbay_core::{
@@ -49,7 +49,7 @@ pub struct ControllerConfig {
 pub struct Controller {
     child: Child,
     directory: TempDir,
-    logs: Arc<Mutex<String>>,
+    logs: Logged,
     /// The URL of each class, by class name.
     pub urls: BTreeMap<String, String>,
     /// The admin pages.
@@ -189,13 +189,13 @@ impl ControllerConfig {
         let directory = tempfile::Builder::new().prefix("pb").tempdir()?;
         let mut child = self.command(directory.path())?.spawn()?;
         let stderr = child.stderr.take().context("no stderr")?;
-        let logs = Arc::new(Mutex::new(String::new()));
+        let logs = Logged::default();
         let (addresses, mut announced) = watch::channel(Announced::default());
         let file = self.log_file.as_ref().map(File::create).transpose()?;
-        tokio::spawn(read_logs(stderr, logs.clone(), addresses, file));
+        tokio::spawn(read_logs(stderr, logs.0.clone(), addresses, file));
         let seen = timeout(START_LIMIT, announced.wait_for(|seen| seen.admin.is_some())).await;
         let Ok(Ok(seen)) = seen.map(|seen| seen.map(|seen| seen.clone())) else {
-            bail!("patchbay does not serve:\n{}", logs.lock());
+            bail!("patchbay does not serve:\n{}", logs.0.lock());
         };
         Ok(Controller {
             child,
@@ -214,6 +214,22 @@ impl ControllerConfig {
         let output = timeout(START_LIMIT, output).await.context("patchbay did not end")??;
         ensure!(!output.status.success(), "patchbay accepted the configuration");
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// What it logged so far. Where it is let go of, nothing that is secret may be in it.
+#[derive(Default)]
+struct Logged(Arc<Mutex<String>>);
+
+impl Drop for Logged {
+    #[allow(clippy::panic, reason = "nobody has to think of asking, and nobody can be told")]
+    fn drop(&mut self) {
+        // a test that fails already says why
+        if !std::thread::panicking()
+            && let Err(found) = known::not_in_log("a controller's log", &self.0.lock())
+        {
+            panic!("{found}");
+        }
     }
 }
 
@@ -266,7 +282,7 @@ impl Controller {
 
     /// All that it logged so far.
     pub fn logs(&self) -> String {
-        self.logs.lock().clone()
+        self.logs.0.lock().clone()
     }
 
     /// Its run directory.
@@ -303,6 +319,7 @@ impl Controller {
     /// The admin page's tenants.
     pub async fn tenants(&self) -> anyhow::Result<Vec<Value>> {
         let answer = self.http.get(&format!("{}/tenants", self.admin), &[]).await?;
+        known::not_in_log("the page of tenants", &answer.text())?;
         answer.json()?.as_array().cloned().context("tenants are no list")
     }
 
@@ -317,7 +334,9 @@ impl Controller {
 
     /// The admin page's metrics.
     pub async fn metrics(&self) -> anyhow::Result<String> {
-        Ok(self.http.get(&format!("{}/metrics", self.admin), &[]).await?.text())
+        let metrics = self.http.get(&format!("{}/metrics", self.admin), &[]).await?.text();
+        known::not_in_log("the metrics", &metrics)?;
+        Ok(metrics)
     }
 
     /// Ends it with SIGTERM and waits; returns whether it ended by itself, without an error.

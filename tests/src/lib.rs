@@ -20,6 +20,7 @@ pub mod https;
 pub mod inside;
 pub mod installation;
 pub mod issuer;
+pub mod known;
 pub mod listening;
 pub mod load;
 pub mod mcp;

@@ -2,7 +2,10 @@
 //!
 //! Suites about clients use real SDKs; this one is for tests that need to see or break a single request.
 
-use crate::http::{Answer, Http};
+use crate::{
+    http::{Answer, Http},
+    known,
+};
 use anyhow::{Context, bail, ensure};
 use http::Method;
 use serde_json::{Value, json};
@@ -39,6 +42,7 @@ impl McpClient {
 
     /// A client that sends these headers with every request.
     pub fn with_headers(url: &str, headers: &[(&str, &str)]) -> Self {
+        known::present_in(headers);
         Self {
             http: Http::default(),
             url: url.to_owned(),
@@ -46,11 +50,14 @@ impl McpClient {
         }
     }
 
-    /// Sends one message with further headers and returns whatever comes back.
+    /// Sends one message with further headers and returns whatever comes back. An answer with a credential in it fails.
     pub async fn post(&self, headers: &[(&str, &str)], message: &Value) -> anyhow::Result<Answer> {
         let all = self.headers(headers);
         let all: Vec<_> = all.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        self.http.send(Method::POST, &self.url, &all, message.to_string()).await
+        let answer = self.http.send(Method::POST, &self.url, &all, message.to_string()).await?;
+        known::not_in_answer("an answer", &answer.text())?;
+        known::not_in_answer("an answer's headers", &format!("{:?}", answer.headers))?;
+        Ok(answer)
     }
 
     /// The headers of a request: the credential, what MCP wants of every request, and `further`.
@@ -117,6 +124,11 @@ impl McpClient {
         let answer = self.post(&session.headers(), &initialized).await?;
         ensure!(answer.status.is_success(), "initialized: {} {}", answer.status, answer.text());
         Ok(session)
+    }
+
+    /// A session that another client of the same user began.
+    pub fn resume(&self, id: &str) -> Session<'_> {
+        Session { client: self, id: id.to_owned() }
     }
 }
 

@@ -3,9 +3,11 @@
 
 use crate::{
     catalog::world::World,
+    known,
     repository::{made_by, repository},
 };
 use anyhow::{Context, bail, ensure};
+use secrecy::ExposeSecret as _;
 use std::{net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -81,7 +83,11 @@ impl Moto {
             .await?;
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "moto_setup.py failed: {complaint}");
-        serde_json::from_slice(&output.stdout).context("moto_setup.py described no world")
+        let world: World =
+            serde_json::from_slice(&output.stdout).context("moto_setup.py described no world")?;
+        let key = world.registry_key.secret_access_key.expose_secret();
+        known::hold("the registry's key of AWS", key);
+        Ok(world)
     }
 }
 

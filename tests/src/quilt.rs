@@ -9,6 +9,7 @@ use crate::{
     catalog::{Catalog, Config, credentials::TOKEN_LIFETIME, record::Bearers, world::World},
     controller::{Controller, ControllerConfig},
     fed::fed,
+    known,
     moto::{Moto, python_environment},
     repository::repository,
     strict_aws::StrictAws,
@@ -345,6 +346,7 @@ pub async fn sdk_calls(
     let mut program = Command::new(environment.join("bin/python"));
     program.arg(repository().join("tests/python/mcp_calls.py")).env_clear();
     let (name, value) = credential;
+    known::present_in(&[credential]);
     let asked = json!({
         "url": url,
         "headers": { name: value },
@@ -354,5 +356,6 @@ pub async fn sdk_calls(
     let output = fed(program, &asked.to_string(), CALLS_LIMIT).await?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "mcp_calls.py failed: {complaint}");
+    known::not_in_answer("what an SDK saw", &String::from_utf8_lossy(&output.stdout))?;
     serde_json::from_slice(&output.stdout).context("mcp_calls.py reported nothing")
 }

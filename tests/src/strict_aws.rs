@@ -3,17 +3,22 @@
 //!
 //! This one records every session, refuses what STS would, ends keys, and lets a session's policy decide before the role
 //! does, by an evaluator that shares nothing with Patchbay (`iam-rs`). It records each call with the session whose key
-//! signed it, has moto answer a query with who asked it, and takes tokens of the OIDC providers that it is told of, for
-//! roles that trust them. It must not know who asks or why.
+//! signed it, has moto answer a query with who asked it, takes tokens of the OIDC providers that it is told of, for
+//! roles that trust them, and lets STS be unwell. It must not know who asks or why.
 
 mod asked;
+mod fault;
 mod queries;
 mod session;
 mod web_identity;
 
+pub use fault::StsFault;
 pub use session::Session;
 
-use crate::catalog::{keys::SigningKey, sts::Sts, world::World};
+use crate::{
+    catalog::{keys::SigningKey, sts::Sts, world::World},
+    known,
+};
 use anyhow::{Context, ensure};
 use asked::{Form, asked, form};
 use axum::{
@@ -74,6 +79,7 @@ struct Front {
     starting: tokio::sync::Mutex<()>,
     /// In the place of what was asked for.
     lifetime: Mutex<Option<SignedDuration>>,
+    faults: fault::Faults,
     trusted: Trusted,
     /// Who assumes roles at moto for those who show a token, or a key of their own.
     world: Mutex<Option<World>>,
@@ -100,6 +106,7 @@ impl StrictAws {
             calls: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
             lifetime: Mutex::default(),
+            faults: fault::Faults::default(),
             trusted: Trusted::default(),
             world: Mutex::default(),
             owner: Mutex::default(),
@@ -164,6 +171,16 @@ impl StrictAws {
     pub fn keys_live_for(&self, lifetime: SignedDuration) {
         *self.state.lifetime.lock() = Some(lifetime);
     }
+
+    /// STS does this in the place of its work, or works again.
+    pub fn sts_does(&self, fault: Option<StsFault>) {
+        self.state.faults.set(fault);
+    }
+
+    /// How often STS was asked for keys, tries that came to nothing included.
+    pub fn asked_sts(&self) -> usize {
+        self.state.faults.asked()
+    }
 }
 
 async fn answer(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {
@@ -182,7 +199,10 @@ impl Front {
             .map_err(|error| anyhow::anyhow!("{error}"))?
             .to_bytes();
         let Some((key, service)) = credential(&parts.headers) else {
-            return self.exchange(&form(&body)?).await;
+            return match self.faults.instead().await {
+                Some(answer) => Ok(answer),
+                None => self.exchange(&form(&body)?).await,
+            };
         };
         let session = self.sessions.lock().get(&key).cloned();
         if let Some(session) = &session {
@@ -204,6 +224,12 @@ impl Front {
             if action == "athena:StartQueryExecution" {
                 return self.start_query(&session.role, parts, body).await;
             }
+        }
+        if service == "sts"
+            && session.is_none()
+            && let Some(answer) = self.faults.instead().await
+        {
+            return Ok(answer);
         }
         let form = (service == "sts").then(|| form(&body)).transpose()?;
         if let Some(form) = &form
@@ -339,6 +365,11 @@ impl Front {
     /// Remembers a session, and returns moto's answer with the end that its keys have here.
     fn begin(&self, session: Session, answer: &str) -> anyhow::Result<String> {
         let key = element(answer, "AccessKeyId").context("no key")?.to_owned();
+        for (what, name) in
+            [("a secret key of AWS", "SecretAccessKey"), ("a session token of AWS", "SessionToken")]
+        {
+            known::hold(what, element(answer, name).context("no secret")?);
+        }
         let end = element(answer, "Expiration").context("no end")?.to_owned();
         let lifetime = *self.lifetime.lock();
         let asked = SignedDuration::from_secs(i64::try_from(session.duration)?);
@@ -390,3 +421,6 @@ fn error_of_sts(code: &str, why: &str) -> String {
         "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{why}</Message></Error></ErrorResponse>"
     )
 }
+
+#[cfg(test)]
+mod tests;

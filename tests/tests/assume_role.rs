@@ -6,14 +6,16 @@ use http::StatusCode;
 use jiff::SignedDuration;
 use patchbay_tests::{
     controller::{Controller, ControllerConfig, api_key, fixture_documents},
+    load::Load,
     mcp::McpClient,
     quilt::{CLASS, Era, QuiltWorld, call, sdk_calls},
+    secrets::Secrets,
     strict_aws::StrictAws,
 };
 use secrecy::ExposeSecret;
-use serde_json::json;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::time::Instant;
 
 /// What alice's token grants her of her bucket, whose role allows everything there.
 const READING: [&str; 4] =
@@ -89,11 +91,10 @@ async fn alices_claims_deny_her_what_her_role_would_allow() -> anyhow::Result<()
         asked.iter().all(|seen| seen.path != "/api/auth/get_credentials"),
         "the registry was asked for keys"
     );
-    let logs = controller.logs();
-    for secret in [world.aws.registry_key.secret_access_key.expose_secret(), &reader, &writer] {
-        ensure!(!logs.contains(secret), "in the log");
-    }
-    Ok(())
+    let own = world.aws.registry_key.secret_access_key.expose_secret();
+    let secrets =
+        [("the gateway's key", own), ("alice's token", &reader), ("her other token", &writer)];
+    Secrets::new(&secrets)?.not_in("the log", &controller.logs())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,22 +131,28 @@ async fn keys_are_renewed_under_load_and_no_call_fails() -> anyhow::Result<()> {
     aws.keys_live_for(LIFETIME);
     let controller = controller(&world, &aws).await?;
     let said = json!({ "buckets": ["b-alice"], "permissions": READING });
-    let client = McpClient::bearer(controller.url(CLASS), &world.token_saying("alice", &said)?);
+    let token = world.token_saying("alice", &said)?;
+    let client = McpClient::bearer(controller.url(CLASS), &token);
     let begun = Instant::now();
-    let mut calls = 0;
+    let mut load = Load::begin(&token, move |_| {
+        let client = client.clone();
+        async move {
+            let read = json!({ "s3_uri": "s3://b-alice/notes/alice.txt" });
+            let result = client.call("bucket_object_text", read).await?;
+            ensure!(result.to_string().contains("only alice may read"), "{result}");
+            Ok(())
+        }
+    });
     // the first keys, and two that took their place
     while aws.sessions().len() < 3 {
-        ensure!(begun.elapsed() < CAP, "{calls} calls, {:?}", aws.sessions());
-        let read = json!({ "s3_uri": "s3://b-alice/notes/alice.txt" });
-        let result = client.call("bucket_object_text", read).await?;
-        ensure!(result.to_string().contains("only alice may read"), "call {calls}: {result}");
-        calls += 1;
-        // a user's pace, not a wait for something
-        sleep(Duration::from_millis(200)).await;
+        ensure!(begun.elapsed() < CAP, "{:?}", aws.sessions());
+        load.goes_on(1).await?;
     }
+    load.goes_on(2).await?;
     // each was good for half of its life before others were asked for; an end is told in whole seconds, so a life may be one less
     let two_halves = (LIFETIME - SignedDuration::from_secs(1)).unsigned_abs();
     ensure!(begun.elapsed() >= two_halves, "after {:?}", begun.elapsed());
+    // that it refuses those that have ended is shown by its own tests
     ensure!(!aws.refused().iter().any(|it| it == "expired"), "{:?}", aws.refused());
     Ok(())
 }
@@ -173,5 +180,12 @@ async fn keys_are_renewed_during_one_call_that_outlasts_them() -> anyhow::Result
     let sessions = aws.sessions();
     // with the call, and whenever half of a life is over: no call to STS is made for nothing
     ensure!((2..=3).contains(&sessions.len()), "{sessions:?}");
+    // and each is told of by the one request that it was for
+    let logs = controller.logs();
+    let told = logs.lines().filter(|line| line.contains("\"a role was assumed\""));
+    let told: Vec<Value> = told.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let requests: BTreeSet<_> = told.iter().map(|it| it["span"]["request_id"].as_str()).collect();
+    ensure!(told.len() == sessions.len() && requests.len() == 1, "{told:?}");
+    ensure!(requests.iter().flatten().all(|id| id.len() == 32), "{told:?}");
     Ok(())
 }

@@ -6,14 +6,19 @@ use patchbay_tests::{
     binaries,
     controller::{Controller, ControllerConfig, api_key, fixture_documents},
     mcp::McpClient,
+    quilt::{AUDIENCE, QuiltWorld},
     secrets::Secrets,
+    strict_aws::StrictAws,
 };
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::fs;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 const CLASS: &str = "fixture";
+/// What an enhanced token has to allow for a tool.
+const TOOLS: &str = "  tools: { permissions: { whoami: [], write_file: [\"s3:DeleteObject\", \"s3:PutObject\"] } }\n";
 const KEY: &[u8] = b"only servers hold these 32 bytes";
 /// What a token says and no line repeats.
 const SUBJECT: &str = "alice.liddell@example.com";
@@ -49,7 +54,7 @@ async fn start() -> anyhow::Result<World> {
     let place = tempfile::tempdir()?;
     fs::create_dir(place.path().join("quilt"))?;
     fs::write(place.path().join("quilt/hmac"), KEY)?;
-    let mut documents = fixture_documents(CLASS, 2, &["bob"], "")?;
+    let mut documents = fixture_documents(CLASS, 2, &["bob"], TOOLS)?;
     documents.push(
         json!({
             "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
@@ -127,6 +132,7 @@ async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presente
         .iter()
         .map(|it| [&it["reason"], &it["mode"], &it["provider"], &it["missing"]].map(Value::clone))
         .collect();
+    ensure!(refusals.iter().all(|it| it["tenant"].is_null()), "{refusals:?}");
     let expected = [
         [json!("missing_claim"), json!("jwt"), json!("front-end"), json!("org")],
         [json!("unknown_issuer"), json!("jwt"), Value::Null, Value::Null],
@@ -156,6 +162,126 @@ async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presente
         ("bob's key", &bobs),
         ("alice's name", SUBJECT),
         ("her bucket", BUCKET),
+    ])?;
+    secrets.not_in("the log", &controller.logs())?;
+    secrets.not_in("the metrics", &metrics)
+}
+
+#[tokio::test]
+async fn what_of_a_token_cannot_be_read_and_what_a_call_lacks_is_told() -> anyhow::Result<()> {
+    let World { controller, place: _place } = start().await?;
+    let url = controller.url(CLASS).to_owned();
+    let unread = json!({ "b": { "_type": "zip", "_data": BUCKET }, "l": null });
+    let unread = McpClient::bearer(&url, &token(&unread)?);
+    unread.call("whoami", json!({})).await?;
+    let told = lines(&controller, "authenticated");
+    let [line] = &told[..] else { anyhow::bail!("{told:?}") };
+    ensure!(line["decoded"] == "in_part" && line["buckets"] == 0, "{line}");
+    ensure!(line["flaws"] == "no_level, unknown_form_of_buckets", "{line}");
+
+    let alice = McpClient::bearer(&url, &token(&json!({}))?);
+    let write = json!({ "path": "/tmp/x", "text": BUCKET });
+    let answer = alice.modern_call("write_file", write).await?;
+    ensure!(answer.reason().as_deref() == Some("permission_missing"), "{}", answer.text());
+    let told = lines(&controller, "answered in the server's place");
+    let [line] = &told[..] else { anyhow::bail!("{told:?}") };
+    let said: Value = serde_json::from_str(line["fields"].as_str().context("no fields")?)?;
+    ensure!(said["tool"] == "write_file" && said["missing"] == "s3:DeleteObject", "{line}");
+    let request = &answer.json()?["error"]["data"]["requestId"];
+    ensure!(said["request_id"] == *request, "{line} is not of {request}");
+    Secrets::new(&[("her bucket", BUCKET)])?.not_in("the log", &controller.logs())
+}
+
+/// What tokens name AWS.
+const AWS: &str = "sts.amazonaws.com";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_role_and_each_exchange_is_told_of_in_one_line_and_counted() -> anyhow::Result<()> {
+    let world = QuiltWorld::start().await?;
+    let aws = StrictAws::start(world.moto.endpoint()).await?;
+    let catalog = &world.catalog;
+    aws.trust(&world.aws, catalog.url(), AWS, catalog.credentials().key());
+    let alice = world.aws.users.iter().find(|user| user.name == "alice");
+    let role = alice.and_then(|user| user.role_arn.clone()).context("no role")?;
+    let of_role = json!({
+        "source": "assumeRole",
+        "assumeRole": { "role": role, "endpoint": aws.endpoint(), "sessionPolicy": "whenClaimed" },
+    });
+    let roles = json!({ "alice": role, "bob": "arn:aws:iam::123456789012:role/nobody-s" });
+    let of_token = json!({
+        "source": "webIdentity",
+        "webIdentity": { "audience": AWS },
+        "assumeRole": {
+            "roleMap": { "roles": roles }, "endpoint": aws.endpoint(), "sessionPolicy": "whenClaimed",
+        },
+    });
+    let mut documents =
+        fixture_documents("assuming", 1, &["alice"], &format!("  credentials: {of_role}\n"))?;
+    let exchanging =
+        fixture_documents("exchanging", 1, &[], &format!("  credentials: {of_token}\n"))?;
+    documents.extend(exchanging.into_iter().take(1));
+    let jwks = json!({
+        "url": format!("{}/.well-known/jwks.json", catalog.url()), "caBundle": catalog.ca_pem(),
+    });
+    let provider = json!({
+        "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
+        "metadata": { "name": "tokens" },
+        "spec": { "classes": ["exchanging"], "jwt": {
+            "issuer": catalog.url(), "audiences": [AUDIENCE], "jwks": jwks,
+        } },
+    });
+    documents.push(provider.to_string());
+    let key = &world.aws.registry_key;
+    let secret = key.secret_access_key.expose_secret();
+    let controller = ControllerConfig::new(documents)
+        .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", secret)
+        .start()
+        .await?;
+
+    let by_key = McpClient::bearer(controller.url("assuming"), &api_key("alice"));
+    let for_aws = json!({ "aud": [AUDIENCE, AWS] });
+    let hers = world.token_saying("alice", &for_aws)?;
+    let by_token = McpClient::bearer(controller.url("exchanging"), &hers);
+    for client in [&by_key, &by_token, &by_key, &by_token] {
+        client.call("whoami", json!({})).await?;
+    }
+    let bob = world.token_saying("bob", &for_aws)?;
+    let his = McpClient::bearer(controller.url("exchanging"), &bob);
+    let refused = his.modern_call("whoami", json!({})).await?;
+    ensure!(refused.reason().as_deref() == Some("role_denied"), "{}", refused.text());
+
+    for (message, provider, mode) in [
+        ("a role was assumed", "assuming-keys", "api_key"),
+        ("a token was exchanged for keys", "tokens", "jwt"),
+    ] {
+        let told = lines(&controller, message);
+        let [line] = &told[..] else { anyhow::bail!("not one line: {told:?}") };
+        ensure!(line["role"] == role.as_str() && line["is_narrowed"] == false, "{line}");
+        let span = &line["span"];
+        ensure!(span["provider"] == provider && span["mode"] == mode, "{line}");
+        let is_said = |name: &str| span[name].as_str().is_some_and(|it| !it.is_empty());
+        ensure!(is_said("request_id") && is_said("tenant") && line["ends"].is_string(), "{line}");
+    }
+    // who is refused after they were known is told of by the tenant that they would have been
+    let refusals = lines(&controller, "refused");
+    let [line] = &refusals[..] else { anyhow::bail!("{refusals:?}") };
+    ensure!(line["reason"] == "role_denied" && line["provider"] == "tokens", "{line}");
+    ensure!(line["tenant"].as_str().is_some_and(|it| it.starts_with("t-")), "{line}");
+
+    let metrics = controller.metrics().await?;
+    for (kind, outcome) in
+        [("assume_role", "ok"), ("web_identity", "ok"), ("web_identity", "denied")]
+    {
+        let line =
+            format!("patchbay_broker_credentials_total{{kind=\"{kind}\",outcome=\"{outcome}\"}} 1");
+        ensure!(metrics.lines().any(|it| it == line), "{line} is not in {metrics}");
+    }
+    let secrets = Secrets::new(&[
+        ("alice's token", &hers),
+        ("bob's token", &bob),
+        ("alice's key", &api_key("alice")),
+        ("the gateway's own secret", secret),
     ])?;
     secrets.not_in("the log", &controller.logs())?;
     secrets.not_in("the metrics", &metrics)
@@ -195,7 +321,8 @@ async fn what_a_token_would_get_and_why_it_is_refused_is_told_without_using_it()
     ] {
         ensure!(told.lines().any(|it| it == line), "{line} is not in {told}");
     }
-    ensure!(is_good && !told.contains(&good), "{told}");
+    ensure!(is_good, "{told}");
+    Secrets::new(&[("the token", &good)])?.not_in("what is told of it", &told)?;
     let (is_good, told) = why(&token(&json!({ "org": "other" }))?).await?;
     ensure!(!is_good && told.contains("missing_claim") && told.contains("`org`"), "{told}");
     Ok(())

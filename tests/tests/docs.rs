@@ -1,10 +1,11 @@
-//! The examples in the documentation are read by the same code that reads a user's files.
+//! The examples in the documentation are read by the same code that reads a user's files, and what it promises of errors is
+//! named by tests.
 
 use anyhow::{Context, ensure};
 use patchbay_core::routing::RouteTable;
 use patchbay_crds::documents;
 use patchbay_tests::repository::repository;
-use std::{path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 #[test]
 fn every_yaml_example_in_the_documentation_is_a_valid_document() -> anyhow::Result<()> {
@@ -29,5 +30,41 @@ fn every_yaml_example_in_the_documentation_is_a_valid_document() -> anyhow::Resu
         }
     }
     ensure!(examples >= 3, "only {examples} examples were found");
+    Ok(())
+}
+
+/// The words of the first column of the tables of errors.
+fn reasons() -> anyhow::Result<Vec<String>> {
+    let page = fs::read_to_string(repository().join("docs/reference/errors.md"))?;
+    let reason = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+    Ok(page.lines().filter_map(reason).collect())
+}
+
+/// Appends the text of every Rust file below a folder.
+fn read_all(folder: &Path, text: &mut String) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            read_all(&path, text)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a test does what it says, nobody can tell by reading: this finds the word that no test of a whole gateway even
+/// mentions. That each word is told where its error is, the gateway's own tests show.
+#[test]
+fn every_reason_of_the_reference_is_named_by_a_test_of_a_gateway() -> anyhow::Result<()> {
+    let mut tests = String::new();
+    for folder in ["tests/tests", "controller/gateway/tests"] {
+        read_all(&repository().join(folder), &mut tests)?;
+    }
+    let reasons = reasons()?;
+    ensure!(reasons.len() > 50, "only {} reasons were found", reasons.len());
+    let is_named = |reason: &String| tests.contains(&format!("\"{reason}\""));
+    let unnamed: Vec<_> = reasons.iter().filter(|reason| !is_named(reason)).collect();
+    ensure!(unnamed.is_empty(), "no test names {unnamed:?}");
     Ok(())
 }

@@ -16,6 +16,7 @@ use patchbay_tests::{
     moto::{Moto, python_environment},
     processes,
     repository::made_by,
+    sandbox,
     secrets::Secrets,
     strict_aws::StrictAws,
 };
@@ -264,6 +265,80 @@ async fn a_server_from_pypi_acts_as_its_user_by_a_file() -> anyhow::Result<()> {
         controller.eventually("AWS refuses the user by name", async || Ok(refused(user))).await?;
         ensure!(later.is_none_or(|later| !refused(later)), "{}", controller.logs());
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_from_pypi_acts_as_its_user_by_keys_that_its_sdk_finds_and_gets_newer_ones()
+-> anyhow::Result<()> {
+    const START: &str = "import os\n\
+                         from awslabs.iam_mcp_server.server import mcp\n\
+                         mcp.run('streamable-http', port=int(os.environ['PORT']))";
+    let world = World::start().await?;
+    world.front.keys_live_for(LIFETIME);
+    let python = python_environment("iam").await?;
+    let aws: http::Uri = world.front.endpoint().parse()?;
+    let controller = world.controller("iam", |spec| {
+        spec["command"] = json!([python.join("bin/python"), "-c", START]);
+        spec["local"]["readOnlyPaths"] = json!([python]);
+        // nothing of keys: no file, and no name of a profile
+        spec["env"] = json!({ "AWS_ENDPOINT_URL": world.front.endpoint() });
+        spec["egress"] =
+            json!({ "hosts": [{ "host": aws.host(), "port": aws.port_u16(), "plainHttp": true }] });
+    });
+    let controller = controller.await?;
+    // which roles' keys signed a request to list users, which none of them may
+    let asked = || -> Vec<String> {
+        let calls = world.front.calls().into_iter();
+        calls.filter(|call| call.action == "iam:ListUsers").map(|call| call.role).collect()
+    };
+    for user in USERS {
+        let client = client(&controller, "iam", user);
+        let before = asked().len();
+        let list = async || {
+            let arguments = json!({ "ctx": { "content": [] } });
+            client.modern_call("list_users", arguments).await
+        };
+        list().await?;
+        let by = asked();
+        ensure!(by.len() > before, "nobody asked: {}", controller.logs());
+        let is_theirs = by[before..].iter().all(|role| role.ends_with(&format!("/role-{user}")));
+        ensure!(is_theirs, "{by:?}");
+
+        // newer keys are used once they are there, and none is used that has ended
+        let sessions = || {
+            let sessions = world.front.sessions().into_iter();
+            sessions.filter(|session| session.name.starts_with(&format!("mcp-{user}-"))).count()
+        };
+        let renewed = async || {
+            list().await?;
+            Ok(sessions() >= 2)
+        };
+        controller.eventually("there are newer keys", renewed).await?;
+        let before = asked().len();
+        list().await?;
+        ensure!(asked().len() > before, "the newer keys are not used: {}", controller.logs());
+    }
+    ensure!(!world.front.refused().iter().any(|it| it == "expired"), "{:?}", world.front.refused());
+
+    // where they came from: an address in the environment, and no key there or in a file
+    let servers = processes::descendants(controller.pid().context("it runs")?);
+    let servers: Vec<_> = servers.iter().filter(|it| it.argv.contains("-c import os")).collect();
+    for server in &servers {
+        let environ = &server.environ;
+        if !environ.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:") {
+            // bubblewrap's own process, which has what its parent gave it
+            continue;
+        }
+        ensure!(
+            !environ.contains("AWS_ACCESS_KEY_ID") && !environ.contains("AWS_PROFILE"),
+            "{environ}"
+        );
+        let home = sandbox::names_in(server.pid, sandbox::HOME)?;
+        ensure!(!home.iter().any(|name| name.starts_with(".aws")), "{home:?}");
+    }
+    let with_address = servers.iter().filter(|it| it.environ.contains("AWS_CONTAINER_"));
+    ensure!(with_address.count() >= USERS.len(), "{servers:?}");
     Ok(())
 }
 

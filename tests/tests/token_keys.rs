@@ -8,6 +8,7 @@ use patchbay_tests::{
     controller::{Controller, ControllerConfig},
     mcp::McpClient,
     quilt::{AUDIENCE, CLASS, QuiltWorld},
+    secrets::Secrets,
     strict_aws::StrictAws,
 };
 use secrecy::ExposeSecret;
@@ -100,11 +101,11 @@ async fn a_token_that_carries_keys_gives_those_and_no_other_ones() -> anyhow::Re
     let asked = world.catalog.record().all();
     let was_asked = asked.iter().any(|seen| seen.path == "/api/auth/get_credentials");
     ensure!(!was_asked, "the registry was asked for keys");
-    let logs = controller.logs();
+    let mut secrets = Secrets::default();
     for secret in texts(&one).iter().chain(&texts(&other)).chain(&tokens) {
-        ensure!(!secret.is_empty() && !logs.contains(secret), "in the log");
+        secrets.add("a key, or a token that carries one", secret)?;
     }
-    Ok(())
+    secrets.not_in("the log", &controller.logs())
 }
 
 /// What the tokens of the world's catalog name AWS.
@@ -177,9 +178,7 @@ async fn a_token_that_is_for_aws_too_is_exchanged_and_nobody_signs() -> anyhow::
     let refused = aws.refused();
     ensure!(refused.iter().any(|it| it == "AccessDenied"), "{refused:?}");
     ensure!(controller.tenants().await?.len() == 1, "who was refused has a worker");
-    let logs = controller.logs();
-    ensure!(!logs.contains(&token), "in the log");
-    Ok(())
+    Secrets::new(&[("alice's token", &token)])?.not_in("the log", &controller.logs())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,6 +203,5 @@ async fn the_machines_own_keys_are_its_users_and_long_term_ones_never_leave_it()
     ensure!((session.name.as_str(), session.duration) == ("own", 3600), "{session:?}");
     ensure!(controller.tenants().await?.len() == 1, "bob has a worker");
     let secret = world.aws.registry_key.secret_access_key.expose_secret();
-    ensure!(!controller.logs().contains(secret), "in the log");
-    Ok(())
+    Secrets::new(&[("the owner's key", secret)])?.not_in("the log", &controller.logs())
 }

@@ -4,9 +4,15 @@
 use anyhow::ensure;
 use jiff::{SignedDuration, Timestamp};
 use patchbay_tests::{
-    catalog::{Catalog, Config, fault::Fault, world::World},
+    catalog::{
+        Catalog, Config,
+        fault::{Fault, RETRY_AFTER},
+        world::World,
+    },
     controller::{Controller, ControllerConfig, fixture_documents},
-    mcp::McpClient,
+    http::Answer,
+    mcp::{McpClient, Session, tool_result},
+    quilt::{self, QuiltWorld},
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -84,7 +90,7 @@ async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_en
 
     catalog.credentials().revoke(&alices);
     let refused = until_refused(&alice, WORD + SLACK).await?;
-    ensure!(refused == "invalid_api_key", "{refused}");
+    ensure!(refused == "revoked_api_key", "{refused}");
 
     // bob was last asked about before alice: the word about him is older than a minute by now
     let too_slow = Fault::Slow(Duration::from_secs(30));
@@ -101,7 +107,7 @@ async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_en
     catalog.credentials().revoke(&bobs);
     catalog.faults().clear();
     let refused = until_refused(&bob, LAST_WORD + SLACK).await?;
-    ensure!(refused == "invalid_api_key", "{refused}");
+    ensure!(refused == "revoked_api_key", "{refused}");
     Ok(())
 }
 
@@ -120,5 +126,103 @@ async fn a_token_ends_when_it_says() -> anyhow::Result<()> {
     ensure!(refused == "expired_credential", "{refused}");
     // a token's end is in whole seconds
     ensure!(begun.elapsed() + Duration::from_secs(1) >= end, "{:?}", begun.elapsed());
+    Ok(())
+}
+
+/// What a gateway says of a credential that it asks its catalog about, by what that answers.
+fn told_of(fault: Fault) -> (u16, &'static str, Option<u32>) {
+    match fault {
+        Fault::Unauthorized => (401, "invalid_api_key", None),
+        // who logs in again is let in no more
+        Fault::Forbidden => (403, "credential_not_allowed", None),
+        Fault::TooManyRequests => (503, "provider_unavailable", Some(RETRY_AFTER)),
+        Fault::InternalError | Fault::Down | Fault::Slow(_) => {
+            (503, "provider_unavailable", Some(5))
+        }
+    }
+}
+
+/// What only the server knows that was there before the catalog was unwell.
+const BEFORE: &str = "made-before-the-unrest";
+
+/// A session of one user with the real `quilt-mcp`, and what its server alone remembers.
+struct InSession<'a> {
+    session: Session<'a>,
+    /// The other credentials of the same user come with the same session.
+    url: &'a str,
+}
+
+impl InSession<'_> {
+    async fn search(&self) -> anyhow::Result<Answer> {
+        let search = json!({ "query": "note", "scope": "global" });
+        self.session.raw_call("search_catalog", search).await
+    }
+
+    /// The session is the same, and so is the server behind it.
+    async fn goes_on(&self) -> anyhow::Result<()> {
+        let found = tool_result(&self.search().await?)?;
+        ensure!(found.to_string().contains("b-alice"), "{found}");
+        // one that its server does not know gets no step
+        let step = json!({ "workflow_id": BEFORE, "step_id": "next", "description": "one more" });
+        let kept = self.session.call("workflow_add_step", step).await?;
+        ensure!(kept["success"] == true, "{kept}");
+        Ok(())
+    }
+
+    /// A call in this session that proves itself by a key that the gateway has to ask about.
+    async fn by_key(&self, key: &str) -> anyhow::Result<Answer> {
+        let client = McpClient::with_headers(self.url, &[("x-api-key", key)]);
+        let session = client.resume(&self.session.id);
+        session.raw_call("catalog_uri", json!({ "registry": "s3://b-alice" })).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_failure_of_a_catalog_is_told_as_what_it_is_and_none_ends_a_session()
+-> anyhow::Result<()> {
+    let world = QuiltWorld::start().await?;
+    let controller = world.controller(1).await?;
+    let url = controller.url(quilt::CLASS);
+    let alice = McpClient::bearer(url, &world.token("alice")?);
+    let session = InSession { session: alice.initialize().await?, url };
+    let made = json!({ "workflow_id": BEFORE, "name": "w" });
+    session.session.call("workflow_create", made).await?;
+    session.goes_on().await?;
+
+    // for the gateway that is never, and for a server just late
+    let hangs = Fault::Slow(Duration::from_secs(8));
+    for fault in [
+        Fault::Unauthorized,
+        Fault::Forbidden,
+        Fault::TooManyRequests,
+        Fault::InternalError,
+        Fault::Down,
+        hangs,
+    ] {
+        world.catalog.faults().set(fault);
+        let key = world.api_key("alice");
+        // her server asks through the relay meanwhile, and says what came of it, in the session
+        let (answer, searched) = tokio::try_join!(session.by_key(&key), session.search())?;
+        let (status, reason, retry_after) = told_of(fault);
+        let told = (answer.status.as_u16(), answer.reason().unwrap_or_default());
+        ensure!(told == (status, reason.to_owned()), "{fault:?}: {told:?}");
+        let after = answer.headers.get("retry-after").map(|it| it.to_str()).transpose()?;
+        ensure!(after == retry_after.map(|it| it.to_string()).as_deref(), "{fault:?}: {after:?}");
+        ensure!(searched.status == 200, "{fault:?}: {} {}", searched.status, searched.text());
+        let is_late_alone = fault == hangs;
+        let has_found = searched.text().contains("notes/alice.txt");
+        ensure!(has_found == is_late_alone, "{fault:?}: {}", searched.text());
+
+        world.catalog.faults().clear();
+        session.goes_on().await?;
+        // a clear no is remembered for seconds
+        controller
+            .eventually("the key is taken, in the same session", async || {
+                Ok(session.by_key(&key).await?.status == 200)
+            })
+            .await?;
+    }
+    let tenants = controller.tenants().await?;
+    ensure!(tenants.len() == 1 && tenants[0]["epoch"] == 1, "{tenants:?}");
     Ok(())
 }

@@ -53,6 +53,33 @@ pub struct EnhancedClaims {
     pub roles: BTreeSet<String>,
     /// The buckets that they may be done in; [`ALL_BUCKETS`] is all of them.
     pub buckets: BTreeSet<String>,
+    /// What could not be read, and so allows nothing: for whoever wonders why.
+    pub flaws: BTreeSet<Flaw>,
+}
+
+/// What is wrong with an enhanced token that is good otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flaw {
+    /// It says no level, so it is the least.
+    NoLevel,
+    /// Nobody knows its level, so it is the least.
+    UnknownLevel,
+    /// Its buckets are in a form (`_type`) that nobody knows.
+    UnknownForm,
+    /// Its buckets are in a form that is known, and cannot be read.
+    CorruptBuckets,
+}
+
+impl Flaw {
+    /// A stable word for logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoLevel => "no_level",
+            Self::UnknownLevel => "unknown_level",
+            Self::UnknownForm => "unknown_form_of_buckets",
+            Self::CorruptBuckets => "corrupt_buckets",
+        }
+    }
 }
 
 /// How much a role may do. Each level includes those before it.
@@ -78,8 +105,10 @@ impl Level {
         }
     }
 
-    fn of(word: &str) -> Self {
-        [Self::Admin, Self::Write].into_iter().find(|it| it.as_str() == word).unwrap_or_default()
+    fn of(word: &str) -> Result<Self, Flaw> {
+        let levels = [Self::Admin, Self::Write, Self::Read];
+        let flaw = if word.is_empty() { Flaw::NoLevel } else { Flaw::UnknownLevel };
+        levels.into_iter().find(|it| it.as_str() == word).ok_or(flaw)
     }
 }
 
@@ -90,10 +119,16 @@ impl EnhancedClaims {
     /// Nothing is refused. What cannot be read allows nothing, and what can be read in the same token still counts. The
     /// result is bounded by the payload: at most 255 times as long.
     pub fn expand(payload: &Map<String, Value>, codes: &Codes) -> Self {
+        let level = Level::of(first_word(payload, ["l", "level"]));
+        let buckets = match payload.get("buckets") {
+            Some(Value::Array(listed)) => Ok(names(listed).collect()),
+            _ => payload.get("b").map_or_else(|| Ok(BTreeSet::new()), buckets),
+        };
         Self {
+            flaws: level.err().into_iter().chain(buckets.as_ref().err().copied()).collect(),
             // the short form wins here, and the long one below: the front end writes both, and they agree
             scope: first_word(payload, ["s", "scope"]).to_owned(),
-            level: Level::of(first_word(payload, ["l", "level"])),
+            level: level.unwrap_or_default(),
             permissions: match payload.get("permissions") {
                 Some(Value::Array(listed)) => words(listed).map(str::to_owned).collect(),
                 _ => words(list(payload.get("p"))).map(|code| permission(code, codes)).collect(),
@@ -102,10 +137,7 @@ impl EnhancedClaims {
                 Some(Value::Array(listed)) => words(listed).map(str::to_owned).collect(),
                 _ => words(list(payload.get("r"))).map(str::to_owned).collect(),
             },
-            buckets: match payload.get("buckets") {
-                Some(Value::Array(listed)) => names(listed).collect(),
-                _ => payload.get("b").map(buckets).unwrap_or_default(),
-            },
+            buckets: buckets.unwrap_or_default(),
         }
     }
 
@@ -167,16 +199,21 @@ fn names(list: &[Value]) -> impl Iterator<Item = String> {
 }
 
 /// The buckets of claim `b`: a list, or `{_type, _data}`.
-fn buckets(claim: &Value) -> BTreeSet<String> {
-    let Value::Object(compressed) = claim else { return names(list(Some(claim))).collect() };
+fn buckets(claim: &Value) -> Result<BTreeSet<String>, Flaw> {
+    let compressed = match claim {
+        Value::Object(compressed) => compressed,
+        Value::Array(listed) => return Ok(names(listed).collect()),
+        _ => return Err(Flaw::CorruptBuckets),
+    };
     let kind = compressed.get("_type").and_then(Value::as_str);
     match (kind, compressed.get("_data")) {
-        (Some("groups"), Some(Value::Object(groups))) => prefixed(groups, |_| true),
+        (Some("groups"), Some(Value::Object(groups))) => Ok(prefixed(groups, |_| true)),
         (Some("patterns"), Some(Value::Object(patterns))) => {
-            prefixed(patterns, |kind| kind == "quilt")
+            Ok(prefixed(patterns, |kind| kind == "quilt"))
         }
         (Some("compressed"), Some(Value::String(text))) => compressed_list(text),
-        _ => BTreeSet::new(),
+        (Some("groups" | "patterns" | "compressed"), _) => Err(Flaw::CorruptBuckets),
+        _ => Err(Flaw::UnknownForm),
     }
 }
 
@@ -194,10 +231,10 @@ fn prefixed(lists: &Map<String, Value>, has_prefix: impl Fn(&str) -> bool) -> BT
 }
 
 /// A list in JSON in base 64, padded or not.
-fn compressed_list(text: &str) -> BTreeSet<String> {
+fn compressed_list(text: &str) -> Result<BTreeSet<String>, Flaw> {
     let decoded = BASE64_NOPAD.decode(text.trim_end_matches('=').as_bytes());
     let listed = decoded.ok().and_then(|json| serde_json::from_slice::<Vec<Value>>(&json).ok());
-    names(&listed.unwrap_or_default()).collect()
+    listed.map(|listed| names(&listed).collect()).ok_or(Flaw::CorruptBuckets)
 }
 
 #[cfg(test)]

@@ -53,17 +53,41 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An operator made a tenant, before any contact. One that is known already changes nothing.
-    pub fn provision(&mut self, key: TenantKey, suspended: bool, uid: TenantUid) {
-        self.tenants.entry(key.name()).or_insert(Tenant {
+    /// An operator made a tenant, or says anew whether it is suspended; `fresh_uid` is used if it is new. One that is
+    /// suspended has no worker from now on: the last one that it was given is returned, and must end.
+    pub fn provision(
+        &mut self,
+        key: TenantKey,
+        suspended: bool,
+        fresh_uid: TenantUid,
+    ) -> Option<Incarnation> {
+        let tenant = self.tenants.entry(key.name()).or_insert(Tenant {
             key,
-            uid,
+            uid: fresh_uid,
             epoch: Epoch::default(),
             worker: None,
             suspended,
             last_worker: None,
             last_farewell: None,
         });
+        tenant.suspended = suspended;
+        if !suspended {
+            return None;
+        }
+        if let Some(worker) = tenant.worker.take() {
+            self.workers.remove(&worker);
+        }
+        tenant.last_worker.clone()
+    }
+
+    /// An operator deleted a tenant: nothing of it is kept, and who comes by its name is another. The last worker that it
+    /// was given is returned, and must end.
+    pub fn delete(&mut self, name: &TenantName) -> Option<Incarnation> {
+        let tenant = self.tenants.remove(name)?;
+        if let Some(worker) = &tenant.worker {
+            self.workers.remove(worker);
+        }
+        tenant.last_worker
     }
 
     /// A worker enrolled and is ready. One that is known already changes nothing: a worker never becomes
@@ -319,6 +343,44 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_that_is_suspended_loses_its_worker_and_has_another_afterwards() {
+        let mut ledger = Ledger::default();
+        ledger.worker_ready(class(), worker(1));
+        ledger.worker_ready(class(), worker(2));
+        ledger.assign(&key(1), &worker(1), Epoch(1), Limits::default(), uid(1));
+        let last = Some(worker(1).incarnation);
+        assert_eq!(ledger.provision(key(1), true, uid(8)), last);
+        assert!(!ledger.contains(&worker(1).incarnation), "its link outlives it");
+        assert_eq!(ledger.lookup(&key(1).name()), TenantState::Suspended);
+        // and one that was leaving on its own account, and may still answer calls
+        assert_eq!(ledger.provision(key(1), true, uid(8)), last);
+
+        assert_eq!(ledger.provision(key(1), false, uid(9)), None);
+        assert_eq!(ledger.lookup(&key(1).name()), TenantState::Asleep { last: Epoch(1) });
+        let again = ledger.assign(&key(1), &worker(2), Epoch(2), Limits::default(), uid(9));
+        let Assignment::Won(placement) = again else { panic!("{again:?}") };
+        assert_eq!(placement.claim, Claim { tenant: uid(1), epoch: Epoch(2) });
+        // the end of the first says nothing of the tenant any more
+        ledger.worker_gone(&worker(1).incarnation);
+        assert!(matches!(ledger.lookup(&key(1).name()), TenantState::Assigned(_)));
+    }
+
+    #[test]
+    fn a_tenant_that_is_deleted_is_somebody_new_afterwards() {
+        let mut ledger = Ledger::default();
+        ledger.worker_ready(class(), worker(1));
+        ledger.worker_ready(class(), worker(2));
+        ledger.assign(&key(1), &worker(1), Epoch(1), Limits::default(), uid(1));
+        assert_eq!(ledger.delete(&key(1).name()), Some(worker(1).incarnation));
+        assert_eq!(ledger.delete(&key(1).name()), None);
+        assert_eq!(ledger.lookup(&key(1).name()), TenantState::Unknown);
+        assert!(!ledger.contains(&worker(1).incarnation));
+        let again = ledger.assign(&key(1), &worker(2), Epoch(1), Limits::default(), uid(2));
+        let Assignment::Won(placement) = again else { panic!("{again:?}") };
+        assert_eq!(placement.claim, Claim { tenant: uid(2), epoch: Epoch(1) });
+    }
+
+    #[test]
     fn the_limit_of_tenants_counts_those_with_a_worker() {
         let limits = Limits { tenants: Some(1) };
         let mut ledger = Ledger::default();
@@ -347,6 +409,8 @@ mod tests {
         Ready(u32),
         Gone(u32),
         Claim { tenant: u8, worker: u32, epoch_error: bool },
+        Provision { tenant: u8, suspended: bool },
+        Delete(u8),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -356,6 +420,9 @@ mod tests {
             (0..5u8, 0..8u32, any::<bool>()).prop_map(|(tenant, worker, epoch_error)| {
                 Step::Claim { tenant, worker, epoch_error }
             }),
+            (0..5u8, any::<bool>())
+                .prop_map(|(tenant, suspended)| Step::Provision { tenant, suspended }),
+            (0..5u8).prop_map(Step::Delete),
         ]
     }
 
@@ -388,10 +455,24 @@ mod tests {
                             prop_assert!(claims.insert(placement.claim), "a claim was given twice");
                         }
                     }
+                    Step::Provision { tenant, suspended } => {
+                        let last = ledger.provision(key(tenant), suspended, uid(n as u64));
+                        let gone = last.is_none_or(|last| suspended && !ledger.contains(&last));
+                        prop_assert!(gone, "a worker of nobody is offered");
+                        dead.extend((0..8).filter(|w| !ledger.contains(&worker(*w).incarnation)
+                            && served.contains_key(&worker(*w).incarnation)));
+                    }
+                    Step::Delete(tenant) => {
+                        let last = ledger.delete(&key(tenant).name());
+                        prop_assert!(last.is_none_or(|last| !ledger.contains(&last)));
+                        dead.extend((0..8).filter(|w| !ledger.contains(&worker(*w).incarnation)
+                            && served.contains_key(&worker(*w).incarnation)));
+                    }
                 }
                 let mut holders = HashSet::new();
                 for (_, tenant) in ledger.tenants() {
                     if let Some(worker) = &tenant.worker {
+                        prop_assert!(!tenant.suspended, "who is shut out has a worker");
                         prop_assert!(holders.insert(worker.clone()), "two tenants, one worker");
                         prop_assert!(ledger.contains(worker), "a tenant has a dead worker");
                     }

@@ -31,7 +31,7 @@ use patchbay_core::{
     tenant::{TenantKey, TenantName},
 };
 use renew::{Calls, Renewal};
-pub use renew::{InFlight, Judge};
+pub use renew::{InFlight, Judge, Verdict};
 use std::{
     collections::HashMap,
     sync::{

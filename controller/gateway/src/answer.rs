@@ -1,6 +1,6 @@
 //! The body of what a client is answered. It must not know requests.
 
-use crate::{activate::InFlight, drain::Ending};
+use crate::{activate::InFlight, drain::Ending, streams::OpenStream};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -18,6 +18,8 @@ pub enum AnswerBody {
         body: Ending<Incoming>,
         /// The call that it answers, which goes on as long as it does.
         _call: Option<InFlight>,
+        /// The event stream that it is.
+        _stream: Option<OpenStream>,
     },
     /// The gateway's own.
     Own(Full<Bytes>),

@@ -53,6 +53,7 @@ impl Told {
             provider = %identity.provider,
             mode = route.mode(identity),
             decoded = claims.decoded,
+            flaws = claims.flaws,
             level = claims.level,
             permissions = claims.permissions,
             buckets = claims.buckets,
@@ -68,8 +69,11 @@ impl Told {
 /// What claims come to, without their values.
 #[derive(Debug, PartialEq, Eq)]
 struct Claims {
-    /// How the token's claims were read: `enhanced`, `narrowed` by claims of the provider's choice, or `none`.
+    /// How the token's claims were read: `enhanced`, or of those only `in_part`; `narrowed` by claims of the provider's
+    /// choice, or `none`.
     decoded: &'static str,
+    /// What of them could not be read, where something could not.
+    flaws: Option<String>,
     level: Option<&'static str>,
     permissions: Option<usize>,
     buckets: Option<usize>,
@@ -82,10 +86,15 @@ impl Claims {
         let enhanced = entitlement.enhanced.as_ref();
         Self {
             decoded: match (enhanced, entitlement.claims.is_empty()) {
+                (Some(claims), _) if !claims.flaws.is_empty() => "in_part",
                 (Some(_), _) => "enhanced",
                 (None, false) => "narrowed",
                 (None, true) => "none",
             },
+            flaws: enhanced.filter(|claims| !claims.flaws.is_empty()).map(|claims| {
+                let words: Vec<_> = claims.flaws.iter().map(|flaw| flaw.as_str()).collect();
+                words.join(", ")
+            }),
             level: enhanced.map(|claims| claims.level.as_str()),
             permissions: enhanced.map(|claims| claims.permissions.len()),
             buckets: enhanced.map(|claims| claims.buckets.len()),
@@ -148,6 +157,7 @@ mod tests {
         });
         let expected = Claims {
             decoded: "enhanced",
+            flaws: None,
             level: Some("write"),
             permissions: Some(2),
             buckets: Some(1),
@@ -156,5 +166,14 @@ mod tests {
         };
         assert_eq!(told, expected);
         assert!(!format!("{told:?}").contains("project"));
+    }
+
+    #[test]
+    fn claims_that_could_be_read_in_part_only_say_what_could_not() {
+        let payload = json!({"p": ["g"], "b": {"_type": "zip", "_data": {}}});
+        let enhanced = EnhancedClaims::expand(payload.as_object().unwrap(), &Codes::new());
+        let told = Claims::of(&Entitlement { enhanced: Some(enhanced), ..Entitlement::default() });
+        let flaws = Some("no_level, unknown_form_of_buckets".to_owned());
+        assert_eq!((told.decoded, told.flaws), ("in_part", flaws));
     }
 }

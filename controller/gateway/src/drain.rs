@@ -1,5 +1,5 @@
-//! How connections and event streams end when the gateway does: between two requests, and between two events, so that
-//! clients open the next one elsewhere instead of reporting a broken connection.
+//! How connections and event streams end when the gateway does, and streams with their user's credential: between two
+//! requests, and between two events, so that clients open the next one instead of reporting a broken connection.
 //!
 //! An HTTP/1.1 client that sends a request in the moment in which its connection is closed has lost it, and may not
 //! send it again. So clients are told with their answers, while new connections already go elsewhere: what is closed
@@ -48,24 +48,15 @@ impl Drain {
         self.calls.cancel();
     }
 
-    /// An answer's body, which ends in time if it is an event stream. `asked` are the method and the headers of
-    /// the request, `answered` those of the answer.
-    pub(crate) fn ending<B>(
+    /// What ends an answer in time, or sooner by whoever holds it; none if it is no event stream. `asked` are the method
+    /// and the headers of the request, `answered` those of the answer.
+    pub(crate) fn end_of(
         &self,
-        body: B,
         (method, asked): (&Method, &HeaderMap),
         answered: &HeaderMap,
-    ) -> Ending<B> {
-        if !is_event_stream(answered) {
-            return Ending { body, end: None };
-        }
+    ) -> Option<CancellationToken> {
         let token = if is_listening(method, asked) { &self.listening } else { &self.calls };
-        let end = End {
-            is_over: Box::pin(token.clone().cancelled_owned()),
-            tail: Tail::default(),
-            is_told: false,
-        };
-        Ending { body, end: Some(end) }
+        is_event_stream(answered).then(|| token.child_token())
     }
 }
 
@@ -80,10 +71,22 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"text/event-stream"))
 }
 
-/// A body that ends with the gateway's drain, if it is an event stream.
+/// A body that ends when it is told to, if it is an event stream.
 pub struct Ending<B> {
     body: B,
     end: Option<End>,
+}
+
+impl<B> Ending<B> {
+    /// An answer's body, which ends with this: see [`Drain::end_of`].
+    pub(crate) fn new(body: B, end: Option<CancellationToken>) -> Self {
+        let end = end.map(|end| End {
+            is_over: Box::pin(end.cancelled_owned()),
+            tail: Tail::default(),
+            is_told: false,
+        });
+        Self { body, end }
+    }
 }
 
 struct End {
@@ -180,7 +183,7 @@ mod tests {
         let mut answered = HeaderMap::new();
         answered.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         let body = StreamBody::new(pieces.boxed());
-        (source, drain.ending(body, (method, &asked), &answered))
+        (source, Ending::new(body, drain.end_of((method, &asked), &answered)))
     }
 
     const EVENTS: &str = "text/event-stream; charset=utf-8";
@@ -218,6 +221,20 @@ mod tests {
         assert!(body.frame().await.is_some());
         drain.finish();
         assert!(body.frame().await.is_none());
+    }
+
+    #[test]
+    fn one_stream_can_be_ended_alone_and_all_of_them_together() {
+        let drain = Drain::default();
+        let (asked, mut answered) = (HeaderMap::new(), HeaderMap::new());
+        assert!(drain.end_of((&Method::GET, &asked), &answered).is_none());
+        answered.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
+        let end = || drain.end_of((&Method::GET, &asked), &answered).unwrap();
+        let (one, other) = (end(), end());
+        one.cancel();
+        assert!(one.is_cancelled() && !other.is_cancelled());
+        drain.begin();
+        assert!(other.is_cancelled());
     }
 
     #[tokio::test]

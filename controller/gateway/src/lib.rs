@@ -22,7 +22,9 @@ mod reserve;
 pub mod respond;
 pub mod server;
 pub mod service;
+mod streams;
 pub mod waiting;
+mod warrant;
 pub mod well_known;
 
 pub use config::Limits;

@@ -2,7 +2,7 @@
 //! size. This module must not know what is asked or why.
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -76,14 +76,23 @@ impl Outbound {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), OutboundError> {
+        let (head, body) = self.answer(request).await?.into_parts();
+        Ok((head.status, body))
+    }
+
+    /// The same, with the answer's headers.
+    pub async fn answer(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, OutboundError> {
         let answer = async {
             let response = self.0.request(request).await.map_err(OutboundError::Unreachable)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER_BYTES)
                 .collect()
                 .await
                 .map_err(|_| OutboundError::Answer)?;
-            Ok((status, body.to_bytes()))
+            Ok(Response::from_parts(head, body.to_bytes()))
         };
         timeout(LIMIT, answer).await.map_err(|_| OutboundError::TimedOut)?
     }

@@ -85,8 +85,13 @@ impl Refusal {
         match self {
             Self::NotForUs(NotForUs::Host) => told(S::FORBIDDEN, -32003, "host_not_allowed"),
             Self::NotForUs(NotForUs::Origin) => told(S::FORBIDDEN, -32003, "origin_not_allowed"),
-            Self::Authn(error @ AuthnError::ProviderUnavailable(_)) => {
-                told_retry(S::SERVICE_UNAVAILABLE, -32001, error.reason(), 5)
+            Self::Authn(error @ AuthnError::ProviderUnavailable { retry_after, .. }) => {
+                let after = retry_after.unwrap_or(5);
+                told_retry(S::SERVICE_UNAVAILABLE, -32001, error.reason(), after)
+            }
+            // a 401 would send clients to log in again, which changes nothing
+            Self::Authn(error @ AuthnError::NotAllowed) => {
+                told(S::FORBIDDEN, -32002, error.reason())
             }
             Self::Authn(error) => told(S::UNAUTHORIZED, -32001, error.reason()),
             Self::NoRoute => told(S::NOT_FOUND, -32004, "no_route"),
@@ -213,6 +218,10 @@ fn challenge(error: &AuthnError, metadata_url: Option<&str>) -> HeaderValue {
             "Bearer realm=\"patchbay\", error=\"invalid_token\", \
              error_description=\"the credential has expired\""
         }
+        AuthnError::RevokedKey => {
+            "Bearer realm=\"patchbay\", error=\"invalid_token\", \
+             error_description=\"the API key was revoked\""
+        }
         _ => "Bearer realm=\"patchbay\", error=\"invalid_token\"",
     };
     let with_url = metadata_url.and_then(|url| {
@@ -240,11 +249,13 @@ mod tests {
             Refusal::Authn(AuthnError::LoginCode),
             Refusal::Authn(AuthnError::Invalid),
             Refusal::Authn(AuthnError::InvalidKey),
+            Refusal::Authn(AuthnError::RevokedKey),
             Refusal::Authn(AuthnError::Expired),
             Refusal::Authn(AuthnError::NotYetValid),
             Refusal::Authn(AuthnError::WrongAudience),
             Refusal::Authn(AuthnError::MissingClaim("sub".into())),
-            Refusal::Authn(AuthnError::ProviderUnavailable("the catalog".into())),
+            Refusal::Authn(AuthnError::NotAllowed),
+            Refusal::Authn(unavailable(None)),
             Refusal::HeadersTooLarge { count: 1, bytes: 2 },
             Refusal::BodyTooLarge(3),
             Refusal::BodyIncomplete,
@@ -352,6 +363,18 @@ mod tests {
             (told.reason.to_owned(), told.status.as_u16())
         });
         assert_eq!(written, known.collect());
+    }
+
+    fn unavailable(retry_after: Option<u32>) -> AuthnError {
+        AuthnError::ProviderUnavailable { who: "the catalog".into(), retry_after }
+    }
+
+    #[test]
+    fn a_client_comes_back_when_who_judges_it_says_so() {
+        for (said, told) in [(Some(7), "7"), (None, "5")] {
+            let response = refuse(&Refusal::Authn(unavailable(said)), "r", None);
+            assert_eq!(response.headers()[header::RETRY_AFTER], told);
+        }
     }
 
     #[test]

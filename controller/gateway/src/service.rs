@@ -10,7 +10,7 @@ use crate::{
     authn::{Admitted, Authenticator, AuthnError, NotAdmitted, presented},
     config::Limits,
     diagnosis::{Told, form},
-    drain::{Drain, is_listening},
+    drain::{Drain, Ending, is_listening},
     forward::{
         body::{End, Source},
         headers,
@@ -19,6 +19,7 @@ use crate::{
     metrics::Metrics,
     origin::{AllowedNames, RequestedHost},
     respond::{Refusal, refuse},
+    streams::Streams,
     waiting::WaitingRoom,
     well_known::{WellKnown, classify, metadata, metadata_url},
 };
@@ -49,6 +50,7 @@ pub struct Gateway {
     names: AllowedNames,
     public_url: PublicUrl,
     activator: Activator,
+    streams: Streams,
     drain: Drain,
     waiting: Arc<WaitingRoom>,
     /// Which credentials were told of.
@@ -106,6 +108,8 @@ struct RequestContext {
     provider: Option<ProviderName>,
     /// The claim that it lacks.
     missing: Option<String>,
+    /// Whose it is, where that is known.
+    tenant: Option<TenantName>,
 }
 
 /// How often a request whose MCP server saw nothing of it is sent to another worker. Each time needs a
@@ -124,13 +128,10 @@ impl Gateway {
         let Composition { configuration, names, public_url, orchestrator, grants, links, metrics } =
             parts;
         let limits = links.limits;
+        let judge = Arc::new(Again(configuration.clone()));
         Self {
-            activator: Activator::new(
-                orchestrator,
-                grants,
-                Arc::new(Again(configuration.clone())),
-                links,
-            ),
+            activator: Activator::new(orchestrator, grants, judge.clone(), links),
+            streams: Streams::new(judge),
             configuration,
             names,
             public_url,
@@ -174,7 +175,8 @@ impl Gateway {
             && !head.headers.contains_key(header::EXPECT);
         let mut context = RequestContext { request_id, ..RequestContext::default() };
         let outcome = self.answer(&configuration, head, &size, &source, &mut context).await;
-        let RequestContext { request_id, class, metadata_url, mode, provider, missing } = context;
+        let RequestContext { request_id, class, metadata_url, mode, provider, missing, tenant } =
+            context;
         match outcome {
             Ok(response) => {
                 self.metrics.request(&class, FORWARDED);
@@ -189,6 +191,7 @@ impl Gateway {
                     mode,
                     provider = provider.as_ref().map(ProviderName::as_str),
                     missing,
+                    tenant = tenant.as_ref().map(TenantName::as_str),
                     error = &refusal as &dyn std::error::Error,
                     "refused"
                 );
@@ -231,7 +234,10 @@ impl Gateway {
         let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
         let tenant = admitted.user.identity.tenant(&route.class.name);
         let name = tenant.name();
+        context.tenant = Some(name.clone());
+        context.provider = Some(admitted.user.identity.provider.clone());
         self.told.admitted(&admitted, route, &name, &context.request_id).await;
+        self.streams.shown(&name, &admitted.user, Timestamp::now());
         let forward = Forward {
             tenant,
             name,
@@ -244,8 +250,14 @@ impl Gateway {
         let (answered, call) = self.forward(&forward, source).await?;
         let (answered, body) = answered.into_parts();
         let asked = (&forward.head.method, &forward.head.headers);
-        let body = self.drain.ending(body, asked, &answered.headers);
-        Ok(Response::from_parts(answered, AnswerBody::Worker { body, _call: call }))
+        let end = self.drain.end_of(asked, &answered.headers);
+        let stream = end.clone().map(|end| {
+            let whose = (&forward.name, &route.class.name);
+            self.streams.opened(whose, &admitted.user, Timestamp::now(), end)
+        });
+        let body =
+            AnswerBody::Worker { body: Ending::new(body, end), _call: call, _stream: stream };
+        Ok(Response::from_parts(answered, body))
     }
 
     /// How clients address this gateway: as configured, else as this one did.

@@ -23,7 +23,9 @@ use patchbay_core::{
     provider::Provisioning,
     tenant::{Authority, TenantKey, TenantName},
 };
-use patchbay_gateway::activate::{ActivateError, Activator, Bound, InFlight, Judge, Request};
+use patchbay_gateway::activate::{
+    ActivateError, Activator, Bound, InFlight, Judge, Request, Verdict,
+};
 use std::{
     collections::VecDeque,
     sync::{
@@ -110,8 +112,8 @@ struct Says(bool);
 
 #[async_trait]
 impl Judge for Says {
-    async fn is_still_good(&self, _: &Authenticated, _: &ClassName) -> bool {
-        self.0
+    async fn judge(&self, _: &Authenticated, _: &ClassName) -> Verdict {
+        if self.0 { Verdict::Good } else { Verdict::Over }
     }
 }
 

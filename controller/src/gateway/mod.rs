@@ -15,6 +15,7 @@ use crate::{
     certificates::{Files, Renewal},
     clients::wait_for_signal,
     cluster::{self, ClusterArgs},
+    counted::{Counted, Counts},
     probes::{self, Probes},
     telemetry,
     token_endpoint::TokenEndpoints,
@@ -129,14 +130,16 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
         authenticator: Authenticator::new(DigestKey::generate()?, &[], &sources)?,
     };
     let configuration = Arc::new(ArcSwap::from_pointee(nobody));
+    let counts = Counts::register(&mut registry);
+    let endpoints = TokenEndpoints { crypto: crypto.clone(), secrets: sources.named.clone() };
     let gateway = Arc::new(Gateway::new(Composition {
         configuration: configuration.clone(),
         names: clients.names(address),
         public_url,
         orchestrator: orchestrator.clone(),
         grants: Arc::new(Broker::new(
-            Arc::new(AwsSts::new(crypto.clone())?),
-            Arc::new(TokenEndpoints { crypto: crypto.clone(), secrets: sources.named.clone() }),
+            Arc::new(Counted(AwsSts::new(crypto.clone())?, counts.clone())),
+            Arc::new(Counted(endpoints, counts)),
         )),
         links: Arc::new(LinkContext {
             crypto: crypto.clone(),

@@ -10,14 +10,21 @@ use parking_lot::Mutex;
 use serde_json::json;
 use std::time::Duration;
 
+/// What [`Fault::TooManyRequests`] asks for, seconds.
+pub const RETRY_AFTER: u32 = 17;
+
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Connections are closed without a word.
     Down,
+    /// 401 to everything.
+    Unauthorized,
+    /// 403 to everything.
+    Forbidden,
     /// 500 to everything.
     InternalError,
-    /// 429 with `Retry-After: 1` to everything.
+    /// 429 with `Retry-After` of [`RETRY_AFTER`] seconds to everything.
     TooManyRequests,
     /// Every answer is late by this much, and otherwise right.
     Slow(Duration),
@@ -47,18 +54,18 @@ impl Faults {
 impl Fault {
     /// The answer that this fault gives in place of the right one, if it gives one.
     pub fn answer(self) -> Option<Response> {
-        match self {
-            Self::InternalError => {
-                let body = json!({ "message": "internal server error" });
-                Some((StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response())
-            }
-            Self::TooManyRequests => {
-                let body = json!({ "message": "too many requests" });
-                let later = [(header::RETRY_AFTER, "1")];
-                Some((StatusCode::TOO_MANY_REQUESTS, later, Json(body)).into_response())
-            }
-            Self::Down | Self::Slow(_) => None,
+        let (status, message) = match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::InternalError => (StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
+            Self::Down | Self::Slow(_) => return None,
+        };
+        let mut answer = (status, Json(json!({ "message": message }))).into_response();
+        if self == Self::TooManyRequests {
+            answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());
         }
+        Some(answer)
     }
 }
 
@@ -79,6 +86,8 @@ mod tests {
     #[test]
     fn only_the_faults_with_a_status_answer() {
         let status = |fault: Fault| fault.answer().map(|answer| answer.status().as_u16());
+        assert_eq!(status(Fault::Unauthorized), Some(401));
+        assert_eq!(status(Fault::Forbidden), Some(403));
         assert_eq!(status(Fault::InternalError), Some(500));
         assert_eq!(status(Fault::TooManyRequests), Some(429));
         assert_eq!(status(Fault::Down), None);

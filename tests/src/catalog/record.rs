@@ -1,6 +1,7 @@
 //! The double's memory of what it was asked: one entry per request, in order of arrival, and a way
 //! to wait for one without polling.
 
+use crate::known;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use patchbay_core::digest::Digest;
@@ -64,8 +65,9 @@ impl Record {
         Self { bearers, seen: Mutex::default(), count: watch::Sender::new(0) }
     }
 
-    /// The form in which a bearer appears in [`Seen`].
+    /// The form in which a bearer appears in [`Seen`]. No log of anybody's may have it.
     pub fn bearer(&self, bearer: &str) -> String {
+        known::hold("a bearer that a catalog was shown", bearer);
         match self.bearers {
             Bearers::Digest => format!("sha256:{}", Digest::of(bearer.as_bytes())),
             Bearers::Verbatim => bearer.to_owned(),

@@ -5,6 +5,7 @@ use super::{
     sigv4::{self, Scope},
     world::{Member, World},
 };
+use crate::known;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Request, header};
@@ -136,10 +137,13 @@ fn percent_encode(value: &str) -> String {
 fn parse(body: &str) -> anyhow::Result<Credentials> {
     let field =
         |name| element(body, name).with_context(|| format!("no {name} in the answer of STS"));
+    let (secret, token) = (field("SecretAccessKey")?, field("SessionToken")?);
+    known::hold("a secret key of AWS", secret);
+    known::hold("a session token of AWS", token);
     Ok(Credentials {
         access_key_id: field("AccessKeyId")?.to_owned(),
-        secret_access_key: field("SecretAccessKey")?.to_owned(),
-        session_token: field("SessionToken")?.to_owned(),
+        secret_access_key: secret.to_owned(),
+        session_token: token.to_owned(),
         expiration: field("Expiration")?.parse()?,
     })
 }

@@ -130,7 +130,7 @@ async fn every_alert_leads_to_a_section_of_its_own_and_every_section_has_an_aler
 /// What the gateway answers when Patchbay is to blame.
 fn ours() -> BTreeSet<&'static str> {
     let ours = [
-        Refusal::Authn(AuthnError::ProviderUnavailable(String::new())),
+        Refusal::Authn(AuthnError::ProviderUnavailable { who: String::new(), retry_after: None }),
         Refusal::QueueFull(QueueFull::Bytes),
         Refusal::WorkerBroke,
         Refusal::WorkerReplaced,

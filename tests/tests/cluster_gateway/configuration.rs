@@ -41,7 +41,7 @@ async fn keys_and_providers_come_and_go_without_a_restart() -> anyhow::Result<()
             )
             .await
     };
-    is("bob", "invalid_api_key").await?;
+    is("bob", "revoked_api_key").await?;
     ensure!(reason(&client("alice")).await? == "ok");
     // a provider comes, and with it carol
     let more = provider("more", &["carol"], &json!({}))?;

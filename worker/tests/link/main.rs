@@ -18,12 +18,26 @@ mod leaving;
 mod mcp_server;
 mod policing;
 mod relaying;
+// the suites' own, whose crate has all of the controller in it
+#[path = "../../../tests/src/secrets.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "some of it is for files and processes, and all for a library"
+)]
+mod secrets;
 mod serving;
 mod standalone;
 mod starting;
 mod worker;
 
 use std::time::Duration;
+
+/// Fails if one of these is in a text, in whatever form.
+fn hidden(text: &str, secrets: &[&str]) {
+    let secrets: Vec<_> = secrets.iter().map(|secret| ("what was granted", *secret)).collect();
+    secrets::Secrets::new(&secrets).unwrap().not_in("what anybody may read", text).unwrap();
+}
 
 /// Bounds a step that waits for an event, so that a missing event fails the test instead of hanging
 /// it.

@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::{
     result::ConnectorError,
     runtime_components::RuntimeComponents,
 };
+use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -70,7 +71,9 @@ impl Connector for Hyper {
                 .await
                 .map_err(ConnectorError::io)?
                 .to_bytes();
-            let answer = http::Response::from_parts(parts, body.into());
+            // one that is seen to be in memory is logged before the SDK looks whether it is secret
+            let body = SdkBody::from_body_1_x(Full::new(body));
+            let answer = http::Response::from_parts(parts, body);
             HttpResponse::try_from(answer)
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })

@@ -125,8 +125,9 @@ impl Keys {
         if self.pause.lock().is_on(Instant::now()) {
             return Err(StsError::Throttled);
         }
+        let begun = Instant::now();
         let answer = asked.await;
-        self.pause.lock().after(&answer, Instant::now());
+        self.pause.lock().after(&answer, begun, Instant::now());
         Ok(Kept::from(answer?, last, Timestamp::now()))
     }
 }
@@ -155,8 +156,11 @@ impl Pause {
         self.until.is_some_and(|until| now < until)
     }
 
-    fn after<T>(&mut self, answer: &Result<T, StsError>, now: Instant) {
+    /// After an answer to a call that began at `begun`. Of calls that were under way together the first that is told so
+    /// counts: they say one thing, not one after another.
+    fn after<T>(&mut self, answer: &Result<T, StsError>, begun: Instant, now: Instant) {
         match answer {
+            Err(StsError::Throttled) if self.is_on(begun) => {}
             Err(StsError::Throttled) => {
                 let pause = self.last.map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
                 *self = Self { until: Some(now + jitter::pause(pause)), last: Some(pause) };
@@ -350,20 +354,35 @@ mod tests {
 
     #[test]
     fn pauses_grow_while_sts_complains_and_end_with_an_answer() {
-        let (mut pause, now) = (Pause::default(), Instant::now());
+        let (mut pause, mut now) = (Pause::default(), Instant::now());
         let mut ends = Vec::new();
         for _ in 0..8 {
-            pause.after(&Err::<(), _>(StsError::Throttled), now);
+            let begun = now;
+            now += FIRST_PAUSE;
+            pause.after(&Err::<(), _>(StsError::Throttled), begun, now);
             assert!(pause.is_on(now));
             ends.push(pause.last.unwrap());
+            // tried again when the pause is over
+            now += LONGEST_PAUSE;
         }
         assert_eq!(ends[..3], [1, 2, 4].map(Duration::from_secs));
         assert_eq!(ends[7], LONGEST_PAUSE);
         assert!(!pause.is_on(now + LONGEST_PAUSE * 2));
-        pause.after(&Err::<(), _>(StsError::Denied), now);
+        now -= LONGEST_PAUSE;
+        pause.after(&Err::<(), _>(StsError::Denied), now, now);
         assert!(pause.is_on(now), "a refusal says nothing of how often");
-        pause.after(&Ok(()), now);
+        pause.after(&Ok(()), now, now);
         assert!(!pause.is_on(now));
+    }
+
+    #[test]
+    fn calls_that_are_under_way_together_and_are_throttled_make_one_pause() {
+        let (mut pause, begun) = (Pause::default(), Instant::now());
+        for call in 0..MOST_CALLS {
+            let now = begun + Duration::from_millis(u64::try_from(call).unwrap());
+            pause.after(&Err::<(), _>(StsError::Throttled), begun, now);
+        }
+        assert_eq!(pause.last, Some(FIRST_PAUSE));
     }
 
     #[test]

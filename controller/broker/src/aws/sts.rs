@@ -7,7 +7,9 @@
 
 use super::{Assume, Exchange, Sts, StsError, connector};
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, ConfigLoader, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig,
+};
 use aws_sdk_sts::{
     Client,
     config::{Credentials as OwnCredentials, ProvideCredentials, SharedHttpClient},
@@ -86,17 +88,16 @@ impl AwsSts {
     /// The gateway's own identity, and how it asks.
     async fn own_config(&self, region: &str) -> &SdkConfig {
         let region = Region::new(region.to_owned());
-        let own = self.own.get_or_init(async || {
-            aws_config::defaults(BehaviorVersion::latest())
-                // some of the chain asks STS itself; and a region that is given is not looked for
-                .region(region.clone())
-                .http_client(self.http.clone())
-                .retry_config(retries())
-                .timeout_config(limits())
-                .load()
-                .await
-        });
-        own.await
+        self.own.get_or_init(async || self.loader(region).load().await).await
+    }
+
+    fn loader(&self, region: Region) -> ConfigLoader {
+        aws_config::defaults(BehaviorVersion::latest())
+            // some of the chain asks STS itself; and a region that is given is not looked for
+            .region(region)
+            .http_client(self.http.clone())
+            .retry_config(retries())
+            .timeout_config(limits())
     }
 
     /// The client of an endpoint. All share one identity.
@@ -332,84 +333,4 @@ fn told(code: &str) -> StsError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use aws_sdk_sts::primitives::DateTime;
-    use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-
-    fn given(id: &str, token: &str) -> Credentials {
-        Credentials::builder()
-            .access_key_id(id)
-            .secret_access_key("s")
-            .session_token(token)
-            .expiration(DateTime::from_secs(1_767_225_600))
-            .build()
-            .unwrap()
-    }
-
-    #[test]
-    fn only_temporary_keys_are_keys() {
-        let keys = keys_of(&given("ASIAX", "t"), "us-east-1").unwrap();
-        assert_eq!(keys.expires_at.to_string(), "2026-01-01T00:00:00Z");
-        assert!(keys_of(&given("AKIAX", "t"), "us-east-1").is_none());
-        assert!(keys_of(&given("ASIAX", ""), "us-east-1").is_none());
-    }
-
-    #[test]
-    fn an_answer_that_cannot_be_read_is_not_told_because_keys_may_be_in_it() {
-        let body = "<Credentials><SecretAccessKey>wJalrXUtnFEMI</SecretAccessKey>";
-        let answer = HttpResponse::new(200.try_into().unwrap(), body.into());
-        let error = SdkError::response_error("it has no end", answer);
-        for told in [exchange_failure(&error), failure(&error)] {
-            assert_eq!(told, StsError::Failed("response error: it has no end".into()));
-        }
-    }
-
-    #[test]
-    fn keys_that_have_ended_are_none() {
-        let now = Timestamp::now();
-        let ending = |after: i64| {
-            let end = DateTime::from_secs(now.as_second() + after);
-            let keys = Credentials::builder().access_key_id("ASIAX").secret_access_key("s");
-            keys.session_token("t").expiration(end).build().unwrap()
-        };
-        assert!(super::given(Some(&ending(60)), "us-east-1").is_ok());
-        for ended in [Some(ending(-1)), None] {
-            let refused = super::given(ended.as_ref(), "us-east-1").map(drop);
-            assert_eq!(refused, Err(StsError::NotTemporary));
-        }
-    }
-
-    #[test]
-    fn own_keys_end_when_they_say_or_are_looked_for_again() {
-        let now = Timestamp::from_second(1_767_225_600).unwrap();
-        let own = |id: &str, end: Option<Timestamp>| {
-            let token = Some("t".to_owned());
-            let found = OwnCredentials::new(id, "s", token, end.map(Into::into), "test");
-            assert!(is_temporary(&found));
-            kept_of(&found, "us-east-1", now)
-        };
-        let end = now + SignedDuration::from_hours(2);
-        assert_eq!(own("ASIAX", Some(end)).unwrap().expires_at, end);
-        assert_eq!(own("ASIAX", None).unwrap().expires_at, now + UNTOLD);
-        assert!(own("AKIAX", None).is_none());
-        assert!(!is_temporary(&OwnCredentials::new("AKIAX", "s", None, None, "test")));
-    }
-
-    #[test]
-    fn every_code_is_told_as_what_can_be_done_about_it() {
-        assert_eq!(told("AccessDenied"), StsError::Denied);
-        assert_eq!(told("PackedPolicyTooLarge"), StsError::PackedTooLarge);
-        assert_eq!(told("Throttling"), StsError::Throttled);
-        assert_eq!(told("ExpiredToken"), StsError::OwnCredentials("ExpiredToken".into()));
-        assert_eq!(told("ValidationError"), StsError::Invalid("ValidationError".into()));
-        assert_eq!(told("InternalFailure"), StsError::Failed("InternalFailure".into()));
-        for code in ["InvalidIdentityToken", "IDPRejectedClaim"] {
-            assert_eq!(told_of_token(code), StsError::TokenRefused(code.into()));
-        }
-        assert_eq!(told_of_token("ExpiredTokenException"), StsError::TokenEnded);
-        assert_eq!(told_of_token("AccessDenied"), StsError::Denied);
-        let away = "IDPCommunicationError";
-        assert_eq!(told_of_token(away), StsError::Failed(away.into()));
-    }
-}
+mod tests;

@@ -26,7 +26,7 @@ fn every_payload_of_the_reference_means_what_it_means_there() {
     let mut tried = 0;
     for vector in vectors["decode"].as_array().unwrap() {
         let Value::Object(payload) = &vector["payload"] else {
-            // a verified token's payload is always an object; the reference takes other things for one
+            // the reference takes other things for one; nobody gets so far with those here (gateway, `authn::jwt`)
             continue;
         };
         let (claims, expected) =
@@ -34,9 +34,15 @@ fn every_payload_of_the_reference_means_what_it_means_there() {
         let name = &vector["name"];
         assert_eq!(claims.scope, expected["scope"].as_str().unwrap(), "{name}");
         assert_eq!(claims.level.as_str(), expected["level"].as_str().unwrap(), "{name}");
-        assert_eq!(claims.permissions, set(&expected["permissions"]), "{name}");
-        assert_eq!(claims.roles, set(&expected["roles"]), "{name}");
-        assert_eq!(claims.buckets, set(&expected["buckets"]), "{name}");
+        for (said, list) in [
+            (claims.permissions, &expected["permissions"]),
+            (claims.roles, &expected["roles"]),
+            (claims.buckets, &expected["buckets"]),
+        ] {
+            assert_eq!(said, set(list), "{name}");
+            // a list that says something twice would be compared with less than it is
+            assert_eq!(said.len(), list.as_array().unwrap().len(), "{name}");
+        }
         tried += 1;
     }
     assert_eq!(tried, 15);
@@ -51,6 +57,97 @@ fn what_the_reference_encodes_is_what_it_decodes() {
         // the full list, which its tokens have too, is never lossy
         let both = expand(&json!({ "b": vector["encoded"], "buckets": vector["buckets"] }));
         assert_eq!(both.buckets, set(&vector["buckets"]), "{}", vector["name"]);
+    }
+}
+
+/// How the reference writes a list of buckets (`EnhancedTokenGenerator`): as it is up to 15, else in the shortest of its
+/// forms that is shorter than that.
+fn encode(buckets: &[String]) -> Value {
+    let plain = json!(buckets);
+    let (mut groups, mut patterns) = (Map::new(), Map::new());
+    let push = |lists: &mut Map<String, Value>, key: &str, word: &str| {
+        lists.entry(key).or_insert_with(|| json!([])).as_array_mut().unwrap().push(json!(word));
+    };
+    for name in buckets {
+        // what has no dash is its own prefix, and comes back with one
+        let (prefix, rest) = name.split_once('-').unwrap_or((name, name));
+        push(&mut groups, prefix, rest);
+        match name.strip_prefix("quilt-") {
+            Some(rest) => push(&mut patterns, "quilt", rest),
+            None if name.starts_with("cell") => push(&mut patterns, "cell", name),
+            None => push(&mut patterns, "other", name),
+        }
+    }
+    let is_few =
+        |lists: &Map<String, Value>, tenths: usize| lists.len() * 10 < tenths * buckets.len();
+    let packed = BASE64.encode(plain.to_string().as_bytes());
+    let forms = [
+        is_few(&groups, 6).then(|| ("groups", json!(groups))),
+        Some(("compressed", json!(packed))),
+        is_few(&patterns, 7).then(|| ("patterns", json!(patterns))),
+    ];
+    let length = |data: &Value| data.to_string().len();
+    let shortest = forms.into_iter().flatten().min_by_key(|(_, data)| length(data)).unwrap();
+    if buckets.len() <= 15 || length(&shortest.1) >= length(&plain) {
+        return plain;
+    }
+    json!({ "_type": shortest.0, "_data": shortest.1 })
+}
+
+#[test]
+fn thirty_two_buckets_of_a_role_come_back_from_the_form_in_which_the_reference_writes_them() {
+    // the encoder here writes what the reference does
+    let vectors = vectors();
+    for vector in vectors["encode"].as_array().unwrap() {
+        let buckets: Vec<String> = serde_json::from_value(vector["buckets"].clone()).unwrap();
+        assert_eq!(encode(&buckets), vector["encoded"], "{}", vector["name"]);
+    }
+    let named = |prefix: &str, count: usize| {
+        (0..count).map(|n| format!("{prefix}-data-{n}")).collect::<Vec<_>>()
+    };
+    let mixed = [named("quilt", 14), named("cell", 9), named("fl", 6), named("other", 3)].concat();
+    let scattered: Vec<String> = (0..32)
+        .map(|n| if n < 24 { format!("quilt-{n}") } else { format!("p{n}-bucket") })
+        .collect();
+    for (buckets, kind) in [(mixed, "groups"), (scattered, "patterns")] {
+        assert_eq!(buckets.len(), 32);
+        let encoded = encode(&buckets);
+        assert_eq!(encoded["_type"], kind, "{encoded}");
+        let claims = expand(&json!({ "p": ["g"], "b": encoded }));
+        assert_eq!(claims.buckets, buckets.iter().cloned().collect());
+        assert!(buckets.iter().all(|bucket| claims.allows("s3:GetObject", bucket)));
+        assert!(!claims.allows("s3:GetObject", "quilt-data") && !claims.reaches("quilt"));
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_told_and_what_says_nothing_of_it_is_not() {
+    let flaws = |payload: Value| {
+        let claims = expand(&payload);
+        claims.flaws.into_iter().map(Flaw::as_str).collect::<Vec<_>>()
+    };
+    let good = json!({ "l": "read", "b": { "_type": "groups", "_data": { "quilt": ["demos"] } } });
+    assert!(flaws(good).is_empty());
+    assert!(flaws(json!({ "level": "admin", "p": ["g"] })).is_empty());
+    let none: &[&str] = &[];
+    for (payload, expected) in [
+        (json!({}), &["no_level"][..]),
+        (json!({ "l": "owner", "b": [] }), &["unknown_level"]),
+        (
+            json!({ "l": "write", "b": { "_type": "zip", "_data": {} } }),
+            &["unknown_form_of_buckets"],
+        ),
+        (json!({ "l": "write", "b": { "_data": {} } }), &["unknown_form_of_buckets"]),
+        (json!({ "l": "write", "b": { "_type": "groups", "_data": [] } }), &["corrupt_buckets"]),
+        (
+            json!({ "b": { "_type": "compressed", "_data": "WyJxdWlsdC1z" } }),
+            &["no_level", "corrupt_buckets"],
+        ),
+        (json!({ "l": "write", "b": "quilt-demos" }), &["corrupt_buckets"]),
+        // the full list counts, so the other one matters to nobody
+        (json!({ "l": "write", "b": { "_type": "zip" }, "buckets": ["quilt-demos"] }), none),
+    ] {
+        assert_eq!(flaws(payload.clone()), expected, "{payload}");
     }
 }
 
@@ -77,7 +174,8 @@ fn what_cannot_be_read_allows_nothing() {
     }
     let claims =
         expand(&json!({ "s": 1, "scope": {}, "l": true, "p": "g", "r": { "0": "Admin" } }));
-    assert_eq!(claims, EnhancedClaims::default());
+    let flaws = BTreeSet::from([Flaw::NoLevel]);
+    assert_eq!(claims, EnhancedClaims { flaws, ..EnhancedClaims::default() });
 }
 
 #[test]
@@ -198,6 +296,30 @@ proptest! {
         ] {
             prop_assert_eq!(&expand(&json!({ "b": b })).buckets, &expected, "{}", b);
         }
+    }
+
+    #[test]
+    fn whatever_the_reference_makes_of_names_comes_back(all in vec(bucket(), 0..40)) {
+        let expected: BTreeSet<String> = all.iter().cloned().collect();
+        prop_assert_eq!(expand(&json!({ "b": encode(&all) })).buckets, expected);
+    }
+
+    /// The reference keeps order and repetition, and nothing there is decided by them.
+    #[test]
+    fn in_another_order_or_said_twice_claims_are_the_same(
+        (listed, shuffled) in vec(bucket(), 1..12).prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
+        again in any::<proptest::sample::Index>(),
+    ) {
+        let twice = [&shuffled[..], &[again.get(&shuffled).clone()]].concat();
+        for (short, long) in [("p", "permissions"), ("r", "roles"), ("b", "buckets")] {
+            for name in [short, long] {
+                let claims = |list: &[String]| expand(&json!({ (name): list }));
+                prop_assert_eq!(claims(&listed), claims(&twice), "{}", name);
+                prop_assert_eq!(claims(&listed).canonical(), claims(&twice).canonical(), "{}", name);
+            }
+        }
+        let grouped = |list: &[String]| expand(&json!({ "b": { "_type": "groups", "_data": { "x": list } } }));
+        prop_assert_eq!(grouped(&listed), grouped(&twice));
     }
 
     #[test]

@@ -56,11 +56,22 @@ impl Renewal {
     }
 }
 
-/// Says whether a credential that was good when its call began still is.
+/// What a credential is now that was good when its call, or its stream, began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It still makes its user who they are.
+    Good,
+    /// It ended, was revoked, or is another user's by now.
+    Over,
+    /// Whoever judges it cannot be asked.
+    Unknown,
+}
+
+/// Judges a credential again that was good when its call, or its stream, began.
 #[async_trait]
 pub trait Judge: Send + Sync + 'static {
-    /// Whether it still makes its user who they are, for this class.
-    async fn is_still_good(&self, user: &Authenticated, class: &ClassName) -> bool;
+    /// What it is now, for this class.
+    async fn judge(&self, user: &Authenticated, class: &ClassName) -> Verdict;
 }
 
 /// For whom keys are renewed, and by which credential.
@@ -71,6 +82,8 @@ struct Holder {
     class: Arc<WorkerClass>,
     user: Authenticated,
     tenant: TenantName,
+    /// The request that they are for.
+    request_id: String,
 }
 
 /// The calls of one tenant that go on, and what renews their keys meanwhile.
@@ -133,6 +146,7 @@ impl Activator {
             class: request.class.clone(),
             user: request.user.clone(),
             tenant: request.name.clone(),
+            request_id: request.id.to_owned(),
         }
     }
 }
@@ -172,7 +186,7 @@ async fn keep_renewed(slot: Arc<Slot>) {
             continue;
         }
         // nobody has looked at the credential since the call began: it may have ended, or been revoked
-        if !holder.judge.is_still_good(&holder.user, &holder.class.name).await {
+        if holder.judge.judge(&holder.user, &holder.class.name).await != Verdict::Good {
             tracing::debug!(tenant = %holder.tenant, "keys are not renewed by a credential that is not good now");
             continue;
         }
@@ -184,14 +198,14 @@ async fn keep_renewed(slot: Arc<Slot>) {
 impl Holder {
     /// Prepares a grant anew and offers it to the worker, within the limit.
     async fn renewed(self, slot: Arc<Slot>, bound: Arc<Bound>) {
-        let Self { grants, judge: _, class, user, tenant } = self;
+        let Self { grants, judge: _, class, user, tenant, request_id } = self;
         let told = told_user(&class, &user);
         let identity = &user.identity;
         let span = tracing::info_span!(
-            "renewal", %tenant, provider = %identity.provider, mode = %identity.mode
+            "renewal", request_id, %tenant, provider = %identity.provider, mode = %identity.mode
         );
         let renewal = async {
-            let grant = match grants.prepare(&class, &user).instrument(span).await {
+            let grant = match grants.prepare(&class, &user).await {
                 Ok(grant) => grant,
                 Err(error) => {
                     tracing::warn!(%tenant, %error, "a worker's keys are not renewed");
@@ -211,7 +225,8 @@ impl Holder {
             slot.bound.compare_and_swap(&current, renewed);
         };
         // what takes longer is tried again
-        let _ = timeout(Duration::try_from(LIMIT).unwrap_or_default(), renewal).await;
+        let limit = Duration::try_from(LIMIT).unwrap_or_default();
+        let _ = timeout(limit, renewal.instrument(span)).await;
     }
 }
 

@@ -9,8 +9,9 @@
 use super::AuthnError;
 use crate::outbound::Outbound;
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
+use jiff::{Timestamp, fmt::rfc2822};
 use moka::{Expiry, future::Cache};
 use patchbay_core::{
     digest::Digest,
@@ -32,6 +33,8 @@ const COUNTED_ON_FOR: Duration = Duration::from_secs(270);
 const COUNTED_ON_AT_A_TIME: Duration = Duration::from_secs(30);
 /// How long a bad answer is remembered.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+/// A catalog that wants to be left alone for longer is taken at its word for so long, seconds.
+const LONGEST_RETRY: u32 = 60;
 /// How many answers are remembered per provider.
 const MAX_ANSWERS: u64 = 20_000;
 
@@ -42,6 +45,8 @@ enum Owner {
     /// As the catalog last said; it cannot be asked now.
     CountedOn(String),
     Nobody,
+    /// It is not said whose it is: the catalog does not let it in.
+    NotAllowed,
 }
 
 /// Asks one catalog.
@@ -66,7 +71,7 @@ impl Expiry<Digest, Owner> for ByOwner {
         Some(match owner {
             Owner::Known(_) => KNOWN_FOR,
             Owner::CountedOn(_) => COUNTED_ON_AT_A_TIME,
-            Owner::Nobody => UNKNOWN_FOR,
+            Owner::Nobody | Owner::NotAllowed => UNKNOWN_FOR,
         })
     }
 }
@@ -111,6 +116,7 @@ impl Introspector {
         match owner.map_err(|error| AuthnError::clone(&error))? {
             Owner::Known(subject) | Owner::CountedOn(subject) => Ok(Some(subject)),
             Owner::Nobody => Ok(None),
+            Owner::NotAllowed => Err(AuthnError::NotAllowed),
         }
     }
 
@@ -125,7 +131,7 @@ impl Introspector {
         match &answer {
             Ok(Owner::Known(subject)) => self.counted_on.insert(digest, subject.clone()).await,
             Ok(_) => self.counted_on.invalidate(&digest).await,
-            Err(AuthnError::ProviderUnavailable(_)) => {
+            Err(AuthnError::ProviderUnavailable { .. }) => {
                 if let Some(subject) = self.counted_on.get(&digest).await {
                     return Ok(Owner::CountedOn(subject));
                 }
@@ -136,7 +142,10 @@ impl Introspector {
     }
 
     async fn ask(&self, credential: &str) -> Result<Owner, AuthnError> {
-        let unavailable = || AuthnError::ProviderUnavailable("the catalog".into());
+        let unavailable = |retry_after| AuthnError::ProviderUnavailable {
+            who: "the catalog".into(),
+            retry_after,
+        };
         let mut bearer = HeaderValue::try_from(format!("Bearer {credential}"))
             .map_err(|_| AuthnError::Invalid)?;
         bearer.set_sensitive(true);
@@ -146,10 +155,11 @@ impl Introspector {
             .header(header::ACCEPT, "application/json")
             .body(Full::new(Bytes::from_static(br#"{"query":"{ me { name } }"}"#)))
             .map_err(|_| AuthnError::Invalid)?;
-        match self.outbound.ask(request).await {
-            Ok((status, body)) => judge(status, &body).ok_or_else(|| {
-                tracing::warn!(%status, origin = self.catalog.origin, "a catalog gave no verdict");
-                unavailable()
+        match self.outbound.answer(request).await {
+            Ok(answer) => judge(answer.status(), answer.body()).ok_or_else(|| {
+                let (status, origin) = (answer.status(), &self.catalog.origin);
+                tracing::warn!(%status, origin, "a catalog gave no verdict");
+                unavailable(retry_after(answer.headers(), Timestamp::now()))
             }),
             Err(error) => {
                 tracing::warn!(
@@ -157,7 +167,7 @@ impl Introspector {
                     origin = self.catalog.origin,
                     "a catalog cannot be asked"
                 );
-                Err(unavailable())
+                Err(unavailable(None))
             }
         }
     }
@@ -185,9 +195,21 @@ fn judge(status: StatusCode, body: &[u8]) -> Option<Owner> {
             Some(me) if !me.name.is_empty() => Some(Owner::Known(me.name)),
             _ => Some(Owner::Nobody),
         },
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Owner::Nobody),
+        StatusCode::UNAUTHORIZED => Some(Owner::Nobody),
+        StatusCode::FORBIDDEN => Some(Owner::NotAllowed),
         _ => None,
     }
+}
+
+/// When a catalog that gives no verdict wants to be asked again, seconds: at once never, and soon enough (RFC 9110, 10.2.3:
+/// a number of seconds, or a date).
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u32> {
+    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match said.parse::<i64>() {
+        Ok(seconds) => seconds,
+        Err(_) => rfc2822::parse(said).ok()?.timestamp().duration_since(now).as_secs(),
+    };
+    u32::try_from(seconds.clamp(1, i64::from(LONGEST_RETRY))).ok()
 }
 
 #[cfg(test)]
@@ -203,7 +225,7 @@ mod tests {
         assert_eq!(said(200, r#"{"data":{"me":null}}"#), Some(Owner::Nobody));
         assert_eq!(said(200, r#"{"data":{"me":{"name":""}}}"#), Some(Owner::Nobody));
         assert_eq!(said(401, ""), Some(Owner::Nobody));
-        assert_eq!(said(403, ""), Some(Owner::Nobody));
+        assert_eq!(said(403, ""), Some(Owner::NotAllowed));
         for (status, body) in [
             (500, ""),
             (429, ""),
@@ -213,5 +235,25 @@ mod tests {
         ] {
             assert_eq!(said(status, body), None, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn a_catalog_says_in_seconds_or_by_a_date_when_it_may_be_asked_again_and_is_bounded() {
+        let now = "2026-11-27T08:00:00Z".parse().unwrap();
+        let said = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]), now)
+        };
+        assert_eq!(said("7"), Some(7));
+        assert_eq!(said("Fri, 27 Nov 2026 08:00:20 GMT"), Some(20));
+        for (value, bounded) in
+            [("0", 1), ("-3", 1), ("86400", 60), ("Thu, 26 Nov 2026 08:00:00 GMT", 1)]
+        {
+            assert_eq!(said(value), Some(bounded), "{value}");
+        }
+        for nothing in ["", "soon", "1.5", "99999999999999999999"] {
+            assert_eq!(said(nothing), None, "{nothing}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

@@ -124,9 +124,10 @@ impl Jwks {
         }
         drop(last_fetch);
         // the last good set, however old, rather than none
-        self.current
-            .load_full()
-            .ok_or_else(|| AuthnError::ProviderUnavailable("the key of the token's issuer".into()))
+        self.current.load_full().ok_or_else(|| AuthnError::ProviderUnavailable {
+            who: "the key of the token's issuer".into(),
+            retry_after: None,
+        })
     }
 
     /// Fetches the set that is there now. The caller holds `last_fetch`.
@@ -220,7 +221,7 @@ mod tests {
         let jwks = Arc::new(Jwks::new("i".into(), entry.clone(), Form::Shared));
         let _looked_at = jwks.looked_at();
         let refused = jwks.set_for(None, HS256).await.err();
-        assert!(matches!(refused, Some(AuthnError::ProviderUnavailable(_))));
+        assert!(matches!(refused, Some(AuthnError::ProviderUnavailable { .. })));
         assert_eq!(jwks.generation(), None);
         *entry.0.lock() = Some(vec![1; 32]);
         sleep(Duration::from_secs(61)).await;

@@ -6,6 +6,7 @@
 
 mod api_keys;
 pub mod choose;
+mod good_lately;
 mod introspection;
 mod jwks;
 mod jwt;
@@ -17,6 +18,7 @@ pub mod presented;
 pub use key_source::{KeySetSource, MAX_KEY_SET_BYTES, NamedKeys};
 
 use crate::outbound::{Outbound, OutboundError};
+use good_lately::GoodLately;
 use introspection::Introspector;
 use jiff::Timestamp;
 use jwks::Jwks;
@@ -70,6 +72,9 @@ pub enum AuthnError {
         "the API key is not valid, or was revoked; check that it is complete, or get a new one"
     )]
     InvalidKey,
+    /// The API key was good here lately, and its provider does not know it any more.
+    #[error("the API key was revoked; get a new one")]
+    RevokedKey,
     /// The credential has ended.
     #[error("the credential has expired; get a new one")]
     Expired,
@@ -85,9 +90,17 @@ pub enum AuthnError {
     /// name is for operators.
     #[error("the credential lacks a claim that is required here; ask your platform operator")]
     MissingClaim(String),
+    /// The credential's provider does not let it in, whoever presents it: another one would fare no better.
+    #[error("the catalog does not let this credential in; ask the catalog's administrator")]
+    NotAllowed,
     /// The credential's provider gave no verdict: nobody can be authenticated by it now.
-    #[error("{0} cannot be reached to check the credential; try again")]
-    ProviderUnavailable(String),
+    #[error("{who} cannot be reached to check the credential; try again")]
+    ProviderUnavailable {
+        /// Who would have to be asked.
+        who: String,
+        /// When it wants to be asked again, seconds; none = it did not say.
+        retry_after: Option<u32>,
+    },
 }
 
 impl AuthnError {
@@ -101,11 +114,13 @@ impl AuthnError {
             Self::LoginCode => "login_code",
             Self::Invalid => "invalid_credential",
             Self::InvalidKey => "invalid_api_key",
+            Self::RevokedKey => "revoked_api_key",
             Self::Expired => "expired_credential",
             Self::NotYetValid => "credential_not_yet_valid",
             Self::WrongAudience => "wrong_audience",
             Self::MissingClaim(_) => "missing_claim",
-            Self::ProviderUnavailable(_) => "provider_unavailable",
+            Self::NotAllowed => "credential_not_allowed",
+            Self::ProviderUnavailable { .. } => "provider_unavailable",
         }
     }
 }
@@ -114,6 +129,7 @@ impl AuthnError {
 pub struct Authenticator {
     key: Arc<DigestKey>,
     verifiers: BTreeMap<ProviderName, Known>,
+    good_lately: GoodLately,
 }
 
 /// A provider's verifier, with all that it remembers.
@@ -213,7 +229,11 @@ impl Authenticator {
         providers: &[Arc<IdentityProvider>],
         sources: &Sources,
     ) -> Result<Self, UnusableProvider> {
-        let nobody = Self { key: Arc::new(key), verifiers: BTreeMap::new() };
+        let nobody = Self {
+            key: Arc::new(key),
+            verifiers: BTreeMap::new(),
+            good_lately: GoodLately::default(),
+        };
         let (authenticator, unusable) = nobody.for_providers(providers, sources);
         unusable.into_iter().next().map_or(Ok(authenticator), Err)
     }
@@ -244,7 +264,8 @@ impl Authenticator {
                 }
             }
         }
-        (Self { key: self.key.clone(), verifiers }, unusable)
+        let (key, good_lately) = (self.key.clone(), self.good_lately.clone());
+        (Self { key, verifiers, good_lately }, unusable)
     }
 
     /// Judges what was presented on a route.
@@ -262,7 +283,8 @@ impl Authenticator {
             Verifier::Jwt(jwt) => jwt.verify(presented.secret(), digest, now).await,
             Verifier::Introspection(asked) => asked.verify(presented.secret(), digest).await,
         };
-        let identity = judged.map_err(|error| NotAdmitted::by(provider, error))?;
+        let identity = self.good_lately.told(&provider.name, digest, judged).await;
+        let identity = identity.map_err(|error| NotAdmitted::by(provider, error))?;
         let user = Authenticated { identity, credential: presented.into_secret(), digest };
         Ok(Admitted { user, provisioning: provider.provisioning })
     }
@@ -435,7 +457,13 @@ mod tests {
         let (second, unusable) = first.for_providers(&after, &sources());
         assert!(unusable.is_empty());
         let revoked = judge(&second, &after, "pb_k2_secret").await;
-        assert_eq!(revoked, Err(AuthnError::InvalidKey));
+        assert_eq!(revoked, Err(AuthnError::RevokedKey));
+        // nobody ever knew the one, and another provider not the other
+        let unknown = judge(&second, &after, "pb_k2_another").await;
+        assert_eq!(unknown, Err(AuthnError::InvalidKey));
+        let others = [Arc::new(api_keys("others", &["c"], &["k3"]))];
+        let (third, _) = second.for_providers(&others, &sources());
+        assert_eq!(judge(&third, &others, "pb_k1_secret").await, Err(AuthnError::InvalidKey));
         // or every worker would be bound anew
         assert_eq!(judge(&second, &after, "pb_k1_secret").await, Ok(known));
     }

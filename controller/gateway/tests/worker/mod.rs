@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use patchbay_core::{
     id::{Incarnation, WorkerId},
+    link::{MISDIRECTED, REFUSAL_HEADER},
     orchestrator::{Endpoint, Offer},
     pin::Fingerprint,
 };
@@ -83,10 +84,20 @@ impl Worker {
             let stream = self.accept().await;
             let answer = Arc::clone(&answer);
             let service = service_fn(move |request: Request<Incoming>| {
-                let (status, body) = answer(request.uri().path());
-                let mut response = Response::new(Full::new(Bytes::from(body)));
-                *response.status_mut() = status;
-                std::future::ready(Ok::<_, Infallible>(response))
+                let answer = Arc::clone(&answer);
+                async move {
+                    let (head, body) = request.into_parts();
+                    // what breaks off needs no answer
+                    let _ = body.collect().await;
+                    let (status, body) = answer(head.uri.path());
+                    let mut response = Response::new(Full::new(Bytes::from(body)));
+                    *response.status_mut() = status;
+                    if status == StatusCode::MISDIRECTED_REQUEST {
+                        // as an agent says it that was sent another's request
+                        response.headers_mut().insert(REFUSAL_HEADER, MISDIRECTED.parse().unwrap());
+                    }
+                    Ok::<_, Infallible>(response)
+                }
             });
             let connection = http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service);

@@ -6,9 +6,11 @@
 
 mod egress;
 mod launch;
+mod lives;
 mod pool;
 mod run_dir;
 pub mod sandbox;
+mod tenants;
 mod worker;
 
 pub use run_dir::{RunDir, RunDirError};
@@ -16,6 +18,7 @@ pub use run_dir::{RunDir, RunDirError};
 use async_trait::async_trait;
 use egress::Egress;
 use jiff::Timestamp;
+use lives::Lives;
 use parking_lot::Mutex;
 use patchbay_core::{
     class::WorkerClass,
@@ -34,6 +37,7 @@ use patchbay_core::{
 use pool::{Pool, PoolPlan};
 use sandbox::Launcher;
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tenants::Made;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -86,6 +90,9 @@ pub struct LocalOrchestrator {
 struct Shared {
     classes: BTreeMap<ClassName, Class>,
     ledger: Mutex<Ledger>,
+    /// The tenants that an operator made, and whether they are suspended.
+    made: Mutex<Made>,
+    lives: Lives,
     /// Counts changes of the ledger, so that waiters see those between their look and their wait.
     version: watch::Sender<u64>,
     launcher: Launcher,
@@ -116,19 +123,18 @@ impl LocalOrchestrator {
                 (class.name.clone(), entry)
             })
             .collect();
-        let mut ledger = Ledger::default();
-        for (key, suspended) in tenants {
-            ledger.provision(key, suspended, fresh_uid());
-        }
         let shared = Arc::new(Shared {
             classes,
-            ledger: Mutex::new(ledger),
+            ledger: Mutex::default(),
+            made: Mutex::default(),
+            lives: Lives::default(),
             version: watch::Sender::new(0),
             launcher,
             config,
             run_dir,
             shutdown: CancellationToken::new(),
         });
+        shared.made_by_an_operator(tenants);
         let tasks = TaskTracker::new();
         for entry in shared.classes.values() {
             let listener = egress::listen(&shared.egress_socket(&entry.class.name))?;
@@ -140,6 +146,13 @@ impl LocalOrchestrator {
             tasks.spawn(keep_filled(shared.clone(), entry.class.clone(), tasks.clone()));
         }
         Ok(Arc::new(Self { shared, tasks }))
+    }
+
+    /// The tenants that an operator made are these from now on; the flag says that one is suspended. One that is not
+    /// among them any more is deleted. Who is suspended or deleted has no worker from now on, and theirs end within
+    /// seconds.
+    pub fn set_tenants(&self, tenants: impl IntoIterator<Item = (TenantKey, bool)>) {
+        self.shared.made_by_an_operator(tenants);
     }
 
     /// Ends every worker and waits until they are gone.
@@ -373,16 +386,18 @@ impl Orchestrator for LocalOrchestrator {
         offer: &Offer,
         epoch: Epoch,
     ) -> Result<Assignment, Unavailable> {
-        if provisioning == Provisioning::Preprovisioned
-            && self.lookup(&tenant.name()) == TenantState::Unknown
-        {
-            return Ok(Assignment::Refused(AssignRefusal::NotProvisioned));
-        }
         let Some(class) = self.shared.classes.get(&tenant.class) else {
             return Ok(Assignment::Refused(AssignRefusal::OfferGone));
         };
-        let assignment =
-            self.shared.ledger.lock().assign(tenant, offer, epoch, class.class.limits, fresh_uid());
+        let mut ledger = self.shared.ledger.lock();
+        // at one moment: an operator may delete it at any time
+        if provisioning == Provisioning::Preprovisioned
+            && ledger.lookup(&tenant.name()) == TenantState::Unknown
+        {
+            return Ok(Assignment::Refused(AssignRefusal::NotProvisioned));
+        }
+        let assignment = ledger.assign(tenant, offer, epoch, class.class.limits, fresh_uid());
+        drop(ledger);
         if let Assignment::Won(placement) = &assignment {
             class.pool.lock().taken();
             tracing::info!(

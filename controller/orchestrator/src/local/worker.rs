@@ -10,6 +10,7 @@ use super::{
         AgentDescriptors, HostDescriptors, Sockets, agent_boot, agent_sandbox, host_boot,
         host_sandbox,
     },
+    lives::Life,
     sandbox::{Ended, Exit, LaunchError, Output, Sandbox, lines::Lines},
 };
 use patchbay_core::{
@@ -22,7 +23,10 @@ use patchbay_core::{
     orchestrator::{Endpoint, Offer},
     pin::Fingerprint,
 };
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    process::Signal,
+};
 use serde::Serialize;
 use std::{
     fs::File,
@@ -40,6 +44,9 @@ use tracing::Instrument;
 
 /// How long the second sandbox of a worker may take to end after the first: the agent drains meanwhile.
 const SETTLE_MARGIN: Duration = Duration::from_secs(5);
+/// How long one whose tenant is shut out or deleted may take for its last words, and then its sandboxes to end: five seconds
+/// are promised, and somebody must have noticed first (DESIGN.md, invariant 8).
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a worker never lived.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +105,7 @@ struct Running {
     report: Output,
     directory: Directory,
     drain: Duration,
+    life: Life,
 }
 
 async fn start(shared: &Shared, class: &WorkerClass, id: &str) -> Result<Running, StartError> {
@@ -124,8 +132,10 @@ async fn start(shared: &Shared, class: &WorkerClass, id: &str) -> Result<Running
     let launcher = &shared.launcher;
     let agent = launcher.start(agent).await.map_err(|error| StartError::Launch("agent", error))?;
     let host = launcher.start(host).await.map_err(|error| StartError::Launch("host", error))?;
+    let incarnation = Incarnation::from(uuid::Uuid::new_v4());
     Ok(Running {
-        incarnation: uuid::Uuid::new_v4().into(),
+        life: shared.lives.begin(incarnation.clone()),
+        incarnation,
         worker,
         agent,
         host,
@@ -179,6 +189,7 @@ impl Running {
                 },
                 ended = self.agent.wait() => break Some(("agent", ended)),
                 ended = self.host.wait() => break Some(("server", ended)),
+                () = self.life.over.cancelled() => break None,
                 () = shared.shutdown.cancelled() => {
                     end(&mut self.agent, &mut self.host, Duration::ZERO).await;
                     return Outcome::ShutDown;
@@ -191,19 +202,43 @@ impl Running {
             let tenant = shared.worker_gone(&self.incarnation);
             known && tenant.is_none()
         };
-        // what the agent still says while it drains
-        let rest = async {
-            while let Ok(Some(line)) = self.report.next().await {
-                words.hear(&line.text);
+        let (over, patience) = (self.life.over.clone(), self.drain + SETTLE_MARGIN);
+        let is_dismissed = tokio::select! {
+            heard = timeout(patience, self.hear_out(&mut words)) => {
+                if heard.is_err() {
+                    tracing::warn!("the agent did not end in time");
+                }
+                false
             }
+            () = over.cancelled() => true,
         };
-        let patience = self.drain + SETTLE_MARGIN;
-        if timeout(patience, rest).await.is_err() {
-            tracing::warn!("the agent did not end in time");
-        }
-        let ends = end(&mut self.agent, &mut self.host, SETTLE_MARGIN).await;
+        let settle = if is_dismissed { self.dismiss(&mut words).await } else { SETTLE_MARGIN };
+        let ends = end(&mut self.agent, &mut self.host, settle).await;
         let first = first_end.map(|(part, _)| part);
         words.outcome(shared, &self.incarnation, was_anonymous, first, ends)
+    }
+}
+
+impl Running {
+    /// What the agent still says while it drains, to its end.
+    async fn hear_out(&mut self, words: &mut Words) {
+        while let Ok(Some(line)) = self.report.next().await {
+            words.hear(&line.text);
+        }
+    }
+
+    /// Its tenant is shut out or was deleted: it is asked to leave, then to cut what is in flight. How long the sandboxes may
+    /// take then to end by themselves.
+    async fn dismiss(&mut self, words: &mut Words) -> Duration {
+        for _ in 0..2 {
+            if let Err(error) = self.agent.signal(Signal::TERM) {
+                tracing::debug!(%error, "the agent had ended already");
+            }
+            if timeout(LAST_WORDS, self.hear_out(words)).await.is_ok() {
+                break;
+            }
+        }
+        LAST_WORDS
     }
 }
 

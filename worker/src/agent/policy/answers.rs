@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use patchbay_core::{
     mcp::{BadMessage, HeaderMismatch, Message, Said},
     strict_json::{Json, Unreadable},
-    tools::Denied,
+    tools::{Denied, Shown},
 };
 use serde_json::{Value, json};
 
@@ -25,10 +25,19 @@ pub(super) enum Refusal {
     Mismatch(Value, HeaderMismatch),
     /// There are too many.
     Over(Over),
-    /// At least one of these is denied; each has its id.
-    Denied(Vec<(Value, Denial)>, bool),
+    /// At least one of these is denied.
+    Denied(Vec<Verdict>, bool),
     /// Its response cannot be looked through.
     Unlisted(Unlisted),
+}
+
+/// What becomes of one request of a body.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    id: Value,
+    /// The tool that it calls.
+    tool: Option<Shown>,
+    denial: Denial,
 }
 
 /// Why one request of a body is not run.
@@ -82,8 +91,10 @@ impl Refusal {
     /// nobody wrote otherwise.
     pub(super) fn denied(verdicts: &[(&Message<'_>, Result<(), Denied>)], is_batch: bool) -> Self {
         let requests = verdicts.iter().filter(|(message, _)| message.id.is_some());
-        let of_each = requests.map(|(message, verdict)| {
-            (id(message), verdict.clone().err().map_or(Denial::Batch, Denial::Own))
+        let of_each = requests.map(|(message, verdict)| Verdict {
+            id: id(message),
+            tool: message.tool().map(Shown::of),
+            denial: verdict.clone().err().map_or(Denial::Batch, Denial::Own),
         });
         Self::Denied(of_each.collect(), is_batch)
     }
@@ -91,16 +102,24 @@ impl Refusal {
     /// The stable word for it.
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::Denied(all, _) => all
-                .iter()
-                .find_map(
-                    |(_, denial)| {
-                        if let Denial::Own(own) = denial { Some(word(own)) } else { None }
-                    },
-                )
-                .unwrap_or("batch_denied"),
+            Self::Denied(..) => self.first_denied().map_or("batch_denied", |(_, own)| word(own)),
             other => other.told().reason,
         }
+    }
+
+    /// The first tool that is denied, by its name, and the permissions that it lacks, where that is why; for logs.
+    pub(super) fn denied_tool(&self) -> (Option<String>, Option<String>) {
+        let Some((verdict, own)) = self.first_denied() else { return (None, None) };
+        let missing = if let Denied::Missing(all) = own { Some(all.join(", ")) } else { None };
+        (verdict.tool.as_ref().map(Shown::to_string), missing)
+    }
+
+    fn first_denied(&self) -> Option<(&Verdict, &Denied)> {
+        let Self::Denied(all, _) = self else { return None };
+        all.iter().find_map(|verdict| match &verdict.denial {
+            Denial::Own(own) => Some((verdict, own)),
+            Denial::Batch => None,
+        })
     }
 
     /// The answer.
@@ -134,8 +153,7 @@ impl Refusal {
     fn body(&self, request_id: Option<&str>) -> Value {
         match self {
             Self::Denied(all, is_batch) => {
-                let mut answers =
-                    all.iter().map(|(id, denial)| error(id, &denial.told(), request_id));
+                let mut answers = all.iter().map(|it| error(&it.id, &it.denial.told(), request_id));
                 if *is_batch { answers.collect() } else { answers.next().unwrap_or_default() }
             }
             Self::Mismatch(id, _) => error(id, &self.told(), request_id),
@@ -240,6 +258,8 @@ mod tests {
             let refusal = denied(&call, &missing);
             let (status, body) = told(&refusal).await;
             assert_eq!((status, refusal.reason()), (200, "permission_missing"));
+            let lacks = Some("s3:GetObject, s3:PutObject".to_owned());
+            assert_eq!(refusal.denied_tool(), (Some("t".to_owned()), lacks));
             assert_eq!(body["id"], expected);
             let text = "Missing required permission(s): s3:GetObject, s3:PutObject";
             assert_eq!(body["error"]["message"], text);
@@ -265,6 +285,7 @@ mod tests {
         let refusal = Refusal::denied(&verdicts, said.is_batch);
         let (status, body) = told(&refusal).await;
         assert_eq!((status, refusal.reason()), (200, "bucket_denied"));
+        assert_eq!(refusal.denied_tool(), (Some("t".to_owned()), None));
         let answers = body.as_array().unwrap();
         let short: Vec<_> = answers
             .iter()
@@ -299,6 +320,7 @@ mod tests {
                 "{refusal:?}"
             );
             assert_eq!(body["error"]["data"]["reason"], refusal.reason());
+            assert_eq!(refusal.denied_tool(), (None, None));
         }
         assert_eq!(Refusal::from(over).response(None).headers()["retry-after"], "2");
         assert_eq!(Refusal::from(Over::Calls(1)).response(None).headers()["retry-after"], "1");

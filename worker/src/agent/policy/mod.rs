@@ -112,9 +112,12 @@ impl Policy {
                 Passed { request, listing }
             })
             .map_err(|refusal| {
+                let (tool, missing) = refusal.denied_tool();
                 tracing::info!(
                     request_id,
                     reason = refusal.reason(),
+                    tool,
+                    missing,
                     "answered in the server's place"
                 );
                 refusal.response(request_id.as_deref())

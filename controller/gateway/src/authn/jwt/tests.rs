@@ -177,6 +177,11 @@ mod signed {
         judged.map(|identity| identity.subject)
     }
 
+    async fn examined(verifier: &JwtVerifier, token: &str) -> Result<Examined, AuthnError> {
+        let digest = DigestKey::generate().unwrap().digest("t", token.as_bytes());
+        verifier.examine(token, digest, Timestamp::now()).await
+    }
+
     fn claims() -> Value {
         let end = Timestamp::now().as_second() + 60;
         json!({"iss": "https://i", "aud": "patchbay", "sub": "alice", "exp": end})
@@ -199,6 +204,27 @@ mod signed {
     }
 
     #[tokio::test]
+    async fn a_payload_that_is_no_object_is_nobodys_however_well_it_is_signed() {
+        let key = [7; 32];
+        let vectors = include_str!("../../../../core/src/enhanced/vectors.json");
+        let vectors: Value = serde_json::from_str(vectors).unwrap();
+        let payloads = vectors["decode"].as_array().unwrap().iter().map(|it| &it["payload"]);
+        let others: Vec<_> = payloads.filter(|payload| !payload.is_object()).collect();
+        // the reference lets each of them read
+        assert_eq!(others, [&json!(null), &json!("x"), &json!(5), &json!([])]);
+        for Jwt { format, .. } in [enhanced(NamedBy::Token), asked(), rules()] {
+            let rules = Jwt { format, ..in_secret(&[SignatureAlgorithm::HS256]) };
+            let verifier = verifier(rules, &key);
+            assert!(examined(&verifier, &hmac(&key)).await != Err(AuthnError::Invalid));
+            for payload in &others {
+                let token = encode(&Header::default(), payload, &EncodingKey::from_secret(&key));
+                let judged = examined(&verifier, &token.unwrap()).await;
+                assert_eq!(judged, Err(AuthnError::Invalid), "{payload}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_public_key_in_pem_verifies_and_signs_nothing() {
         let pair = rcgen::KeyPair::generate().unwrap();
         let pem = pair.public_key_pem();
@@ -212,6 +238,6 @@ mod signed {
         let confused =
             super::signed::verifier(in_secret(&[SignatureAlgorithm::HS256]), pem.as_bytes());
         let refused = judge(&confused, &hmac(pem.as_bytes())).await;
-        assert!(matches!(refused, Err(AuthnError::ProviderUnavailable(_))), "{refused:?}");
+        assert!(matches!(refused, Err(AuthnError::ProviderUnavailable { .. })), "{refused:?}");
     }
 }
