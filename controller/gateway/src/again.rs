@@ -36,7 +36,9 @@ impl Judge for Again {
             Ok(admitted) if admitted.user.identity.tenant(class) == user.identity.tenant(class) => {
                 Verdict::Good
             }
-            Err(NotAdmitted { error: AuthnError::ProviderUnavailable(_), .. }) => Verdict::Unknown,
+            Err(NotAdmitted { error: AuthnError::ProviderUnavailable { .. }, .. }) => {
+                Verdict::Unknown
+            }
             Ok(_) | Err(_) => Verdict::Over,
         }
     }

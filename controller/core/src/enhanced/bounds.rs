@@ -115,6 +115,7 @@ mod tests {
             permissions: set(permissions),
             roles: set(roles),
             buckets: set(buckets),
+            flaws: BTreeSet::new(),
         }
     }
 
@@ -156,7 +157,7 @@ mod tests {
             buckets in btree_set("quilt-sales-raw|quilt-sandbox-bucket|b|[*]", 0..4),
         ) {
             let level = [Level::Read, Level::Write, Level::Admin][level];
-            let claims = EnhancedClaims { scope: String::new(), level, permissions, roles, buckets };
+            let claims = EnhancedClaims { scope: String::new(), level, permissions, roles, buckets, flaws: BTreeSet::new() };
             let bounded = claims.clone().within(&tables());
             prop_assert!(bounded.level <= claims.level);
             prop_assert!(bounded.permissions.is_subset(&claims.permissions));
