@@ -69,8 +69,6 @@ pub enum Place {
     OneMachine,
 }
 
-const UNSUPPORTED: &str = "is not supported in this release";
-
 /// The field `key` of the object at `field`; a key that is no plain word is quoted.
 pub(crate) fn member(field: &str, key: &str) -> String {
     let is_word = !key.is_empty()
@@ -112,11 +110,6 @@ impl Findings {
     /// The value, or none once its problem is noted.
     fn check<T>(&mut self, field: impl Into<String>, result: Result<T, Problem>) -> Option<T> {
         result.map_err(|problem| self.add(field, problem)).ok()
-    }
-
-    /// Notes that a field has a value that this release cannot honour.
-    fn unsupported_value(&mut self, field: &str, value: &str, fix: &str) {
-        self.add(field, Problem::with(value, UNSUPPORTED, fix));
     }
 
     /// Notes every value that an earlier one equals.

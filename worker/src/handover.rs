@@ -1,10 +1,10 @@
-//! One descriptor, handed from one process to another over a Unix socket: the host makes a connection
-//! to the MCP server, and the agent speaks on it.
+//! Descriptors, handed from one process to another over a Unix socket: the host makes a connection to the MCP server,
+//! or starts it with pipes, and the agent speaks on them.
 //!
 //! Bytes that the host would have to pipe cost every call two more copies and two more wake-ups; a
 //! descriptor is handed over once. It must not know what is said on the connection.
 
-use patchbay_core::boot::SERVER_CONNECTED;
+use patchbay_core::boot::{SERVER_CONNECTED, SERVER_FAILED};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketType, ipproto, recvmsg, sendmsg, sockopt,
@@ -12,21 +12,38 @@ use rustix::net::{
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 use tokio::{
     io::Interest,
-    net::{TcpStream, UnixStream},
+    net::{
+        TcpStream, UnixStream,
+        unix::pipe::{Receiver, Sender},
+    },
 };
 
 /// Gives a connection away. The other side gets a copy of the descriptor; the caller's is closed.
 pub(crate) async fn give(connection: TcpStream, to: &UnixStream) -> io::Result<()> {
-    let descriptors = [connection.as_fd()];
+    send(to, [SERVER_CONNECTED], &[connection.as_fd()]).await
+}
+
+/// Gives our ends of a program's standard streams away, its input's first.
+pub(crate) async fn give_pipes(stdin: OwnedFd, stdout: OwnedFd, to: &UnixStream) -> io::Result<()> {
+    send(to, [SERVER_CONNECTED], &[stdin.as_fd(), stdout.as_fd()]).await
+}
+
+/// Says that there is nothing to give.
+pub(crate) async fn give_nothing(to: &UnixStream) -> io::Result<()> {
+    send(to, [SERVER_FAILED], &[]).await
+}
+
+async fn send(to: &UnixStream, first: [u8; 1], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     to.async_io(Interest::WRITABLE, || {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let first = [SERVER_CONNECTED];
+        if !descriptors.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
         sendmsg(to, &[IoSlice::new(&first)], &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     })
@@ -38,7 +55,10 @@ pub(crate) async fn give(connection: TcpStream, to: &UnixStream) -> io::Result<(
 ///
 /// The other side is not trusted: whatever is no TCP connection of one machine is refused.
 pub(crate) async fn take(from: &UnixStream) -> io::Result<TcpStream> {
-    let descriptor = from.async_io(Interest::READABLE, || receive(from)).await?;
+    let Given::Descriptors(descriptors) = receive(from).await? else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let [descriptor] = only(descriptors)?;
     let is_tcp = sockopt::socket_type(&descriptor)? == SocketType::STREAM
         && sockopt::socket_domain(&descriptor)? == AddressFamily::INET
         && sockopt::socket_protocol(&descriptor)? == Some(ipproto::TCP);
@@ -51,21 +71,55 @@ pub(crate) async fn take(from: &UnixStream) -> io::Result<TcpStream> {
     TcpStream::from_std(connection)
 }
 
-fn receive(from: &UnixStream) -> io::Result<OwnedFd> {
+/// Takes the ends of a program's standard streams; none where the program did not start, which a line says more of.
+///
+/// Whatever is no pipe of the right direction is refused.
+pub(crate) async fn take_pipes(from: &UnixStream) -> io::Result<Option<(Sender, Receiver)>> {
+    let descriptors = match receive(from).await? {
+        Given::Nothing => return Ok(None),
+        Given::Descriptors(descriptors) => descriptors,
+    };
+    let [stdin, stdout] = only(descriptors)?;
+    Ok(Some((Sender::from_owned_fd(stdin)?, Receiver::from_owned_fd(stdout)?)))
+}
+
+/// What one message on the socket brought.
+enum Given {
+    Descriptors(Vec<OwnedFd>),
+    Nothing,
+}
+
+fn only<const N: usize>(descriptors: Vec<OwnedFd>) -> io::Result<[OwnedFd; N]> {
+    descriptors.try_into().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+async fn receive(from: &UnixStream) -> io::Result<Given> {
+    from.async_io(Interest::READABLE, || receive_now(from)).await
+}
+
+fn receive_now(from: &UnixStream) -> io::Result<Given> {
     let mut first = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(from, &mut [IoSliceMut::new(&mut first)], &mut control, flags)?;
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    // dropping the buffer closes every descriptor that is not taken
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    descriptor.filter(|_| first == [SERVER_CONNECTED]).ok_or(io::ErrorKind::InvalidData.into())
+    // dropping one closes it
+    let descriptors = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    match first {
+        [SERVER_CONNECTED] => Ok(Given::Descriptors(descriptors)),
+        [SERVER_FAILED] => Ok(Given::Nothing),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +188,39 @@ mod tests {
             send(&ours, bytes, &[]);
             let error = take(&theirs).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[tokio::test]
+    async fn pipes_arrive_in_their_directions_and_nothing_else_does() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut child_in, stdin) = std::io::pipe().unwrap();
+        let (stdout, mut child_out) = std::io::pipe().unwrap();
+        give_pipes(stdin.into(), stdout.into(), &ours).await.unwrap();
+        let (mut writes, mut reads) = take_pipes(&theirs).await.unwrap().unwrap();
+        writes.write_all(b"in").await.unwrap();
+        drop(writes);
+        let mut got = String::new();
+        std::io::Read::read_to_string(&mut child_in, &mut got).unwrap();
+        std::io::Write::write_all(&mut child_out, b"out").unwrap();
+        drop(child_out);
+        reads.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "inout");
+
+        give_nothing(&ours).await.unwrap();
+        assert!(take_pipes(&theirs).await.unwrap().is_none());
+
+        let (read, write) = std::io::pipe().unwrap();
+        let (client, _server) = connected().await;
+        for wrong in [
+            &[read.as_fd(), write.as_fd()][..],
+            &[write.as_fd()],
+            &[client.as_fd(), client.as_fd()],
+            &[],
+        ] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            send(&ours, &[SERVER_CONNECTED], wrong);
+            take_pipes(&theirs).await.unwrap_err();
         }
     }
 

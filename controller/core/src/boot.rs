@@ -21,6 +21,9 @@ pub const MAX_BOOT_BYTES: u64 = 512 * 1024;
 /// a connection, and this is it. An end without it means that the server saw nothing.
 pub const SERVER_CONNECTED: u8 = b'+';
 
+/// The byte that a host sends instead where a program did not start; a line says why.
+pub const SERVER_FAILED: u8 = b'-';
+
 /// Something to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -82,6 +82,18 @@ pub enum Transport {
         /// A path that answers 2xx when the server is ready; none = any answer to any request.
         ready_path: Option<String>,
     },
+    /// Its standard streams, one JSON-RPC message a line.
+    Stdio,
+}
+
+impl Transport {
+    /// The port that the MCP server listens on; none where it is spoken to without one.
+    pub const fn port(&self) -> Option<u16> {
+        match self {
+            Self::Http { port, .. } => Some(*port),
+            Self::Stdio => None,
+        }
+    }
 }
 
 /// What the worker knows of its MCP server beyond MCP.

@@ -7,7 +7,7 @@
 use crate::{
     aws_keys,
     boot::{AgentBoot, HostBoot, Listen, RelayBoot, RelayCatalog, Report, Roots},
-    class::{Profile, Transport, WorkerClass},
+    class::{Profile, WorkerClass},
     quilt,
 };
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -113,14 +113,12 @@ pub fn host_boot(class: &WorkerClass, command: &[String], places: HostPlaces) ->
 /// The MCP server's environment: from nothing, then the class's own words. The proxy is the only way
 /// out, and `NO_PROXY` is left unset so that nothing goes around it.
 pub fn server_env(class: &WorkerClass) -> BTreeMap<String, String> {
-    let Transport::Http { port, .. } = &class.transport;
     let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
     let mut env: BTreeMap<String, String> = [
         ("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned()),
         ("HOME", HOME.to_owned()),
         ("TMPDIR", "/tmp".to_owned()),
         ("LANG", "C.UTF-8".to_owned()),
-        ("PORT", port.to_string()),
         ("HTTP_PROXY", proxy.clone()),
         ("HTTPS_PROXY", proxy.clone()),
         ("http_proxy", proxy.clone()),
@@ -130,6 +128,9 @@ pub fn server_env(class: &WorkerClass) -> BTreeMap<String, String> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    if let Some(port) = class.transport.port() {
+        env.insert("PORT".to_owned(), port.to_string());
+    }
     if class.profile == Profile::Quilt {
         env.extend(quilt::environment(class));
     }

@@ -126,14 +126,10 @@ main()
 
 /// The environment that makes `quilt-mcp` the server of one user over HTTP.
 pub fn environment(class: &WorkerClass) -> BTreeMap<String, String> {
-    let Transport::Http { port, .. } = &class.transport;
     let region = class.credentials.region().unwrap_or("us-east-1");
-    [
+    let mut environment: BTreeMap<String, String> = [
         // the one mode that acts as whoever is logged in under HOME and ignores inbound tokens
         ("QUILT_DEPLOYMENT", "legacy".to_owned()),
-        ("FASTMCP_TRANSPORT", "http".to_owned()),
-        ("FASTMCP_HOST", "127.0.0.1".to_owned()),
-        ("FASTMCP_PORT", port.to_string()),
         ("FASTMCP_CHECK_FOR_UPDATES", "off".to_owned()),
         ("AWS_DEFAULT_REGION", region.to_owned()),
         // evaluated at import, before config.yml could say so
@@ -144,7 +140,17 @@ pub fn environment(class: &WorkerClass) -> BTreeMap<String, String> {
         ("MPLCONFIGDIR", "/tmp/matplotlib".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    .into();
+    let spoken_to = match class.transport {
+        Transport::Http { port, .. } => vec![
+            ("FASTMCP_TRANSPORT", "http".to_owned()),
+            ("FASTMCP_HOST", "127.0.0.1".to_owned()),
+            ("FASTMCP_PORT", port.to_string()),
+        ],
+        Transport::Stdio => vec![("FASTMCP_TRANSPORT", "stdio".to_owned())],
+    };
+    environment.extend(spoken_to.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    environment
 }
 
 /// The command line and the files that start the MCP server of a class.

@@ -201,9 +201,8 @@ fn transport(
     server: &Server,
     profile: Profile,
 ) -> class::Transport {
-    let fix = "use `http`, the default";
     if transport == Transport::Stdio {
-        findings.unsupported_value("spec.transport", "stdio", fix);
+        return class::Transport::Stdio;
     }
     let Server { port, path, ready_path } = server;
     self::port(findings, "spec.server.port", *port);

@@ -75,7 +75,9 @@ fn everything_that_can_be_written_arrives() {
     assert_eq!((class.path.as_str(), class.host.as_deref()), ("/q/mcp", Some("mcp.example.com")));
     assert_eq!(class.command, ["/opt/python"]);
     assert_eq!(class.env["LOG_LEVEL"], "debug");
-    let class::Transport::Http { port, path, ready_path } = &class.transport;
+    let class::Transport::Http { port, path, ready_path } = &class.transport else {
+        panic!("{:?}", class.transport);
+    };
     assert_eq!((*port, path.as_str(), ready_path.as_deref()), (9000, "/mcp/", Some("/healthz")));
     assert_eq!(class.profile, class::Profile::Quilt);
     assert_eq!((class.resources.memory_bytes, class.resources.pids), (1 << 30, 64));
@@ -107,7 +109,9 @@ fn quilt() -> serde_json::Value {
 #[test]
 fn a_quilt_class_is_probed_where_quilt_mcp_says_that_it_is_up() {
     let class = validate(&class(quilt())).unwrap();
-    let class::Transport::Http { ready_path, .. } = &class.transport;
+    let class::Transport::Http { ready_path, .. } = &class.transport else {
+        panic!("{:?}", class.transport);
+    };
     assert_eq!(ready_path.as_deref(), Some("/health"));
 }
 
@@ -284,12 +288,9 @@ fn what_is_wrong_with_an_exchange_of_tokens_is_told_by_field() {
 }
 
 #[test]
-fn what_this_release_cannot_do_is_refused_by_name() {
-    let errors = errors(with("transport", json!("stdio")));
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    assert_eq!(errors[0].field, "spec.transport");
-    let problem = &errors[0].problem;
-    assert!(problem.ends_with("is not supported in this release"), "{problem}");
+fn a_server_that_speaks_on_its_standard_streams_has_no_port() {
+    let class = validate(&class(with("transport", json!("stdio")))).unwrap();
+    assert_eq!(class.transport, class::Transport::Stdio);
 }
 
 fn assuming() -> Value {

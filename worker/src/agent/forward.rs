@@ -12,29 +12,26 @@ use super::{
     in_flight::InFlight,
     policy::{Passed, Policy},
     relayed::Relayed,
+    server::{NoAnswer, Server},
     state::{Entry, Worker},
-    upstream::{RequestBody, Upstream},
 };
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use patchbay_core::{
-    chain::Chain,
-    link::{FORWARD_PREFIX, REQUEST_ID_HEADER},
-};
+use patchbay_core::{chain::Chain, link::REQUEST_ID_HEADER};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// What the news of its end may take from an MCP server that takes no connection any more.
 const NEWS_LIMIT: Duration = Duration::from_secs(1);
 
-/// Answers a request whose path is under [`FORWARD_PREFIX`].
+/// Answers a request whose path is under [`FORWARD_PREFIX`](patchbay_core::link::FORWARD_PREFIX).
 ///
 /// An error resets the stream with its reason; `REFUSED_STREAM` promises that nothing was done (RFC
 /// 9113, 8.7), so that the gateway may send the request to another worker.
 pub(crate) async fn forward(
     worker: &Arc<Worker>,
-    upstream: &Upstream,
+    server: &Server,
     policy: Option<&Arc<Policy>>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, h2::Error> {
@@ -51,7 +48,7 @@ pub(crate) async fn forward(
                     }
                 }
             };
-            relay(worker, upstream, passed, in_flight).await
+            relay(worker, server, passed, in_flight).await
         }
         Entry::Misdirected => {
             let request_id = request_id(request.headers());
@@ -64,15 +61,12 @@ pub(crate) async fn forward(
 
 async fn relay(
     worker: &Worker,
-    upstream: &Upstream,
+    server: &Server,
     passed: Passed,
     in_flight: InFlight,
 ) -> Result<Response<Body>, h2::Error> {
     let Passed { request, listing } = passed;
     let request_id = request_id(request.headers()).map(str::to_owned);
-    let Some(request) = to_server(upstream, request) else {
-        return Ok(refuse(StatusCode::BAD_REQUEST, Reason::InvalidPath));
-    };
     let cut = in_flight.cut_by();
     let is_cut = async {
         match cut {
@@ -81,24 +75,19 @@ async fn relay(
         }
     };
     let result = tokio::select! {
-        result = upstream.send(request) => result,
+        result = server.send(request) => result,
         () = is_cut => {
             return Ok(refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Leaving));
         }
     };
     match result {
-        Ok(mut response) => {
-            if upstream.confine_location(response.headers_mut()) {
-                tracing::warn!(request_id, "the MCP server points elsewhere; nobody is sent there");
-            }
-            let response = from_server(response);
-            Ok(match listing {
-                Some(listing) => listing.response(response, in_flight).await,
-                None => response.map(|body| UnsyncBoxBody::new(Relayed::new(body, in_flight))),
-            })
-        }
-        Err(error) if error.is_connect() => {
-            tracing::warn!(request_id, error = %Chain(&error), "the MCP server takes no connection");
+        Ok(response) => Ok(match listing {
+            Some(listing) => listing.response(response, in_flight).await,
+            None => response.map(|body| UnsyncBoxBody::new(Relayed::new(body, in_flight))),
+        }),
+        Err(NoAnswer::Path) => Ok(refuse(StatusCode::BAD_REQUEST, Reason::InvalidPath)),
+        Err(error @ NoAnswer::NoConnection(_)) => {
+            tracing::warn!(request_id, error = %Chain(&error), "a request was not passed on");
             // A server that is gone saw nothing, and the worker leaves: the next one may be asked. One that lives keeps its
             // tenant, who would lose the worker by a refused stream.
             match timeout(NEWS_LIMIT, worker.leaving()).await {
@@ -106,26 +95,11 @@ async fn relay(
                 Err(_) => Ok(refuse(StatusCode::BAD_GATEWAY, Reason::ServerFailed)),
             }
         }
-        Err(error) => {
-            tracing::warn!(request_id, error = %Chain(&error), "the MCP server did not answer");
+        Err(error @ NoAnswer::Broken(_)) => {
+            tracing::warn!(request_id, error = %Chain(&error), "a request was not answered");
             Ok(refuse(StatusCode::BAD_GATEWAY, Reason::ServerFailed))
         }
     }
-}
-
-fn to_server(upstream: &Upstream, request: Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let (mut parts, body) = request.into_parts();
-    let rest = parts.uri.path().strip_prefix(FORWARD_PREFIX)?;
-    parts.uri = upstream.url(rest, parts.uri.query()).ok()?;
-    parts.version = Version::HTTP_11;
-    headers::strip_request(&mut parts.headers);
-    Some(Request::from_parts(parts, body))
-}
-
-fn from_server(mut response: Response<Incoming>) -> Response<Incoming> {
-    *response.version_mut() = Version::HTTP_2;
-    headers::strip_response(response.headers_mut());
-    response
 }
 
 fn request_id(headers: &HeaderMap) -> Option<&str> {

@@ -10,10 +10,10 @@ use super::{
     policy::Policy,
     reserve,
     route::{Route, route},
+    server::Server,
     starting::Starter,
     state::Worker,
     tls::{ALPN, Rules},
-    upstream::Upstream,
 };
 use crate::listen::{Listener, Stream, accepted};
 use http::{Request, Response, StatusCode};
@@ -47,7 +47,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Link {
     worker: Arc<Worker>,
-    upstream: Arc<Upstream>,
+    server: Arc<Server>,
     /// What calls are held to; none = nothing is read of them.
     policy: Option<Arc<Policy>>,
     /// What starts the MCP server at bind; none = it runs already.
@@ -61,7 +61,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(
         worker: Arc<Worker>,
-        upstream: Arc<Upstream>,
+        server: Arc<Server>,
         policy: Option<Policy>,
         starter: Option<Starter>,
         tls: Rules,
@@ -69,7 +69,7 @@ impl Link {
     ) -> Self {
         let (policy, tls, token) = (policy.map(Arc::new), Arc::new(tls), token.map(Arc::new));
         let (starter, connections) = (starter.map(Arc::new), TaskTracker::new());
-        Self { worker, upstream, policy, starter, tls, token, connections }
+        Self { worker, server, policy, starter, tls, token, connections }
     }
 
     /// Accepts connections until the worker closes. While it only leaves, it still accepts: a
@@ -185,11 +185,11 @@ impl Link {
         role: Option<Role>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, h2::Error> {
-        let Self { worker, upstream, policy, starter, token, .. } = self;
+        let Self { worker, server, policy, starter, token, .. } = self;
         let (path, query) = (request.uri().path(), request.uri().query());
         Ok(match route(request.method(), path, query, role) {
             Route::Forward(_) => {
-                return forward::forward(&worker, &upstream, policy.as_ref(), request).await;
+                return forward::forward(&worker, &server, policy.as_ref(), request).await;
             }
             Route::Bind => bind::bind(&worker, starter.as_ref(), request).await,
             Route::Enrol => enrol::enrol(&worker, token.as_deref().map(PathBuf::as_path)).await,

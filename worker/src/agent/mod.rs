@@ -32,8 +32,10 @@ mod report;
 mod reservation;
 mod reserve;
 mod route;
+mod server;
 mod starting;
 mod state;
+mod stdio;
 mod tls;
 mod upstream;
 
@@ -48,10 +50,10 @@ use self::{
     policy::Policy,
     relay::{Relay, RelayError},
     report::{ReportError, Reporter},
+    server::Server,
     starting::Starter,
     state::Worker,
     tls::{Rules, TlsError},
-    upstream::Upstream,
 };
 use crate::listen::{self, ListenError, Reserved};
 use patchbay_core::{
@@ -130,13 +132,14 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
     let credentials = Credentials::new(home, profile, &relay, files, giving.clone());
     let worker = Arc::new(Worker::new(credentials));
     let relay = Arc::new(Relay::new(relay, Arc::clone(&worker))?);
-    let upstream = Arc::new(Upstream::new(server, transport));
+    let idle_timeout = Duration::from_secs(idle_timeout_seconds);
+    let server = Arc::new(Server::new(server, transport, idle_timeout));
     let policy = Policy::new(tools, limits, profile);
     let starter = match start {
         Start::Warm => None,
-        Start::OnBind => Some(Starter::new(giving, Arc::clone(&upstream), templates, start_limit)),
+        Start::OnBind => Some(Starter::new(giving, Arc::clone(&server), templates, start_limit)),
     };
-    let (of_link, to_server) = (Arc::clone(&worker), Arc::clone(&upstream));
+    let (of_link, to_server) = (Arc::clone(&worker), Arc::clone(&server));
     let link = Link::new(of_link, to_server, policy, starter, tls, token);
     tokio::spawn(opening::serve(link.clone(), link_side, Arc::clone(&worker)));
     reporter.write(&ReportLine::Enrolled(fingerprint));
@@ -144,12 +147,9 @@ pub(crate) async fn run(boot: AgentBoot) -> Result<Left, AgentError> {
 
     let host = HostSide { listener: control_side, orders, relay };
     // one that is started at bind is waited for there
-    let upstream = start.is_warm().then_some(upstream);
-    tokio::spawn(follow(Arc::clone(&worker), host, upstream, start_limit, reporter.clone()));
-    let policy = IdlePolicy {
-        idle_timeout: Duration::from_secs(idle_timeout_seconds),
-        max_age: max_age_seconds.map(Duration::from_secs),
-    };
+    let server = start.is_warm().then_some(server);
+    tokio::spawn(follow(Arc::clone(&worker), host, server, start_limit, reporter.clone()));
+    let policy = IdlePolicy { idle_timeout, max_age: max_age_seconds.map(Duration::from_secs) };
     tokio::spawn(idle::watch(Arc::clone(&worker), policy));
     tokio::spawn(report_bind(Arc::clone(&worker), reporter.clone()));
 
@@ -192,7 +192,7 @@ struct HostSide {
 async fn follow(
     worker: Arc<Worker>,
     host: HostSide,
-    upstream: Option<Arc<Upstream>>,
+    server: Option<Arc<Server>>,
     limit: Duration,
     reporter: Reporter,
 ) {
@@ -205,8 +205,8 @@ async fn follow(
     tokio::spawn(control_socket::serve(host.listener, host.relay));
     let mut ended = std::pin::pin!(lifeline.serve(host.orders));
     let answers = async {
-        match &upstream {
-            Some(upstream) => readiness::wait(upstream, deadline).await,
+        match &server {
+            Some(server) => server.ready(deadline).await,
             None => Ok(()),
         }
     };

@@ -32,7 +32,6 @@ pub(crate) async fn wait(upstream: &Upstream, deadline: Instant) -> Result<(), S
 mod tests {
     use super::*;
     use crate::handover;
-    use patchbay_core::class::Transport;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpStream, UnixListener},
@@ -43,12 +42,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("server");
         let listener = UnixListener::bind(&path).unwrap();
-        let transport = Transport::Http {
-            port: 1,
-            path: "/mcp".into(),
-            ready_path: ready_path.map(Into::into),
-        };
-        let upstream = Upstream::new(path, transport);
+        let upstream = Upstream::new(path, 1, "/mcp".into(), ready_path.map(Into::into));
         let mcp_server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = mcp_server.local_addr().unwrap();
         let server = async {
@@ -89,10 +83,7 @@ mod tests {
     async fn what_the_last_try_met_is_told() {
         let met = answered_by(&[], None).await.unwrap_err();
         assert!(met.starts_with("it said nothing") || met.contains("not asked"), "{met}");
-        let nobody = Upstream::new(
-            "/nowhere".into(),
-            Transport::Http { port: 1, path: "/mcp".into(), ready_path: None },
-        );
+        let nobody = Upstream::new("/nowhere".into(), 1, "/mcp".into(), None);
         let met = wait(&nobody, Instant::now() + Duration::from_secs(1)).await.unwrap_err();
         assert!(met.contains("took no connection") && met.contains("No such file"), "{met}");
     }

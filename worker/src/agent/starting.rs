@@ -8,14 +8,12 @@ use super::{
     clock::Moment,
     departure::Departure,
     lifeline::Orders,
-    readiness,
+    server::Server,
     state::{Entry, Worker},
-    upstream::Upstream,
 };
 use jiff::{SignedDuration, Timestamp};
 use patchbay_core::{
     boot::Variable,
-    chain::Chain,
     idle::Weight,
     latch::Claim,
     link::{BindRefusal, LeaveReason},
@@ -35,7 +33,7 @@ const LEAD: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(crate) struct Starter {
     orders: Orders,
-    upstream: Arc<Upstream>,
+    server: Arc<Server>,
     templates: Templates,
     /// What the server may take until it answers.
     limit: Duration,
@@ -55,11 +53,11 @@ impl Starter {
     /// A server that is started through `orders` and then answers at `upstream`, within `limit`.
     pub(crate) fn new(
         orders: Orders,
-        upstream: Arc<Upstream>,
+        server: Arc<Server>,
         templates: Templates,
         limit: Duration,
     ) -> Self {
-        Self { orders, upstream, templates, limit, answers: Mutex::default() }
+        Self { orders, server, templates, limit, answers: Mutex::default() }
     }
 
     /// The server's variables.
@@ -90,8 +88,8 @@ impl Starter {
         };
         let started = Instant::now();
         let starting = async {
-            self.orders.start(variables).await.map_err(|error| Chain(&error).to_string())?;
-            let met = readiness::wait(&self.upstream, started + self.limit).await;
+            self.server.start(&self.orders, variables).await?;
+            let met = self.server.ready(started + self.limit).await;
             met.map_err(|met| format!("the MCP server did not answer in time: {met}"))
         };
         // first the news that it ended, which is also what every other failure comes from then
@@ -150,10 +148,10 @@ mod tests {
 
     fn starter(orders: Orders) -> Starter {
         let transport = Transport::Http { port: 1, path: "/mcp".into(), ready_path: None };
-        let upstream = Arc::new(Upstream::new("/nowhere".into(), transport));
+        let server = Arc::new(Server::new("/nowhere".into(), transport, Duration::from_mins(1)));
         let env = [("WHO".to_owned(), Template::parse("${user.subject}").unwrap())].into();
         let templates = Templates { env, ..Templates::default() };
-        Starter::new(orders, upstream, templates, Duration::from_secs(10))
+        Starter::new(orders, server, templates, Duration::from_secs(10))
     }
 
     fn bound() -> (Arc<Worker>, Claim) {

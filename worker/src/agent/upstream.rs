@@ -11,7 +11,6 @@ use hyper_util::{
     client::legacy::{Client, Error},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use patchbay_core::class::Transport;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -55,8 +54,12 @@ pub(crate) enum NoAnswer {
 
 impl Upstream {
     /// A client of the server behind the host's `socket`.
-    pub(crate) fn new(socket: PathBuf, transport: Transport) -> Self {
-        let Transport::Http { port, path, ready_path } = transport;
+    pub(crate) fn new(
+        socket: PathBuf,
+        port: u16,
+        path: String,
+        ready_path: Option<String>,
+    ) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_FOR)
@@ -139,8 +142,7 @@ mod tests {
     use super::*;
 
     fn upstream(path: &str) -> Upstream {
-        let transport = Transport::Http { port: 8000, path: path.into(), ready_path: None };
-        Upstream::new("/nowhere".into(), transport)
+        Upstream::new("/nowhere".into(), 8000, path.into(), None)
     }
 
     #[tokio::test]

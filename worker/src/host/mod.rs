@@ -2,7 +2,8 @@
 //!
 //! It turns one boot document into one child process, connections to the agent's socket into
 //! connections to the server's port, and the server's proxy connections into connections to the
-//! agent. It ends with the server, or ends the server with the agent. It holds no secret (what its
+//! agent. It ends with the server, or ends the server with the agent. A server that speaks on its standard streams is
+//! started anew for each connection of the agent, which is given its pipes. It holds no secret (what its
 //! server is given passes through and is not kept) and must not know tenants, HTTP or MCP.
 
 mod lifeline;
@@ -11,12 +12,15 @@ mod pipe;
 mod place;
 mod reap;
 mod server_process;
+mod stdio;
 
 use self::{
     lifeline::{Lifeline, LifelineError},
     pipe::Piping,
     place::{Home, PlaceError},
-    server_process::{ServerProcess, SpawnError},
+    reap::Reaper,
+    server_process::{Piped, ServerProcess, SpawnError, Surroundings},
+    stdio::Programs,
 };
 use crate::listen::{self, ListenError};
 use patchbay_core::{
@@ -26,7 +30,7 @@ use patchbay_core::{
     quilt::PlacedFile,
 };
 use secrecy::ExposeSecret as _;
-use std::{collections::BTreeMap, io, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -57,6 +61,8 @@ pub(crate) enum HostError {
     },
     #[error("the MCP server's files are not in place")]
     Place(#[from] PlaceError),
+    #[error("cannot collect ended processes")]
+    Reap(#[source] io::Error),
     #[error("the MCP server did not start")]
     Spawn(#[from] SpawnError),
 }
@@ -83,8 +89,6 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
         agent_leaves_seconds,
     } = boot;
     let agent_leaves = agent_leaves_seconds.map(Duration::from_secs);
-    let Transport::Http { port: server_port, .. } = transport;
-
     let mut terminate = signal(SignalKind::terminate()).map_err(HostError::Signals)?;
     // the agent takes the first connection for the lifeline, so nothing of the server may run
     // before it
@@ -102,13 +106,24 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
             .inspect_err(|error| tracing::warn!(error = %Chain(error), "no file can be placed"))
             .ok()
     });
-    let program = Program { command, env, workdir };
-    let mut process = match start {
-        Start::Warm => Some(program.start(&[])?),
-        Start::OnBind => None,
-    };
+    let reaper = Reaper::start().map_err(HostError::Reap)?;
+    let program = Arc::new(Program { command, env, workdir, reaper });
     let piping = Piping::new();
-    tokio::spawn(piping.clone().serve_agent(agent_side, server_port));
+    let programs = Programs::new();
+    let mut process = match transport {
+        Transport::Http { port, .. } => {
+            let process = match start {
+                Start::Warm => Some(program.start(&[])?),
+                Start::OnBind => None,
+            };
+            tokio::spawn(piping.clone().serve_agent(agent_side, port));
+            process
+        }
+        Transport::Stdio => {
+            tokio::spawn(programs.clone().serve_agent(agent_side, Arc::clone(&program)));
+            None
+        }
+    };
     tokio::spawn(piping.clone().serve_proxy(proxy_side, control));
 
     // set once this host is asked to end, where the agent is asked too and leaves first
@@ -150,11 +165,11 @@ pub(crate) async fn run(boot: HostBoot) -> Result<(), HostError> {
         }
         End::AgentGone => {
             tracing::info!("the agent is gone; ending the MCP server");
-            stop(&mut process).await;
+            tokio::join!(stop(&mut process), programs.stop());
         }
         End::Terminated => {
             tracing::info!("asked to end; ending the MCP server");
-            stop(&mut process).await;
+            tokio::join!(stop(&mut process), programs.stop());
         }
     }
     if let Some(process) = process {
@@ -168,14 +183,27 @@ struct Program {
     command: Vec<String>,
     env: BTreeMap<String, String>,
     workdir: PathBuf,
+    reaper: Arc<Reaper>,
 }
 
 impl Program {
     /// Starts it with these variables too. Its process alone keeps them.
     fn start(&self, variables: &[Variable]) -> Result<ServerProcess, SpawnError> {
+        ServerProcess::spawn(&self.command, self.surroundings(variables))
+    }
+
+    /// The same of one that is spoken to on its standard streams.
+    fn start_piped(&self, variables: &[Variable]) -> Result<(ServerProcess, Piped), SpawnError> {
+        ServerProcess::spawn_piped(&self.command, self.surroundings(variables))
+    }
+
+    fn surroundings<'a>(
+        &'a self,
+        variables: &'a [Variable],
+    ) -> Surroundings<'a, impl Iterator<Item = (&'a str, &'a str)>> {
         let own = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let added = variables.iter().map(|it| (it.name.as_str(), it.value.expose_secret()));
-        ServerProcess::spawn(&self.command, own.chain(added), &self.workdir)
+        Surroundings { env: own.chain(added), workdir: &self.workdir, reaper: &self.reaper }
     }
 
     /// Starts it if it never was.

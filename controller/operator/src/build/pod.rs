@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint,
 };
 use patchbay_core::{
-    class::{self, Transport, WorkerClass},
+    class::{self, WorkerClass},
     launch::PROXY_PORT,
 };
 use std::collections::BTreeMap;
@@ -42,8 +42,8 @@ pub struct Worker {
 
 /// The manifests of a worker of this class.
 pub fn worker(class: ClassRef<'_>, settings: &Settings) -> Result<Worker, BuildError> {
-    let Transport::Http { port, .. } = class.class.transport;
-    if [LINK_PORT, PROXY_PORT].contains(&port) {
+    let taken = class.class.transport.port().filter(|port| [LINK_PORT, PROXY_PORT].contains(port));
+    if let Some(port) = taken {
         return Err(BuildError::PortTaken(port));
     }
     let documents = boot::documents(class.class)?;

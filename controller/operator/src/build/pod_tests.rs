@@ -316,7 +316,9 @@ fn a_revision_changes_with_what_a_worker_is_and_with_nothing_else() {
 fn a_class_whose_server_would_take_a_port_of_the_worker_is_refused_by_name() {
     for taken in [places::LINK_PORT, 3128] {
         let mut class = class("tools", "/mcp");
-        let patchbay_core::class::Transport::Http { port, .. } = &mut class.transport;
+        let patchbay_core::class::Transport::Http { port, .. } = &mut class.transport else {
+            panic!("the fixture listens");
+        };
         *port = taken;
         let refused = worker(fixtures::of(&class), &fixtures::settings()).unwrap_err();
         assert!(refused.to_string().starts_with("spec.server.port: "), "{refused}");

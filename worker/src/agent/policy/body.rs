@@ -83,7 +83,7 @@ impl Room {
         // it is never closed
         let room = room.map_err(|_| BadBody::Incomplete)?;
         let text = read(body, longest).await?;
-        Ok((text.clone(), Held { body: Full::new(text), _room: Some(room) }))
+        Ok((text.clone(), Held { body: Full::new(text.clone()), text, room: Some(room) }))
     }
 }
 
@@ -109,7 +109,15 @@ async fn next(body: &mut Incoming) -> Option<hyper::Result<Frame<Bytes>>> {
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     body: Full<Bytes>,
-    _room: Option<OwnedSemaphorePermit>,
+    text: Bytes,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// All of its bytes, and what they hold of the room until that is dropped.
+    pub(crate) fn into_parts(self) -> (Bytes, Option<OwnedSemaphorePermit>) {
+        (self.text, self.room)
+    }
 }
 
 impl Body for Held {

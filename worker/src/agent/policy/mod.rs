@@ -23,6 +23,7 @@ use super::{
     held_grant::Claims,
     in_flight::InFlight,
     relayed::Relayed,
+    stdio::ServerBody,
     upstream::RequestBody,
 };
 use bytes::Bytes;
@@ -187,7 +188,7 @@ impl Listing {
     /// The response, without the tools that its user cannot call; an error where it cannot be read.
     pub(crate) async fn response(
         self,
-        response: Response<Incoming>,
+        response: Response<ServerBody>,
         in_flight: InFlight,
     ) -> Response<Body> {
         let kind = Kind::of(response.status(), response.headers());
@@ -212,7 +213,7 @@ impl Listing {
         }
     }
 
-    async fn whole(&self, body: Incoming) -> Result<Bytes, Unlisted> {
+    async fn whole(&self, body: ServerBody) -> Result<Bytes, Unlisted> {
         let read = Limited::new(body, MAX_LIST_BYTES).collect().await;
         let text = read.map_err(|_| Unlisted::Broken)?.to_bytes();
         Ok(self.filter(&text)?.map_or(text, Bytes::from))

@@ -1,0 +1,92 @@
+//! Which era a program speaks: it is asked once, before anybody needs it (MCP 2026-07-28, basic/transports/stdio,
+//! Backward Compatibility). It must not know what becomes of the program.
+
+use super::{
+    answer,
+    child::{Child, Lines, NotSaid},
+    message::{Id, Kind, Message},
+};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A program that says nothing for so long does not know what it was asked.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Not one that a client's request is given.
+const PROBE_ID: &str = "patchbay-probe";
+
+/// What a program speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Era {
+    /// Revisions with `initialize` alone.
+    Legacy,
+    /// 2026-07-28 too, or alone.
+    Modern,
+}
+
+/// A program that cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoEra {
+    #[error("the MCP server was not asked anything: {0}")]
+    NotSaid(#[from] NotSaid),
+    #[error("the MCP server ended before it said anything; its log may say why")]
+    Ended,
+}
+
+/// Asks a program that nobody has spoken to. What it says besides is of nobody's request.
+pub(super) async fn era(child: &Child, lines: &mut Lines) -> Result<Era, NoEra> {
+    child.say(question().into()).await?;
+    let answer = async {
+        while let Some(line) = lines.next().await {
+            if let Some(era) = Message::read(&line).ok().and_then(|message| said(&message)) {
+                return Ok(era);
+            }
+        }
+        Err(NoEra::Ended)
+    };
+    timeout(ANSWER_LIMIT, answer).await.unwrap_or(Ok(Era::Legacy))
+}
+
+fn question() -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":"{PROBE_ID}","method":"server/discover","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/clientInfo":{{"name":"patchbay","version":"{}"}}}}}}}}"#,
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// What an answer means; none where it is not one to the question.
+fn said(message: &Message) -> Option<Era> {
+    let Kind::Response { id, error } = &message.kind else { return None };
+    let is_ours =
+        id.as_ref().is_none_or(|id| Some(id) == Id::read(&format!("\"{PROBE_ID}\"")).as_ref());
+    is_ours.then_some(match error {
+        None
+        | Some(
+            answer::HEADER_MISMATCH | answer::MISSING_CAPABILITY | answer::UNSUPPORTED_VERSION,
+        ) => Era::Modern,
+        // not keyed to one code: servers that do not know it say so as they like
+        Some(_) => Era::Legacy,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_is_a_message_and_only_modern_answers_mean_the_modern_era() {
+        let question = Message::read(&question()).unwrap();
+        assert_eq!(question.method(), Some("server/discover"));
+        let answer =
+            |rest: &str| said(&Message::read(&format!(r#"{{"id":"{PROBE_ID}",{rest}}}"#)).unwrap());
+        assert_eq!(answer(r#""result":{}"#), Some(Era::Modern));
+        assert_eq!(answer(r#""error":{"code":-32022}"#), Some(Era::Modern));
+        for code in [-32601, -32602, -32000, 0] {
+            assert_eq!(answer(&format!(r#""error":{{"code":{code}}}"#)), Some(Era::Legacy));
+        }
+        let other = Message::read(r#"{"id":1,"result":{}}"#).unwrap();
+        assert_eq!(said(&other), None);
+        let of_none = Message::read(r#"{"id":null,"error":{"code":-32600}}"#).unwrap();
+        assert_eq!(said(&of_none), Some(Era::Legacy));
+    }
+}
