@@ -76,12 +76,37 @@ pub fn server_documents(
     class_fields: &str,
 ) -> anyhow::Result<Vec<String>> {
     let server = binaries::path(program)?;
-    let server = server.display();
+    let spoken_to = "server: { port: 8000, path: /mcp, readyPath: /healthz }";
+    let fields = format!("  warm: {warm}\n{class_fields}");
+    documents(class, &[&server.display().to_string()], spoken_to, users, &fields)
+}
+
+/// The same with a program that speaks on its standard streams, where it is called with `--stdio`.
+pub fn stdio_documents(
+    program: &str,
+    class: &str,
+    warm: u32,
+    users: &[&str],
+    class_fields: &str,
+) -> anyhow::Result<Vec<String>> {
+    let server = binaries::path(program)?;
+    let fields = format!("  warm: {warm}\n{class_fields}");
+    let command = [&*server.display().to_string(), "--stdio"];
+    documents(class, &command, "transport: stdio", users, &fields)
+}
+
+fn documents(
+    class: &str,
+    command: &[&str],
+    spoken_to: &str,
+    users: &[&str],
+    class_fields: &str,
+) -> anyhow::Result<Vec<String>> {
+    let (server, command) = (command[0], command.join(", "));
     let class_document = format!(
         "apiVersion: patchbay.dev/v1alpha1\nkind: WorkerClass\nmetadata: {{ name: {class} }}\nspec:\n  \
-         path: /{class}\n  image: registry.example/fixture:1\n  command: [{server}]\n  server: {{ port: \
-         8000, path: /mcp, readyPath: /healthz }}\n  warm: {warm}\n  local: {{ readOnlyPaths: [{server}] \
-         }}\n{class_fields}"
+         path: /{class}\n  image: registry.example/fixture:1\n  command: [{command}]\n  {spoken_to}\n  local: \
+         {{ readOnlyPaths: [{server}] }}\n{class_fields}"
     );
     let mut keys = String::new();
     for user in users {

@@ -4,14 +4,16 @@
 use anyhow::ensure;
 use patchbay_tests::{
     clients::{ALL, Asked, McpProgram, Seen},
-    controller::{Controller, ControllerConfig, api_key, fixture_documents},
+    controller::{Controller, ControllerConfig, api_key, fixture_documents, stdio_documents},
     quilt::{CLASS as QUILT, QuiltWorld, isolation::listing},
 };
 use serde_json::{Value, json};
 
 const FIXTURE: &str = "fixture";
+/// The same, spoken to on its standard streams.
+const SPOKEN: &str = "spoken";
 
-/// alice's credentials at each of the two servers: a token of the catalog's for both, its `qk_` key, and a `pb_` key as
+/// alice's credentials at each of the servers: a token of the catalog's for both, its `qk_` key, and a `pb_` key as
 /// a bearer.
 struct Alice {
     bearer: String,
@@ -23,9 +25,10 @@ async fn start() -> anyhow::Result<(QuiltWorld, Controller, Alice)> {
     let world = QuiltWorld::start().await?;
     let mut documents = world.documents(1).await?;
     let mut tokens: Value = serde_json::from_str(&documents[1])?;
-    tokens["spec"]["classes"] = json!([QUILT, FIXTURE]);
+    tokens["spec"]["classes"] = json!([QUILT, FIXTURE, SPOKEN]);
     documents[1] = tokens.to_string();
     documents.extend(fixture_documents(FIXTURE, 2, &["alice"], "")?);
+    documents.extend(stdio_documents("fixture-server", SPOKEN, 2, &["alice"], "")?);
     let controller = ControllerConfig::new(documents).start().await?;
     let alice = Alice {
         bearer: format!("Bearer {}", world.token("alice")?),
@@ -73,16 +76,21 @@ async fn at_fixture(
 async fn every_official_client_works_with_a_key_and_with_a_token() -> anyhow::Result<()> {
     let (_world, controller, alice) = start().await?;
     let (quilt, fixture) = (controller.url(QUILT), controller.url(FIXTURE));
+    let spoken = controller.url(SPOKEN);
     let token = ("Authorization", alice.bearer.as_str());
     let catalog_key = ("X-API-Key", alice.catalog_key.as_str());
     let patchbay_key = ("Authorization", alice.patchbay_bearer.as_str());
-    println!("client | protocol | quilt-mcp: qk_, JWT | fixture: pb_, JWT | progress | GET stream");
+    println!(
+        "client | protocol | quilt-mcp: qk_, JWT | fixture: pb_, JWT | on standard streams | progress | GET stream"
+    );
     for program in ALL {
         let seen = [
             at_quilt(program, quilt, catalog_key).await?,
             at_quilt(program, quilt, token).await?,
             at_fixture(program, fixture, patchbay_key).await?,
             at_fixture(program, fixture, token).await?,
+            at_fixture(program, spoken, patchbay_key).await?,
+            at_fixture(program, spoken, token).await?,
         ];
         let protocol = program.protocol();
         for one in &seen {
@@ -90,7 +98,7 @@ async fn every_official_client_works_with_a_key_and_with_a_token() -> anyhow::Re
         }
         let cell = |has: bool, what: &'static str| if has { what } else { "-" };
         println!(
-            "{} | {} | ok, ok | ok, ok | {} | {}",
+            "{} | {} | ok, ok | ok, ok | ok, ok | {} | {}",
             program.name(),
             protocol.unwrap_or("not told"),
             cell(program.hears_progress(), "as it is told"),

@@ -8,9 +8,9 @@ use patchbay_tests::{
     conformance::{
         fault::Fault,
         front::Front,
-        suite::{self, Counts, Report, Revision},
+        suite::{self, Report, Revision, all},
     },
-    controller::{ControllerConfig, api_key, server_documents},
+    controller::{ControllerConfig, api_key, server_documents, stdio_documents},
 };
 use serde_json::{Value, json};
 use std::{process::Stdio, time::Duration};
@@ -23,14 +23,6 @@ use tokio::{
 const SERVER: &str = "conformance-server";
 const CLASS: &str = "conformance";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a server that has all of it reaches with the release of the suite that is locked.
-const fn all(revision: Revision) -> Counts {
-    match revision {
-        Revision::Legacy => Counts { passed: 83, failed: 0 },
-        Revision::Modern => Counts { passed: 197, failed: 0 },
-    }
-}
 
 /// Runs the suite and prints the line of the table.
 async fn measured(path: &str, url: &str, revision: Revision) -> anyhow::Result<Report> {
@@ -47,20 +39,26 @@ async fn behind_patchbay_the_suite_finds_all_that_it_finds_in_the_server_itself(
     let controller = ControllerConfig::new(documents).start().await?;
     // the suite cannot send a credential
     let front = Front::to(controller.url(CLASS), &api_key("alice"), Fault::None).await?;
+    let bridged = ControllerConfig::new(stdio_documents(SERVER, CLASS, 1, &["alice"], "")?);
+    let bridged = bridged.start().await?;
+    let front_of_bridge = Front::to(bridged.url(CLASS), &api_key("alice"), Fault::None).await?;
     let mut short = Vec::new();
     for revision in Revision::ALL {
         let direct = measured("direct", &server.url, revision).await?;
         if direct.total != all(revision) {
             short.push(format!("direct {}: {:#?}", revision.name(), direct.complaints));
         }
-        let through = measured("gateway", &front.url, revision).await?;
-        let differences = through.differences(&direct);
-        if !differences.is_empty() {
-            let why = &through.complaints;
-            short.push(format!("gateway {}: {differences:#?} {why:#?}", revision.name()));
+        for (path, url) in [("gateway", &front.url), ("stdio", &front_of_bridge.url)] {
+            let through = measured(path, url, revision).await?;
+            let differences = through.differences(&direct);
+            if !differences.is_empty() {
+                let why = &through.complaints;
+                short.push(format!("{path} {}: {differences:#?} {why:#?}", revision.name()));
+            }
         }
     }
-    ensure!(short.is_empty(), "{}\n{}", short.join("\n"), controller.logs());
+    let logs = [controller.logs(), bridged.logs()].join("\n");
+    ensure!(short.is_empty(), "{}\n{logs}", short.join("\n"));
     Ok(())
 }
 

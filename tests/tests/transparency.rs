@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use patchbay_tests::{
     conformance::{fault::Fault, front::Front},
-    controller::{ControllerConfig, api_key, server_documents},
+    controller::{ControllerConfig, api_key, server_documents, stdio_documents},
     http::Http,
     mcp::{McpClient, modern_headers, modern_message, tool_result},
 };
@@ -72,6 +72,21 @@ impl Far {
 /// Shows that `check` holds behind Patchbay, and that it fails where a proxy has the fault: the same proxy without it
 /// changes nothing.
 async fn found(
+    program: &str,
+    fault: Fault,
+    check: impl AsyncFn(&Far) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    found_in_http(program, fault, &check).await?;
+    // the bridge is not only to let pass what a server says, but to say it
+    let documents = stdio_documents(program, CLASS, 1, &["alice"], "")?;
+    let controller = ControllerConfig::new(documents).start().await?;
+    let bearer = format!("Bearer {}", api_key("alice"));
+    let far = Far::new(controller.url(CLASS), &[("authorization", &bearer)]);
+    check(&far).await.context("of a server that speaks on its standard streams")
+}
+
+/// The same of what only a server that speaks HTTP can see, or say.
+async fn found_in_http(
     program: &str,
     fault: Fault,
     check: impl AsyncFn(&Far) -> anyhow::Result<()>,
@@ -170,7 +185,7 @@ async fn a_client_that_comes_back_hears_the_end_of_its_call() -> anyhow::Result<
         let back = [headers.as_slice(), &[("last-event-id", last)]].concat();
         let mut stream = far.open(Method::GET, &back, "").await?;
         // of a call that has ended since, the fixture's rmcp replays nothing
-        far.client.call("remember", json!({ "key": key, "value": "missed" })).await?;
+        session.call("remember", json!({ "key": key, "value": "missed" })).await?;
         read(&mut stream, |came| came.contains("missed")).await.map(drop)
     })
     .await
@@ -184,7 +199,7 @@ async fn what_a_server_says_first_arrives_while_it_has_nothing_more_to_say() -> 
         let message = await_value(7, &key);
         let mut call = far.open(Method::POST, &of_session(&session.id), &message).await?;
         read(&mut call, |came| event_id(came).is_some()).await?;
-        far.client.call("remember", json!({ "key": key, "value": "at last" })).await?;
+        session.call("remember", json!({ "key": key, "value": "at last" })).await?;
         read(&mut call, |came| came.contains("at last")).await.map(drop)
     })
     .await
@@ -206,7 +221,8 @@ async fn what_a_call_says_of_its_progress_arrives_before_its_end() -> anyhow::Re
 
 #[tokio::test]
 async fn calls_of_two_sessions_may_have_the_same_id() -> anyhow::Result<()> {
-    found(FIXTURE, Fault::ByIdAlone, async |far| {
+    // on standard streams a session has a program of its own, and no other's ids
+    found_in_http(FIXTURE, Fault::ByIdAlone, async |far| {
         let (one, other) = (far.client.initialize().await?, far.client.initialize().await?);
         let (first, second) = (new_key(), new_key());
         let call = async |session: &str, key: &str| {
@@ -232,7 +248,7 @@ async fn calls_of_two_sessions_may_have_the_same_id() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_batch_arrives_as_it_was_sent() -> anyhow::Result<()> {
-    found("conformance-server", Fault::Unpacks, async |far| {
+    found_in_http("conformance-server", Fault::Unpacks, async |far| {
         // 2025-03-26 has batches; the SDKs do not read them any more, but a server may
         let batch = "[ {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"},\n  {\"id\": 2,  \"jsonrpc\": \
                      \"2.0\", \"method\": \"ping\" } ]\n";
@@ -249,7 +265,7 @@ async fn a_batch_arrives_as_it_was_sent() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn headers_that_repeat_arguments_arrive() -> anyhow::Result<()> {
-    found(FIXTURE, Fault::Drops("mcp-param-region"), async |far| {
+    found_in_http(FIXTURE, Fault::Drops("mcp-param-region"), async |far| {
         let mut headers = modern_headers("tools/call", "request_headers");
         headers.push(("mcp-param-region", "eu-central-1".to_owned()));
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();

@@ -1,4 +1,5 @@
 //! The fixture MCP server: `fixture-server` serves `/mcp` and `/healthz` on `127.0.0.1:$PORT`, and
+//! `fixture-server --stdio` speaks on standard input and output, and
 //! `fixture-server probe WHAT` is the short-lived child behind its `attack` tool.
 //!
 //! It says `listening on ADDRESS` on standard output when it is ready; port 0 picks a free one.
@@ -17,6 +18,9 @@ struct Args {
     /// Port on 127.0.0.1; 0 picks a free one.
     #[arg(long, env = "PORT", default_value_t = 8000)]
     port: u16,
+    /// Speaks on standard input and output instead.
+    #[arg(long)]
+    stdio: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -31,10 +35,10 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Args { port, command } = Args::parse();
+    let Args { port, stdio, command } = Args::parse();
     match command {
         Some(Command::Probe { what }) => run_probe(what),
-        None => serve(port),
+        None => serve(port, stdio),
     }
 }
 
@@ -57,9 +61,12 @@ fn parent_of(pid: i32) -> Option<i32> {
 
 // One thread: the fixture is to weigh little, and what blocks runs on threads of its own.
 #[tokio::main(flavor = "current_thread")]
-async fn serve(port: u16) -> anyhow::Result<()> {
+async fn serve(port: u16, stdio: bool) -> anyhow::Result<()> {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let state =
         Arc::new(State::new(jiff::Timestamp::now().as_millisecond(), home.join("remembered.json")));
+    if stdio {
+        return fixture::serve_stdio(state).await;
+    }
     listening::serve(port, fixture::router(state)).await
 }

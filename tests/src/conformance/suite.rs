@@ -160,6 +160,14 @@ fn complaints(results: &Path) -> anyhow::Result<Vec<String>> {
     Ok(complaints)
 }
 
+/// What a server that has all of it reaches with the release of the suite that is locked.
+pub const fn all(revision: Revision) -> Counts {
+    match revision {
+        Revision::Legacy => Counts { passed: 83, failed: 0 },
+        Revision::Modern => Counts { passed: 197, failed: 0 },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

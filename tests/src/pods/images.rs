@@ -119,12 +119,21 @@ pub async fn fixture() -> anyhow::Result<Made> {
     fixture_named("fixture-alone").await
 }
 
+/// The image of the server that the official conformance suite is asked about.
+pub async fn conformance() -> anyhow::Result<Made> {
+    server_named("conformance", "conformance-server").await
+}
+
 async fn fixture_named(name: &str) -> anyhow::Result<Made> {
+    server_named(name, "fixture-server").await
+}
+
+async fn server_named(name: &str, program: &str) -> anyhow::Result<Made> {
     let root = tempfile::tempdir()?;
-    let files = copy_program("fixture-server", root.path()).await?;
+    let files = copy_program(program, root.path()).await?;
     let image = Image {
         name: named(name, &files)?,
-        entrypoint: vec!["/fixture-server".into()],
+        entrypoint: vec![format!("/{program}")],
         // as images often do: the pod says otherwise, and the server sees none of it
         env: vec!["FROM_THE_IMAGE=yes".into()],
         user: String::new(),

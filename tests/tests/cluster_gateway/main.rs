@@ -6,11 +6,13 @@
 
 mod claims;
 mod configuration;
+mod conformance;
 mod failures;
 mod identity;
 mod operated;
 mod precedence;
 mod rolls;
+mod stdio;
 mod tenants;
 mod tools;
 mod world;
