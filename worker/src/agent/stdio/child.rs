@@ -40,7 +40,7 @@ pub(super) struct Lines {
     /// What has come of the next line: kept here, so that waiting for it can be given up.
     partial: Vec<u8>,
     /// Open for as long as somebody listens: its end ends the program.
-    _held: UnixStream,
+    held: UnixStream,
 }
 
 /// A program that did not start.
@@ -86,7 +86,7 @@ impl Child {
         tokio::spawn(write(messages, input));
         Ok((
             Self { input: sender },
-            Lines { output: BufReader::new(output), partial: Vec::new(), _held: host },
+            Lines { output: BufReader::new(output), partial: Vec::new(), held: host },
         ))
     }
 
@@ -126,6 +126,11 @@ async fn write(mut messages: mpsc::Receiver<HeldText>, mut input: Sender) {
 }
 
 impl Lines {
+    /// Whether the program has ended: the host closes the connection then.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.held.try_read(&mut [0]), Ok(0))
+    }
+
     /// The next line that says something; none at the end, which a line that is too long is too. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<String> {
         loop {
@@ -135,7 +140,7 @@ impl Lines {
                 tracing::warn!(%error, "an MCP server's output cannot be read");
                 return None;
             }
-            let line = std::mem::take(&mut self.partial);
+            let mut line = std::mem::take(&mut self.partial);
             match line.last() {
                 None => return None,
                 Some(b'\n') => {}
@@ -146,11 +151,13 @@ impl Lines {
                 // the last one may lack its end
                 Some(_) => {}
             }
-            // what is no UTF-8 is no JSON either, and is told as that
-            let text = String::from_utf8_lossy(&line);
-            let text = text.trim();
-            if !text.is_empty() {
-                return Some(text.to_owned());
+            line.truncate(line.trim_ascii_end().len());
+            if !line.is_empty() {
+                // what is no UTF-8 is no JSON either, and is told as that
+                let text = String::from_utf8(line);
+                return Some(text.unwrap_or_else(|error| {
+                    String::from_utf8_lossy(error.as_bytes()).into_owned()
+                }));
             }
         }
     }
@@ -238,6 +245,7 @@ mod tests {
         let (_directory, path, listener) = host();
         let starting = tokio::spawn(async move { Child::start(&path, &[]).await });
         let (mut agent, _) = listener.accept().await.unwrap();
+        agent.read_exact(&mut [0; 3]).await.unwrap();
         handover::give_nothing(&agent).await.unwrap();
         agent.write_all(b"\"no such file\"\n").await.unwrap();
         drop(agent);

@@ -19,12 +19,16 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-/// What may wait for a client, bytes, beside its first message: as much as the longest message.
-const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+/// What may wait for a client, bytes; one message alone may be longer.
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// A message that is longer than this, bytes, is a frame of its own and not copied.
+const LONG: usize = 64 * 1024;
 /// A stream is silent for this long at most: half of what common proxies allow.
 const SILENCE_LIMIT: Duration = Duration::from_secs(25);
 /// When a client that lost its stream should come back (SEP-1699): said once, in the event without a message.
 const RETRY: &[u8] = b"retry: 1000\n";
+/// After each event.
+const END: Bytes = Bytes::from_static(b"\n\n");
 /// What is said instead.
 const ALIVE: Bytes = Bytes::from_static(b": \n\n");
 
@@ -80,9 +84,10 @@ impl Event {
         self.text.as_ref().map_or(0, Bytes::len)
     }
 
-    /// It as a client reads it.
-    fn encode(&self) -> Bytes {
-        let mut text = Vec::with_capacity(self.len() + 48);
+    /// It as a client reads it, in parts, the last first.
+    fn encode(self) -> Vec<Bytes> {
+        let is_long = self.len() > LONG;
+        let mut text = Vec::with_capacity(if is_long { 0 } else { self.len() } + 48);
         if let Some(id) = &self.id {
             text.extend_from_slice(b"id: ");
             text.extend_from_slice(id.as_bytes());
@@ -92,9 +97,13 @@ impl Event {
             text.extend_from_slice(RETRY);
         }
         text.extend_from_slice(b"data: ");
-        text.extend_from_slice(self.text.as_deref().unwrap_or_default());
-        text.extend_from_slice(b"\n\n");
-        text.into()
+        let message = self.text.unwrap_or_default();
+        if is_long {
+            return vec![END, message, text.into()];
+        }
+        text.extend_from_slice(&message);
+        text.extend_from_slice(&END);
+        vec![text.into()]
     }
 }
 
@@ -152,7 +161,8 @@ impl Receiver {
 /// The body of a response. What goes with it is dropped when the client has all of it, or goes away.
 #[derive(Debug)]
 pub(crate) struct Events<G = ()> {
-    first: Option<Event>,
+    /// Of an event that was taken, the last first.
+    parts: Vec<Bytes>,
     /// None once it has ended.
     rest: Option<(Receiver, G)>,
     silence: Interval,
@@ -163,7 +173,8 @@ impl<G> Events<G> {
     pub(super) fn new(first: Option<Event>, rest: Receiver, guard: G) -> Self {
         let mut silence = interval_at(Instant::now() + SILENCE_LIMIT, SILENCE_LIMIT);
         silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { first, rest: Some((rest, guard)), silence }
+        let parts = first.map(Event::encode).unwrap_or_default();
+        Self { parts, rest: Some((rest, guard)), silence }
     }
 }
 
@@ -175,14 +186,15 @@ impl<G: Unpin> Body for Events<G> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first.encode()))));
+        if let Some(part) = self.parts.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(part))));
         }
         let Some((rest, _)) = &mut self.rest else { return Poll::Ready(None) };
         match rest.poll_next(context) {
             Poll::Ready(Some(event)) => {
                 self.silence.reset();
-                Poll::Ready(Some(Ok(Frame::data(event.encode()))))
+                self.parts = event.encode();
+                Poll::Ready(self.parts.pop().map(|part| Ok(Frame::data(part))))
             }
             Poll::Ready(None) => {
                 self.rest = None;
@@ -196,7 +208,7 @@ impl<G: Unpin> Body for Events<G> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_none()
+        self.parts.is_empty() && self.rest.is_none()
     }
 }
 
@@ -226,6 +238,22 @@ mod tests {
             "id: 1-0\nretry: 1000\ndata: \n\nid: 1-1\ndata: {\"a\":1}\n\ndata: {}\n\n"
         );
         assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_long_message_is_passed_on_and_not_copied() {
+        let (sender, receiver) = stream();
+        let mut body = Events::new(None, receiver, ());
+        let text = Bytes::from("x".repeat(LONG + 1));
+        sender.send(Event { id: None, text: Some(text.clone()), end: None }).unwrap();
+        let mut parts = Vec::new();
+        for _ in 0..3 {
+            parts.push(body.frame().await.unwrap().unwrap().into_data().unwrap());
+        }
+        assert_eq!(
+            (&*parts[0], parts[1].as_ptr(), &*parts[2]),
+            (&b"data: "[..], text.as_ptr(), &b"\n\n"[..])
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// Kept at most.
 const MAX_EVENTS: usize = 1024;
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// Names an event: its stream, and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

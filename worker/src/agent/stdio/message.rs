@@ -13,6 +13,8 @@ use std::fmt;
 /// Where a request says how its progress is to be told.
 pub(super) const PROGRESS_TOKEN: [&str; 3] = ["params", "_meta", "progressToken"];
 
+const LINE_ENDS: [char; 2] = ['\n', '\r'];
+
 /// The members of a JSON object in their order, each value as it is written.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
@@ -142,9 +144,15 @@ pub(super) struct Message {
 
 impl Message {
     /// Reads one message.
-    pub(super) fn read(text: &str) -> Result<Self, NoMessage> {
-        let any: &RawValue = serde_json::from_str(text).map_err(|_| NoMessage::Json)?;
-        let text = on_one_line(any.get());
+    pub(super) fn read(text: impl Into<String>) -> Result<Self, NoMessage> {
+        let text = text.into();
+        let any: &RawValue = serde_json::from_str(&text).map_err(|_| NoMessage::Json)?;
+        // it may be long: it is copied only where it has to be another
+        let text = if any.get().len() == text.len() && !text.contains(LINE_ENDS) {
+            text
+        } else {
+            on_one_line(any.get())
+        };
         let members = Members::of(&text).ok_or(NoMessage::Form)?;
         let string = |name| members.get(name).and_then(|raw| serde_json::from_str(raw).ok());
         let id = || members.get("id").and_then(Id::read);
@@ -212,6 +220,9 @@ impl Message {
 
     /// Puts another id in the place of the one at a path, where one is.
     pub(super) fn replace(&mut self, path: &[&str], id: &Id) {
+        if self.at(path).is_none() {
+            return;
+        }
         if let Some(text) = with(&self.text, path, id.as_json()) {
             self.text = text;
         }
@@ -220,7 +231,7 @@ impl Message {
 
 /// JSON without line ends: outside of texts they are space, and in texts JSON has none.
 fn on_one_line(json: &str) -> String {
-    json.replace(['\n', '\r'], " ")
+    json.replace(LINE_ENDS, " ")
 }
 
 #[cfg(test)]
@@ -302,7 +313,7 @@ mod tests {
             let mut value = json!({
                 "method": text, "id": number, key: text, "params": { "_meta": { "t": number, key: [text] } },
             });
-            let mut message = Message::read(&value.to_string()).unwrap();
+            let mut message = Message::read(value.to_string()).unwrap();
             message.replace(&["params", "_meta", "t"], &Id::number(1));
             if key == "t" { return Ok(()); }
             value["params"]["_meta"]["t"] = json!(1);

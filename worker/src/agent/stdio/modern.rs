@@ -199,7 +199,7 @@ fn cancelled(number: u64) -> String {
 /// Takes what the program says to whom it is for, until it ends.
 async fn listen(mut lines: Lines, asked: Arc<Mutex<Asked>>) {
     while let Some(line) = lines.next().await {
-        match Message::read(&line) {
+        match Message::read(line) {
             Ok(message) => asked.lock().route(message),
             Err(error) => tracing::warn!(%error, "an MCP server printed what is no message"),
         }

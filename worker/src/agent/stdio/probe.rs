@@ -38,7 +38,7 @@ pub(super) async fn era(child: &Child, lines: &mut Lines) -> Result<Era, NoEra> 
     child.say(question().into()).await?;
     let answer = async {
         while let Some(line) = lines.next().await {
-            if let Some(era) = Message::read(&line).ok().and_then(|message| said(&message)) {
+            if let Some(era) = Message::read(line).ok().and_then(|message| said(&message)) {
                 return Ok(era);
             }
         }
@@ -75,10 +75,10 @@ mod tests {
 
     #[test]
     fn the_question_is_a_message_and_only_modern_answers_mean_the_modern_era() {
-        let question = Message::read(&question()).unwrap();
+        let question = Message::read(question()).unwrap();
         assert_eq!(question.method(), Some("server/discover"));
         let answer =
-            |rest: &str| said(&Message::read(&format!(r#"{{"id":"{PROBE_ID}",{rest}}}"#)).unwrap());
+            |rest: &str| said(&Message::read(format!(r#"{{"id":"{PROBE_ID}",{rest}}}"#)).unwrap());
         assert_eq!(answer(r#""result":{}"#), Some(Era::Modern));
         assert_eq!(answer(r#""error":{"code":-32022}"#), Some(Era::Modern));
         for code in [-32601, -32602, -32000, 0] {

@@ -168,7 +168,7 @@ mod tests {
             "jsonrpc": "2.0", "id": 1, "method": "tools/call",
             "params": { "name": "t\u{e9}", "arguments": arguments },
         });
-        Message::read(&text.to_string()).unwrap()
+        Message::read(text.to_string()).unwrap()
     }
 
     const CALL: [(&str, &str); 2] = [(METHOD, "tools/call"), (NAME, "=?base64?dMOp?=")];
@@ -219,7 +219,7 @@ mod tests {
     fn a_request_says_its_revision_and_what_its_client_can_do() {
         let with = |meta: Value| {
             let text = json!({ "id": 1, "method": "ping", "params": { "_meta": meta } });
-            missing(&Message::read(&text.to_string()).unwrap()).len()
+            missing(&Message::read(text.to_string()).unwrap()).len()
         };
         let [_, _, version] = META_VERSION;
         let [_, _, capabilities] = META_CAPABILITIES;

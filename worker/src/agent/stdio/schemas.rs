@@ -61,7 +61,7 @@ async fn list(program: &Arc<Modern>) -> Option<Listed> {
     let mut good_for = KEEP_FOR;
     let mut cursor: Option<String> = None;
     for _ in 0..MAX_PAGES {
-        let question = Message::read(&question(cursor.as_deref())).ok()?;
+        let question = Message::read(question(cursor.as_deref())).ok()?;
         let (mut answers, _in_wait) = program.ask(question, None).await.ok()?;
         let answer = loop {
             let event = answers.next().await?;

@@ -150,7 +150,7 @@ const ENDED: &str = "the MCP server ended";
 /// Takes what the program says to its streams, until it ends.
 async fn listen(mut lines: Lines, routes: Arc<Mutex<Routes>>, ended: CancellationToken) {
     while let Some(line) = lines.next().await {
-        match Message::read(&line) {
+        match Message::read(line) {
             Ok(message) => routes.lock().route(message),
             Err(error) => tracing::warn!(%error, "an MCP server printed what is no message"),
         }

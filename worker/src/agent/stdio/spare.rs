@@ -61,7 +61,12 @@ impl Spare {
 
     /// The one that is ready, or another. The next is made ready.
     pub(super) async fn take(self: &Arc<Self>) -> Result<Program, NotStarted> {
-        let ready = self.ready.lock().await.take().filter(|(child, _)| !child.is_over());
+        let ready = self
+            .ready
+            .lock()
+            .await
+            .take()
+            .filter(|(child, lines)| !child.is_over() && !lines.is_over());
         let program = match ready {
             Some(program) => program,
             None => self.start().await?,
