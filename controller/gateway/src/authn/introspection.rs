@@ -20,7 +20,7 @@ use patchbay_core::{
     provider::{CATALOG_KEY_PREFIX, Introspection},
     tenant::Authority,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use std::{sync::Arc, time::Duration};
 
 /// How long a good answer is remembered: a revoked key works for at most this long, while the catalog answers.
@@ -176,6 +176,8 @@ impl Introspector {
 #[derive(Deserialize)]
 struct Answer {
     data: Option<AnswerData>,
+    /// What went wrong, with all of it or with a part.
+    errors: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -188,13 +190,19 @@ struct Me {
     name: String,
 }
 
-/// What an answer says; none if it says nothing about the credential. `me: null` is a clear no.
+/// What an answer says; none if it says nothing about the credential. `me: null` is a clear no, unless something went wrong:
+/// what failed is null too (GraphQL, 6.4.4), whoever asked for it.
 fn judge(status: StatusCode, body: &[u8]) -> Option<Owner> {
     match status {
-        StatusCode::OK => match serde_json::from_slice::<Answer>(body).ok()?.data?.me {
-            Some(me) if !me.name.is_empty() => Some(Owner::Known(me.name)),
-            _ => Some(Owner::Nobody),
-        },
+        StatusCode::OK => {
+            let answer: Answer = serde_json::from_slice(body).ok()?;
+            let has_failed = answer.errors.is_some_and(|errors| !errors.is_empty());
+            match answer.data?.me {
+                Some(me) if !me.name.is_empty() => Some(Owner::Known(me.name)),
+                _ if has_failed => None,
+                _ => Some(Owner::Nobody),
+            }
+        }
         StatusCode::UNAUTHORIZED => Some(Owner::Nobody),
         StatusCode::FORBIDDEN => Some(Owner::NotAllowed),
         _ => None,
@@ -224,6 +232,12 @@ mod tests {
         assert_eq!(said(200, r#"{"data":{"me":{"name":"alice"}}}"#), known);
         assert_eq!(said(200, r#"{"data":{"me":null}}"#), Some(Owner::Nobody));
         assert_eq!(said(200, r#"{"data":{"me":{"name":""}}}"#), Some(Owner::Nobody));
+        for no_errors in ["null", "[]"] {
+            let no = format!(r#"{{"data":{{"me":null}},"errors":{no_errors}}}"#);
+            assert_eq!(said(200, &no), Some(Owner::Nobody), "{no}");
+        }
+        let beside = r#"{"data":{"me":{"name":"alice"}},"errors":[{"message":"x"}]}"#;
+        assert_eq!(said(200, beside), Some(Owner::Known("alice".into())));
         assert_eq!(said(401, ""), Some(Owner::Nobody));
         assert_eq!(said(403, ""), Some(Owner::NotAllowed));
         for (status, body) in [
@@ -232,6 +246,8 @@ mod tests {
             (302, ""),
             (200, "<html>"),
             (200, r#"{"errors":[{"message":"x"}],"data":null}"#),
+            (200, r#"{"errors":[{"message":"x","path":["me"]}],"data":{"me":null}}"#),
+            (200, r#"{"errors":{},"data":{"me":null}}"#),
         ] {
             assert_eq!(said(status, body), None, "{status} {body}");
         }
