@@ -2,11 +2,15 @@
 //!
 //! The catalog's `me` is the only call that is made for an unproven credential. Answers are remembered by
 //! the credential's keyed digest, good ones for a minute and bad ones for seconds, and concurrent
-//! questions about one credential are one question. A catalog that cannot be asked is no verdict: for a
-//! few minutes its last good one still counts, so that its unrest ends nobody's session. This module must
-//! not know other methods.
+//! questions about one credential are one question. Of credentials that nobody has proven, few are asked
+//! about at a time; those that were good lately wait for none of them. A catalog that cannot be asked is
+//! no verdict: for a few minutes its last good one still counts, so that its unrest ends nobody's session.
+//! This module must not know other methods.
 
-use super::AuthnError;
+use super::{
+    AuthnError,
+    unproven::{TooMany, Unproven},
+};
 use crate::outbound::Outbound;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
@@ -31,6 +35,8 @@ const COUNTED_ON_FOR: Duration = Duration::from_secs(270);
 /// How long a catalog that gave no answer is not asked again about somebody whose last answer counts: asking it may take
 /// as long as a request can wait.
 const COUNTED_ON_AT_A_TIME: Duration = Duration::from_secs(30);
+/// For how long a credential that was good once is asked about ahead of those that nobody has proven.
+const PROVEN_FOR: Duration = Duration::from_hours(24);
 /// How long a bad answer is remembered.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// A catalog that wants to be left alone for longer is taken at its word for so long, seconds.
@@ -57,6 +63,9 @@ pub(super) struct Introspector {
     owners: Cache<Digest, Owner>,
     /// The last good answers.
     counted_on: Cache<Digest, String>,
+    /// What was good, and is not known to be nobody's by now.
+    proven: Cache<Digest, ()>,
+    unproven: Unproven,
 }
 
 struct ByOwner;
@@ -81,7 +90,9 @@ impl Introspector {
         let owners = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(ByOwner).build();
         let counted_on =
             Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(COUNTED_ON_FOR).build();
-        Self { name, catalog, outbound, owners, counted_on }
+        let proven = Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(PROVEN_FOR).build();
+        let unproven = Unproven::default();
+        Self { name, catalog, outbound, owners, counted_on, proven, unproven }
     }
 
     /// Judges one credential. `digest` is its keyed digest.
@@ -127,25 +138,43 @@ impl Introspector {
 
     /// What the catalog says, or what it last said while it cannot be asked.
     async fn judged(&self, credential: &str, digest: Digest) -> Result<Owner, AuthnError> {
+        let _turn = if self.proven.contains_key(&digest) {
+            None
+        } else {
+            Some(self.unproven.turn().await.map_err(|TooMany| {
+                let origin = &self.catalog.origin;
+                tracing::warn!(origin, "too many new credentials are to be shown to a catalog");
+                unavailable(None)
+            })?)
+        };
         let answer = self.ask(credential).await;
-        match &answer {
-            Ok(Owner::Known(subject)) => self.counted_on.insert(digest, subject.clone()).await,
-            Ok(_) => self.counted_on.invalidate(&digest).await,
-            Err(AuthnError::ProviderUnavailable { .. }) => {
-                if let Some(subject) = self.counted_on.get(&digest).await {
-                    return Ok(Owner::CountedOn(subject));
-                }
-            }
-            Err(_) => {}
+        self.learn(digest, &answer).await;
+        if let Err(AuthnError::ProviderUnavailable { .. }) = &answer
+            && let Some(subject) = self.counted_on.get(&digest).await
+        {
+            return Ok(Owner::CountedOn(subject));
         }
         answer
     }
 
+    /// Remembers an answer for the time in which there is none, and for the next question.
+    async fn learn(&self, digest: Digest, answer: &Result<Owner, AuthnError>) {
+        match answer {
+            Ok(Owner::Known(subject)) => {
+                self.counted_on.insert(digest, subject.clone()).await;
+                self.proven.insert(digest, ()).await;
+            }
+            // whom the catalog shuts out is not counted on; that nobody has made the credential up is as true as before
+            Ok(Owner::NotAllowed) => self.counted_on.invalidate(&digest).await,
+            Ok(Owner::Nobody) => {
+                self.counted_on.invalidate(&digest).await;
+                self.proven.invalidate(&digest).await;
+            }
+            Ok(Owner::CountedOn(_)) | Err(_) => {}
+        }
+    }
+
     async fn ask(&self, credential: &str) -> Result<Owner, AuthnError> {
-        let unavailable = |retry_after| AuthnError::ProviderUnavailable {
-            who: "the catalog".into(),
-            retry_after,
-        };
         let mut bearer = HeaderValue::try_from(format!("Bearer {credential}"))
             .map_err(|_| AuthnError::Invalid)?;
         bearer.set_sensitive(true);
@@ -171,6 +200,10 @@ impl Introspector {
             }
         }
     }
+}
+
+fn unavailable(retry_after: Option<u32>) -> AuthnError {
+    AuthnError::ProviderUnavailable { who: "the catalog".into(), retry_after }
 }
 
 #[derive(Deserialize)]
@@ -223,6 +256,66 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+
+    const SOON: Duration = Duration::from_secs(2);
+
+    /// What asks a catalog that takes connections and says nothing, one unproven credential at a time while one waits.
+    async fn silent() -> (TcpListener, Arc<Introspector>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("https://{}", listener.local_addr().unwrap());
+        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut asking = Introspector::new(
+            ProviderName::parse("p").unwrap(),
+            Introspection { origin: origin.clone(), registry: origin, ca_bundle: None },
+            Outbound::new(crypto, None).unwrap(),
+        );
+        asking.unproven = Unproven::new(1, 1);
+        (listener, Arc::new(asking))
+    }
+
+    fn asked(asking: &mut JoinSet<()>, of: &Arc<Introspector>, credential: &'static str) {
+        let of = of.clone();
+        asking.spawn(async move {
+            let _ = of.owner(credential, Digest::of(credential.as_bytes())).await;
+        });
+    }
+
+    #[tokio::test]
+    async fn one_that_was_good_lately_waits_for_none_that_nobody_has_proven() {
+        let (listener, introspector) = silent().await;
+        let mut asking = JoinSet::new();
+        asked(&mut asking, &introspector, "first");
+        let _first = timeout(SOON, listener.accept()).await.unwrap().unwrap();
+        asked(&mut asking, &introspector, "second");
+        tokio::task::yield_now().await;
+        // there is no room for another one, which is told so before the catalog could be tired of
+        let third = introspector.owner("third", Digest::of(b"third"));
+        let refused = timeout(SOON, third).await.expect("it waits").unwrap_err();
+        assert!(matches!(refused, AuthnError::ProviderUnavailable { .. }), "{refused:?}");
+
+        introspector.proven.insert(Digest::of(b"good"), ()).await;
+        asked(&mut asking, &introspector, "good");
+        timeout(SOON, listener.accept()).await.expect("it waits for the others").unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_shut_out_is_not_counted_on_and_who_is_nobody_is_not_proven_either() {
+        let (_, introspector) = silent().await;
+        let digest = Digest::of(b"credential");
+        for (answer, is_counted_on, is_proven) in [
+            (Err(AuthnError::Invalid), false, false),
+            (Ok(Owner::Known("alice".into())), true, true),
+            (Err(unavailable(None)), true, true),
+            (Ok(Owner::NotAllowed), false, true),
+            (Ok(Owner::Nobody), false, false),
+        ] {
+            introspector.learn(digest, &answer).await;
+            let counted_on = introspector.counted_on.contains_key(&digest);
+            let known = (counted_on, introspector.proven.contains_key(&digest));
+            assert_eq!(known, (is_counted_on, is_proven), "{answer:?}");
+        }
+    }
 
     #[test]
     fn only_a_name_is_an_owner_and_only_a_clear_no_is_nobody() {
