@@ -4,6 +4,7 @@
 //! for it. The common case, a worker that was bound by an earlier request with the same credential,
 //! takes no lock and sends nothing. This module must not know what is forwarded or how workers are made.
 
+mod flight;
 mod lock;
 mod renew;
 
@@ -13,6 +14,7 @@ use crate::{
     forward::link::{DialError, Link, LinkContext},
 };
 use arc_swap::ArcSwapOption;
+use flight::Flights;
 use jiff::Timestamp;
 use lock::{GrantOnce, Learned, Lock};
 use parking_lot::Mutex;
@@ -44,7 +46,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{Instrument as _, Span};
 
 /// Why a tenant has no worker. The texts are for clients.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ActivateError {
     /// No worker became free in time.
     #[error("no worker became ready in time; try again")]
@@ -162,7 +164,7 @@ pub struct Activator {
 #[derive(Default)]
 struct Slot {
     bound: ArcSwapOption<Bound>,
-    flight: tokio::sync::Mutex<()>,
+    flights: Flights,
     /// When a worker was last wanted, in milliseconds since 1970.
     last_request: AtomicI64,
     /// When the last renewal began, in milliseconds since 1970.
@@ -238,13 +240,18 @@ impl Activator {
     pub async fn activate(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
         let slot = self.slots.lock().entry(request.name.clone()).or_default().clone();
         slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
+        let credential = request.user.digest;
         let mut obstacle = None;
         let flight = async {
-            let _one_at_a_time = slot.flight.lock().await;
+            let turn = slot.flights.turn().await;
             if let Some(bound) = self.current(&slot, request) {
                 return Ok(bound);
             }
-            let bound = self.lock_and_bind(request, &mut obstacle).await?;
+            if let Some(error) = turn.shared(credential) {
+                return Err(error);
+            }
+            let bound = self.lock_and_bind(request, &mut obstacle).await;
+            let bound = bound.inspect_err(|error| turn.failed(credential, error))?;
             slot.bound.store(Some(bound.clone()));
             Ok(bound)
         };
