@@ -7,6 +7,7 @@
 mod flight;
 mod lock;
 mod renew;
+mod slots;
 
 use crate::{
     bind::{self, BindError},
@@ -34,8 +35,8 @@ use patchbay_core::{
 };
 use renew::{Calls, Renewal};
 pub use renew::{InFlight, Judge, Verdict};
+use slots::Slots;
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -157,8 +158,7 @@ pub struct Activator {
     grants: Arc<dyn GrantSource>,
     judge: Arc<dyn Judge>,
     context: Arc<LinkContext>,
-    slots: Mutex<HashMap<TenantName, Arc<Slot>>>,
-    links: Arc<Mutex<HashMap<Incarnation, Arc<Link>>>>,
+    slots: Arc<Slots>,
 }
 
 #[derive(Default)]
@@ -201,8 +201,7 @@ impl Activator {
         judge: Arc<dyn Judge>,
         context: Arc<LinkContext>,
     ) -> Self {
-        let (slots, links) = (Mutex::default(), Arc::default());
-        Self { orchestrator, grants, judge, context, slots, links }
+        Self { orchestrator, grants, judge, context, slots: Arc::default() }
     }
 
     fn limits(&self) -> &Limits {
@@ -211,16 +210,17 @@ impl Activator {
 
     /// The tenant's worker, if it is bound and acknowledged this very credential: the common case.
     pub fn ready(&self, request: &Request<'_>) -> Option<Arc<Bound>> {
-        let slot = self.slots.lock().get(request.name).cloned()?;
+        let slot = self.slots.get(request.name)?;
         slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
         let bound = self.current(&slot, request)?;
         self.renew_if_due(&slot, &bound, request);
         Some(bound)
     }
 
-    /// When this gateway last had a request of a tenant.
+    /// When this gateway last had a request of a tenant; none where nothing is remembered of it, because it has no worker
+    /// here and no request.
     pub fn last_request(&self, name: &TenantName) -> Option<Timestamp> {
-        let slot = self.slots.lock().get(name).cloned()?;
+        let slot = self.slots.get(name)?;
         Timestamp::from_millisecond(slot.last_request.load(Ordering::Relaxed)).ok()
     }
 
@@ -238,7 +238,7 @@ impl Activator {
 
     /// The tenant's worker, made ready if need be; waits at most for the hold limit.
     pub async fn activate(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
-        let slot = self.slots.lock().entry(request.name.clone()).or_default().clone();
+        let slot = self.slots.hold(request.name);
         slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
         let credential = request.user.digest;
         let mut obstacle = None;
@@ -252,42 +252,23 @@ impl Activator {
             }
             let bound = self.lock_and_bind(request, &mut obstacle).await;
             let bound = bound.inspect_err(|error| turn.failed(credential, error))?;
-            slot.bound.store(Some(bound.clone()));
+            self.slots.bind(&slot, &bound);
             Ok(bound)
         };
         let outcome = timeout(self.limits().hold, flight).await;
-        let outcome = outcome.map_err(|_| obstacle.take().unwrap_or(ActivateError::HoldElapsed));
-        if !matches!(outcome, Ok(Ok(_))) {
-            self.forget_if_unused(request.name, &slot);
-        }
-        outcome?
+        outcome.map_err(|_| obstacle.take().unwrap_or(ActivateError::HoldElapsed))?
     }
 
     /// The worker said that it is not this tenant's, or that it is leaving: never use this placement
     /// again without a new bind.
     pub fn forget(&self, name: &TenantName, bound: &Arc<Bound>) {
-        let slot = self.slots.lock().get(name).cloned();
-        if let Some(slot) = slot {
-            let current = slot.bound.load_full();
-            if current.is_some_and(|current| Arc::ptr_eq(&current, bound)) {
-                slot.bound.store(None);
-            }
-        }
+        self.slots.unbind(name, bound);
     }
 
     /// The worker itself said that it is leaving.
     pub fn worker_leaves(&self, name: &TenantName, bound: &Arc<Bound>) {
         self.forget(name, bound);
         self.orchestrator.report_gone(&bound.placement.offer.incarnation);
-    }
-
-    /// A refused user leaves no trace in memory.
-    fn forget_if_unused(&self, name: &TenantName, slot: &Arc<Slot>) {
-        let mut slots = self.slots.lock();
-        // the map's reference and the caller's
-        if slot.bound.load().is_none() && Arc::strong_count(slot) == 2 {
-            slots.remove(name);
-        }
     }
 
     /// Tries until the caller's patience ends. `obstacle` tells what was in the way last, if that was the control plane or
@@ -429,19 +410,19 @@ impl Activator {
 
     /// The one link to this life of a worker; it is dropped when the worker is known to be gone.
     fn link(&self, offer: &Offer) -> Result<Arc<Link>, DialError> {
-        if let Some(link) = self.links.lock().get(&offer.incarnation) {
-            return Ok(link.clone());
+        if let Some(link) = self.slots.link(&offer.incarnation) {
+            return Ok(link);
         }
         let link = Arc::new(Link::new(offer, &self.context)?);
-        let mut links = self.links.lock();
-        let link = links.entry(offer.incarnation.clone()).or_insert(link).clone();
-        drop(links);
-        let (links, orchestrator) = (self.links.clone(), self.orchestrator.clone());
-        let incarnation = offer.incarnation.clone();
-        tokio::spawn(async move {
-            orchestrator.gone(&incarnation).await;
-            links.lock().remove(&incarnation);
-        });
+        let (link, is_new) = self.slots.meet(&offer.incarnation, link);
+        if is_new {
+            let (slots, orchestrator) = (self.slots.clone(), self.orchestrator.clone());
+            let incarnation = offer.incarnation.clone();
+            tokio::spawn(async move {
+                orchestrator.gone(&incarnation).await;
+                slots.gone(&incarnation);
+            });
+        }
         Ok(link)
     }
 }

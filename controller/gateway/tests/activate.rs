@@ -35,7 +35,8 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
+    task::yield_now,
     time::timeout,
 };
 use worker::{Answer, Worker};
@@ -47,6 +48,8 @@ struct Cluster {
     offers: Mutex<VecDeque<Offer>>,
     /// What another gateway assigns while a worker is being offered.
     meanwhile: Mutex<Option<Placement>>,
+    /// Whether every worker is gone.
+    all_gone: watch::Sender<bool>,
 }
 
 impl Cluster {
@@ -56,6 +59,7 @@ impl Cluster {
             state: Mutex::new(state),
             offers: Mutex::new(offers),
             meanwhile: Mutex::default(),
+            all_gone: watch::Sender::default(),
         })
     }
 
@@ -107,7 +111,7 @@ impl Orchestrator for Cluster {
     fn report_gone(&self, _: &Incarnation) {}
 
     async fn gone(&self, _: &Incarnation) {
-        std::future::pending::<()>().await;
+        self.all_gone.subscribe().wait_for(|all_gone| *all_gone).await.unwrap();
     }
 }
 
@@ -370,6 +374,27 @@ async fn keys_are_not_renewed_by_a_credential_that_is_no_longer_good() {
     let _other = later.call(&bound);
     later.binds.recv().await.unwrap();
     assert_eq!((revoked.keys.prepared(), later.keys.prepared()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_tenant_is_remembered_while_its_worker_lives_and_no_longer() {
+    let own = Worker::new("own");
+    let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
+    tokio::spawn(own.serve(0, willing));
+    let context = Arc::new(worker::context());
+    let activator = Activator::new(cluster.clone(), Arc::new(Grants), good(), context);
+    let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
+    let tenant = user.identity.tenant(&class.name);
+    let name = tenant.name();
+    activator.activate(&request(&class, &user, &tenant, &name)).await.unwrap();
+    assert!(activator.last_request(&name).is_some());
+    cluster.all_gone.send_replace(true);
+    let forgotten = async {
+        while activator.last_request(&name).is_some() {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(5), forgotten).await.expect("it is remembered");
 }
 
 #[tokio::test]
