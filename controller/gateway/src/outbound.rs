@@ -1,9 +1,12 @@
-//! Requests of the gateway's own: key sets, and questions to a catalog. Https only, bounded in time and
-//! size. This module must not know what is asked or why.
+//! Requests of the gateway's own: key sets, questions to a catalog, and tokens. Https only, bounded in time and size.
+//!
+//! What comes back may be a secret: it is put together in memory that is wiped, though what TLS and HTTP keep of it in buffers
+//! of theirs is not. This module must not know what is asked or why.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -14,8 +17,9 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// How long a question may take, from its name to the last byte of the answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -88,12 +92,52 @@ impl Outbound {
         let answer = async {
             let response = self.0.request(request).await.map_err(OutboundError::Unreachable)?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES)
-                .collect()
-                .await
-                .map_err(|_| OutboundError::Answer)?;
-            Ok(Response::from_parts(head, body.to_bytes()))
+            let body = whole(body).await.ok_or(OutboundError::Answer)?;
+            Ok(Response::from_parts(head, Bytes::from_owner(body)))
         };
         timeout(LIMIT, answer).await.map_err(|_| OutboundError::TimedOut)?
+    }
+}
+
+/// A body, unless it breaks off or is too long.
+async fn whole(body: impl Body<Data = Bytes>) -> Option<Zeroizing<Vec<u8>>> {
+    let (mut body, mut parts, mut length) = (pin!(body), Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(part) = frame.ok()?.into_data() else { continue };
+        length += part.len();
+        if length > MAX_ANSWER_BYTES {
+            return None;
+        }
+        parts.push(part);
+    }
+    // what grows is copied, and the copies are not wiped
+    let mut whole = Zeroizing::new(Vec::with_capacity(length));
+    for part in parts {
+        whole.extend_from_slice(&part);
+    }
+    Some(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn an_answer_is_put_together_in_order_and_is_not_too_long() {
+        let of = async |parts: &[&[u8]]| {
+            let parts: Vec<_> = parts.iter().map(|it| Bytes::copy_from_slice(it)).collect();
+            let frames = parts.into_iter().map(|part| Ok::<_, Infallible>(Frame::data(part)));
+            whole(StreamBody::new(stream::iter(frames))).await.map(|whole| whole.to_vec())
+        };
+        assert_eq!(of(&[b"one ", b"", b"two"]).await.unwrap(), b"one two");
+        assert_eq!(of(&[]).await.unwrap(), b"");
+        let half = vec![b' '; MAX_ANSWER_BYTES / 2];
+        let half = half.as_slice();
+        assert_eq!(of(&[half, half]).await.map(|it| it.len()), Some(MAX_ANSWER_BYTES));
+        assert!(of(&[half, half, b" "]).await.is_none());
     }
 }
