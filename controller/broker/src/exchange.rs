@@ -42,7 +42,18 @@ pub trait TokenEndpoint: Send + Sync + 'static {
         exchange: &TokenExchange,
         ca_bundle: Option<&str>,
         form: &[(&str, SecretString)],
-    ) -> Result<(StatusCode, SecretSlice<u8>), String>;
+    ) -> Result<Answered, String>;
+}
+
+/// What a token endpoint answered.
+#[derive(Debug)]
+pub struct Answered {
+    /// With which status.
+    pub status: StatusCode,
+    /// When it wants to be asked again, seconds; none = it did not say.
+    pub retry_after: Option<u32>,
+    /// What.
+    pub body: SecretSlice<u8>,
 }
 
 /// A token that was made for a user.
@@ -80,7 +91,7 @@ enum NoToken {
     /// The server does not exchange this user's token.
     Refused,
     /// It cannot be asked, does not know Patchbay, or its answer makes no sense.
-    Unavailable,
+    Unavailable { retry_after: Option<u32> },
 }
 
 impl Exchanges {
@@ -112,7 +123,9 @@ impl Exchanges {
                 "the server that exchanges tokens for {}",
                 source.origin
             )),
-            NoToken::Unavailable => GrantError::Unavailable("the exchange of tokens".into()),
+            NoToken::Unavailable { retry_after } => {
+                GrantError::Unavailable { who: "the exchange of tokens".into(), retry_after }
+            }
         })
     }
 
@@ -123,12 +136,13 @@ impl Exchanges {
         user: &Authenticated,
     ) -> Result<Exchanged, NoToken> {
         let at = &exchange.token_endpoint;
-        let _place = self.places.acquire().await.map_err(|_| NoToken::Unavailable)?;
+        let _place =
+            self.places.acquire().await.map_err(|_| NoToken::Unavailable { retry_after: None })?;
         let form = form(exchange, &user.credential);
         let answered = self.endpoint.post(exchange, source.ca_bundle.as_deref(), &form).await;
-        let (status, body) = answered.map_err(|why| {
+        let Answered { status, retry_after, body } = answered.map_err(|why| {
             tracing::warn!(token_endpoint = at, why, "a token cannot be exchanged");
-            NoToken::Unavailable
+            NoToken::Unavailable { retry_after: None }
         })?;
         match read(status, body.expose_secret()) {
             Ok(Answer { bearer, life }) => {
@@ -143,7 +157,7 @@ impl Exchanges {
             }
             Err(Refused::Other(why)) => {
                 tracing::error!(token_endpoint = at, why, "tokens are not exchanged");
-                Err(NoToken::Unavailable)
+                Err(NoToken::Unavailable { retry_after })
             }
         }
     }

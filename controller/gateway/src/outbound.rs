@@ -4,7 +4,7 @@
 //! of theirs is not. This module must not know what is asked or why.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -12,6 +12,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use jiff::{Timestamp, fmt::rfc2822};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::CryptoProvider,
@@ -25,6 +26,8 @@ use zeroize::Zeroizing;
 const LIMIT: Duration = Duration::from_secs(5);
 /// An answer is at most this long, bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Who wants to be left alone for longer is taken at its word for so long, seconds.
+const LONGEST_RETRY: u32 = 60;
 
 /// Asks one service.
 #[derive(Debug, Clone)]
@@ -118,10 +121,22 @@ async fn whole(body: impl Body<Data = Bytes>) -> Option<Zeroizing<Vec<u8>>> {
     Some(whole)
 }
 
+/// When whoever gave no proper answer wants to be asked again, seconds: at once never, and soon enough (RFC 9110, 10.2.3:
+/// a number of seconds, or a date).
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u32> {
+    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match said.parse::<i64>() {
+        Ok(seconds) => seconds,
+        Err(_) => rfc2822::parse(said).ok()?.timestamp().duration_since(now).as_secs(),
+    };
+    u32::try_from(seconds.clamp(1, i64::from(LONGEST_RETRY))).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use futures_util::stream;
+    use http::HeaderValue;
     use http_body::Frame;
     use http_body_util::StreamBody;
     use std::convert::Infallible;
@@ -139,5 +154,25 @@ mod tests {
         let half = half.as_slice();
         assert_eq!(of(&[half, half]).await.map(|it| it.len()), Some(MAX_ANSWER_BYTES));
         assert!(of(&[half, half, b" "]).await.is_none());
+    }
+
+    #[test]
+    fn whoever_is_busy_says_in_seconds_or_by_a_date_when_to_ask_again_and_is_bounded() {
+        let now = "2026-11-27T08:00:00Z".parse().unwrap();
+        let said = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]), now)
+        };
+        assert_eq!(said("7"), Some(7));
+        assert_eq!(said("Fri, 27 Nov 2026 08:00:20 GMT"), Some(20));
+        for (value, bounded) in
+            [("0", 1), ("-3", 1), ("86400", 60), ("Thu, 26 Nov 2026 08:00:00 GMT", 1)]
+        {
+            assert_eq!(said(value), Some(bounded), "{value}");
+        }
+        for nothing in ["", "soon", "1.5", "99999999999999999999"] {
+            assert_eq!(said(nothing), None, "{nothing}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

@@ -156,7 +156,7 @@ impl GrantSource for Away {
     async fn prepare(&self, _: &WorkerClass, _: &Authenticated) -> Result<Grant, GrantError> {
         self.prepared.fetch_add(1, Ordering::SeqCst);
         self.may_fail.notified().await;
-        Err(GrantError::Unavailable("STS".into()))
+        Err(GrantError::unavailable("STS"))
     }
 }
 
@@ -412,7 +412,7 @@ async fn requests_that_waited_for_an_activation_share_its_failure_and_the_next_o
     let all = Box::pin(async { tokio::join!(waited, async { away.may_fail.notify_one() }).0 });
     let (one, other) = timeout(Duration::from_secs(5), all).await.expect("each of them asked");
     for failed in [one, other] {
-        assert!(matches!(failed, Err(ActivateError::Grant(GrantError::Unavailable(_)))));
+        assert!(matches!(failed, Err(ActivateError::Grant(GrantError::Unavailable { .. }))));
     }
     assert_eq!(away.prepared.load(Ordering::SeqCst), 1);
     assert!(activator.last_request(&name).is_none(), "a user with nothing here is remembered");

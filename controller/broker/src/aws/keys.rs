@@ -193,11 +193,11 @@ fn refusal(role: impl Display, error: &StsError) -> GrantError {
         }
         StsError::OwnCredentials(_) | StsError::Invalid(_) | StsError::NotTemporary => {
             tracing::error!(%role, %error, "no keys");
-            GrantError::Unavailable("AWS STS".into())
+            GrantError::unavailable("AWS STS")
         }
         StsError::Throttled | StsError::Failed(_) => {
             tracing::warn!(%role, %error, "no keys");
-            GrantError::Unavailable("AWS STS".into())
+            GrantError::unavailable("AWS STS")
         }
     }
 }
@@ -311,7 +311,7 @@ mod tests {
         let sts = Double::new(Err(StsError::Throttled));
         let keys = Keys::new(sts.clone());
         sts.may_answer.notify_one();
-        let unavailable = Err(GrantError::Unavailable("AWS STS".into()));
+        let unavailable = Err(GrantError::unavailable("AWS STS"));
         assert_eq!(keys.assumed(&session("us-east-1")).await.map(drop), unavailable);
         assert_eq!(keys.assumed(&session("eu-west-1")).await.map(drop), unavailable);
         assert_eq!(sts.calls(), 1);

@@ -11,11 +11,11 @@ use super::{
     AuthnError,
     unproven::{TooMany, Unproven},
 };
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, retry_after};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use moka::{Expiry, future::Cache};
 use patchbay_core::{
     digest::Digest,
@@ -39,8 +39,6 @@ const COUNTED_ON_AT_A_TIME: Duration = Duration::from_secs(30);
 const PROVEN_FOR: Duration = Duration::from_hours(24);
 /// How long a bad answer is remembered.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
-/// A catalog that wants to be left alone for longer is taken at its word for so long, seconds.
-const LONGEST_RETRY: u32 = 60;
 /// How many answers are remembered per provider.
 const MAX_ANSWERS: u64 = 20_000;
 
@@ -242,17 +240,6 @@ fn judge(status: StatusCode, body: &[u8]) -> Option<Owner> {
     }
 }
 
-/// When a catalog that gives no verdict wants to be asked again, seconds: at once never, and soon enough (RFC 9110, 10.2.3:
-/// a number of seconds, or a date).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u32> {
-    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = match said.parse::<i64>() {
-        Ok(seconds) => seconds,
-        Err(_) => rfc2822::parse(said).ok()?.timestamp().duration_since(now).as_secs(),
-    };
-    u32::try_from(seconds.clamp(1, i64::from(LONGEST_RETRY))).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,25 +331,5 @@ mod tests {
         ] {
             assert_eq!(said(status, body), None, "{status} {body}");
         }
-    }
-
-    #[test]
-    fn a_catalog_says_in_seconds_or_by_a_date_when_it_may_be_asked_again_and_is_bounded() {
-        let now = "2026-11-27T08:00:00Z".parse().unwrap();
-        let said = |value: &'static str| {
-            let value = HeaderValue::from_static(value);
-            retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]), now)
-        };
-        assert_eq!(said("7"), Some(7));
-        assert_eq!(said("Fri, 27 Nov 2026 08:00:20 GMT"), Some(20));
-        for (value, bounded) in
-            [("0", 1), ("-3", 1), ("86400", 60), ("Thu, 26 Nov 2026 08:00:00 GMT", 1)]
-        {
-            assert_eq!(said(value), Some(bounded), "{value}");
-        }
-        for nothing in ["", "soon", "1.5", "99999999999999999999"] {
-            assert_eq!(said(nothing), None, "{nothing}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }
