@@ -6,6 +6,7 @@
 
 mod aws;
 mod exchange;
+mod kept;
 mod token;
 
 pub use aws::{Assume, Exchange, Keys, Sts, StsError, Way, way};
