@@ -3,14 +3,14 @@
 
 use async_trait::async_trait;
 use http::StatusCode;
-use patchbay_broker::{Assume, Exchange, Sts, StsError, TokenEndpoint};
+use patchbay_broker::{Answered, Assume, Exchange, Sts, StsError, TokenEndpoint};
 use patchbay_core::{class::TokenExchange, grant::AwsGrant};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use secrecy::{SecretSlice, SecretString};
+use secrecy::SecretString;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -80,9 +80,10 @@ impl<T: TokenEndpoint> TokenEndpoint for Counted<T> {
         exchange: &TokenExchange,
         ca_bundle: Option<&str>,
         form: &[(&str, SecretString)],
-    ) -> Result<(StatusCode, SecretSlice<u8>), String> {
+    ) -> Result<Answered, String> {
         let answer = self.0.post(exchange, ca_bundle, form).await;
-        let outcome = answer.as_ref().map_or("unreachable", |(status, _)| of_endpoint(*status));
+        let outcome =
+            answer.as_ref().map_or("unreachable", |answered| of_endpoint(answered.status));
         self.1.count("token_exchange", outcome);
         answer
     }

@@ -6,17 +6,21 @@ use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, header};
 use http_body_util::Full;
-use patchbay_broker::TokenEndpoint;
+use jiff::Timestamp;
+use patchbay_broker::{Answered, TokenEndpoint};
 use patchbay_core::{
     chain::Chain,
     class::{ExchangeClient, TokenExchange, WorkerClass},
     provider::SecretEntry,
 };
-use patchbay_gateway::{authn::NamedKeys, outbound::Outbound};
+use patchbay_gateway::{
+    authn::NamedKeys,
+    outbound::{Outbound, retry_after},
+};
 use rustls::crypto::CryptoProvider;
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -34,7 +38,7 @@ impl TokenEndpoint for TokenEndpoints {
         exchange: &TokenExchange,
         ca_bundle: Option<&str>,
         fields: &[(&str, SecretString)],
-    ) -> Result<(StatusCode, SecretSlice<u8>), String> {
+    ) -> Result<Answered, String> {
         let client = exchange.client.as_ref();
         let secret = match client.and_then(|client| client.secret.as_ref()) {
             Some(entry) => Some(self.secret(entry).await?),
@@ -44,9 +48,13 @@ impl TokenEndpoint for TokenEndpoints {
             .map_err(|error| error.to_string())?;
         let outbound = Outbound::new(self.crypto.clone(), ca_bundle);
         let outbound = outbound.map_err(|error| Chain(&error).to_string())?;
-        let answered = outbound.ask(request).await;
-        let (status, body) = answered.map_err(|error| Chain(&error).to_string())?;
-        Ok((status, body.to_vec().into()))
+        let answered = outbound.answer(request).await;
+        let (head, body) = answered.map_err(|error| Chain(&error).to_string())?.into_parts();
+        Ok(Answered {
+            status: head.status,
+            retry_after: retry_after(&head.headers, Timestamp::now()),
+            body: body.to_vec().into(),
+        })
     }
 }
 

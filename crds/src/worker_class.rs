@@ -288,8 +288,8 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub tenants: Option<u32>,
     /// Requests per second of one user, with a second's worth at once, 1 to 1000000. What is over it
-    /// is answered 429. Pings, notifications and streams that wait for events do not count.
-    /// Default: no limit.
+    /// is answered 429. Pings, notifications and `subscriptions/listen` do not count; a GET or DELETE
+    /// counts once. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_second: Option<u32>,

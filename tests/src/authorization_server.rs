@@ -46,11 +46,16 @@ pub struct AuthorizationServer {
     state: Arc<Server>,
 }
 
+/// What a server that is busy asks for, seconds.
+pub const RETRY_AFTER: u32 = 23;
+
 /// What it does instead of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// It fails.
     Failing,
+    /// It is asked too often: 429 with `Retry-After` of [`RETRY_AFTER`] seconds.
+    Busy,
     /// It no longer gives this user the catalog.
     Denying,
 }
@@ -147,6 +152,10 @@ async fn answer(
     let fault = *server.fault.lock();
     if fault == Some(Fault::Failing) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if fault == Some(Fault::Busy) {
+        let after = [(header::RETRY_AFTER, RETRY_AFTER.to_string())];
+        return (StatusCode::TOO_MANY_REQUESTS, after).into_response();
     }
     let denied = fault == Some(Fault::Denying);
     let given = server.exchange(&headers, &asked, denied);

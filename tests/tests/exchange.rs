@@ -201,6 +201,12 @@ async fn who_gets_no_token_is_told_why_and_who_has_one_goes_on() -> anyhow::Resu
     ensure!(told().await? == unavailable, "{:?}", told().await?);
     ensure!(alice.call("search_catalog", search()).await?.to_string().contains("alice"));
 
+    scene.login.set_fault(Some(Fault::Busy));
+    let answer = bob.modern_call("search_catalog", search()).await?;
+    ensure!(answer.reason().as_deref() == Some("grant_unavailable"), "{}", answer.text());
+    let after = answer.headers.get("retry-after").context("no Retry-After")?;
+    ensure!(*after == login::RETRY_AFTER.to_string(), "{after:?}");
+
     scene.login.set_fault(Some(Fault::Denying));
     let refused = (StatusCode::FORBIDDEN, "grant_refused".to_owned());
     ensure!(told().await? == refused, "{:?}", told().await?);

@@ -132,6 +132,45 @@ async fn too_many_requests_in_a_second_are_told_to_come_back_and_can() -> anyhow
     Ok(())
 }
 
+#[tokio::test]
+async fn requests_without_a_body_are_limited_too_and_take_no_calls_place() -> anyhow::Result<()> {
+    let controller = start("  limits: { requestsPerSecond: 1 }\n").await?;
+    let (alice, http) = (client(&controller, "alice"), Http::default());
+    alice.call("echo", json!({ "text": "x" })).await?;
+    let headers = alice.headers(&[("mcp-session-id", "none")]);
+    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    for method in [Method::DELETE, Method::GET] {
+        let send = || http.send(method.clone(), controller.url(CLASS), &headers, "");
+        let over = async {
+            loop {
+                let answer = send().await?;
+                if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                    return anyhow::Ok(answer);
+                }
+            }
+        };
+        let answer = timeout(Duration::from_secs(30), over).await.context("it has no limit")??;
+        ensure!(answer.reason().as_deref() == Some("too_many_requests"), "{}", answer.text());
+        let after =
+            answer.headers.get("retry-after").context("no Retry-After")?.to_str()?.parse()?;
+        // what is awaited is the time that was named
+        sleep(Duration::from_secs(after)).await;
+        let answer = send().await?;
+        ensure!(answer.status != StatusCode::TOO_MANY_REQUESTS, "{method} {}", answer.text());
+    }
+
+    let controller = start("  limits: { concurrentCalls: 1 }\n").await?;
+    let alice = client(&controller, "alice");
+    let session = alice.initialize().await?;
+    let headers = alice.headers(&[("mcp-session-id", &session.id)]);
+    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let listening = http.open(Method::GET, controller.url(CLASS), &headers, "").await?;
+    ensure!(listening.status() == StatusCode::OK, "{}", listening.status());
+    session.call("echo", json!({ "text": "x" })).await?;
+    drop(listening);
+    Ok(())
+}
+
 /// Claims that allow all there is.
 fn everything() -> Allowed {
     let permissions = [

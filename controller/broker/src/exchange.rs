@@ -6,12 +6,14 @@
 
 mod answer;
 
-use crate::token::Said;
+use crate::{
+    kept::{Ends, Kept, fresh_for},
+    token::Said,
+};
 use answer::{Answer, Refused, read};
 use async_trait::async_trait;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use moka::{Expiry, future::Cache};
 use patchbay_core::{
     class::{CatalogSource, TokenExchange},
     digest::Digest,
@@ -20,13 +22,8 @@ use patchbay_core::{
     provider::API_KEY_PREFIX,
 };
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
-use std::{sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
+use std::sync::Arc;
 
-/// Exchanges that are under way at a time.
-const MOST_CALLS: usize = 16;
-/// Tokens that are remembered; one more is asked for again.
-const MOST_KEPT: u64 = 10_000;
 /// A token is renewed so long before it ends, or after half of its life.
 const RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// Of a token whose life nobody says (RFC 8693 leaves it open): it is asked for again after half of this.
@@ -42,7 +39,18 @@ pub trait TokenEndpoint: Send + Sync + 'static {
         exchange: &TokenExchange,
         ca_bundle: Option<&str>,
         form: &[(&str, SecretString)],
-    ) -> Result<(StatusCode, SecretSlice<u8>), String>;
+    ) -> Result<Answered, String>;
+}
+
+/// What a token endpoint answered.
+#[derive(Debug)]
+pub struct Answered {
+    /// With which status.
+    pub status: StatusCode,
+    /// When it wants to be asked again, seconds; none = it did not say.
+    pub retry_after: Option<u32>,
+    /// What.
+    pub body: SecretSlice<u8>,
 }
 
 /// A token that was made for a user.
@@ -55,22 +63,12 @@ pub(crate) struct Exchanged {
 /// The exchanged tokens of this gateway.
 pub(crate) struct Exchanges {
     endpoint: Arc<dyn TokenEndpoint>,
-    kept: Cache<Digest, Exchanged>,
-    places: Semaphore,
+    kept: Kept<Exchanged>,
 }
 
-/// Until it should be renewed.
-struct WhileFresh;
-
-impl Expiry<Digest, Exchanged> for WhileFresh {
-    fn expire_after_create(
-        &self,
-        _: &Digest,
-        made: &Exchanged,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        let left = made.lease.renew_at.duration_since(Timestamp::now());
-        Some(Duration::try_from(left).unwrap_or_default())
+impl Ends for Exchanged {
+    fn renewed_at(&self) -> Timestamp {
+        self.lease.renew_at
     }
 }
 
@@ -80,13 +78,12 @@ enum NoToken {
     /// The server does not exchange this user's token.
     Refused,
     /// It cannot be asked, does not know Patchbay, or its answer makes no sense.
-    Unavailable,
+    Unavailable { retry_after: Option<u32> },
 }
 
 impl Exchanges {
     pub(crate) fn new(endpoint: Arc<dyn TokenEndpoint>) -> Self {
-        let kept = Cache::builder().max_capacity(MOST_KEPT).expire_after(WhileFresh).build();
-        Self { endpoint, kept, places: Semaphore::new(MOST_CALLS) }
+        Self { endpoint, kept: Kept::default() }
     }
 
     /// The user's token for the catalog.
@@ -101,18 +98,15 @@ impl Exchanges {
         let wanted =
             format!("{} {token_endpoint:?} {audience:?} {scope:?} {client:?}", user.digest);
         let wanted = Digest::of(wanted.as_bytes());
-        // the cache's clock stands still while a machine sleeps, and tokens end all the same
-        let is_over = |kept: Exchanged| kept.lease.renew_at <= Timestamp::now();
-        if self.kept.get(&wanted).await.is_some_and(is_over) {
-            self.kept.invalidate(&wanted).await;
-        }
-        let kept = self.kept.try_get_with(wanted, self.exchanged(source, exchange, user)).await;
+        let kept = self.kept.get(wanted, self.exchanged(source, exchange, user)).await;
         kept.map_err(|why| match *why {
             NoToken::Refused => GrantError::Refused(format!(
                 "the server that exchanges tokens for {}",
                 source.origin
             )),
-            NoToken::Unavailable => GrantError::Unavailable("the exchange of tokens".into()),
+            NoToken::Unavailable { retry_after } => {
+                GrantError::Unavailable { who: "the exchange of tokens".into(), retry_after }
+            }
         })
     }
 
@@ -123,12 +117,11 @@ impl Exchanges {
         user: &Authenticated,
     ) -> Result<Exchanged, NoToken> {
         let at = &exchange.token_endpoint;
-        let _place = self.places.acquire().await.map_err(|_| NoToken::Unavailable)?;
         let form = form(exchange, &user.credential);
         let answered = self.endpoint.post(exchange, source.ca_bundle.as_deref(), &form).await;
-        let (status, body) = answered.map_err(|why| {
+        let Answered { status, retry_after, body } = answered.map_err(|why| {
             tracing::warn!(token_endpoint = at, why, "a token cannot be exchanged");
-            NoToken::Unavailable
+            NoToken::Unavailable { retry_after: None }
         })?;
         match read(status, body.expose_secret()) {
             Ok(Answer { bearer, life }) => {
@@ -143,7 +136,7 @@ impl Exchanges {
             }
             Err(Refused::Other(why)) => {
                 tracing::error!(token_endpoint = at, why, "tokens are not exchanged");
-                Err(NoToken::Unavailable)
+                Err(NoToken::Unavailable { retry_after })
             }
         }
     }
@@ -164,7 +157,7 @@ fn form(exchange: &TokenExchange, token: &SecretString) -> Vec<(&'static str, Se
 
 fn lease(life: SignedDuration, now: Timestamp) -> Lease {
     let at = |after| now.checked_add(after).unwrap_or(Timestamp::MAX);
-    Lease { renew_at: at(life - RENEW_AHEAD.min(life / 2)), ends_at: at(life) }
+    Lease { renew_at: at(fresh_for(life, RENEW_AHEAD)), ends_at: at(life) }
 }
 
 /// What a class's catalog is shown for a user.

@@ -6,12 +6,13 @@
 
 mod aws;
 mod exchange;
+mod kept;
 mod token;
 
 pub use aws::{Assume, Exchange, Keys, Sts, StsError, Way, way};
 #[cfg(feature = "sts")]
 pub use aws::{AwsSts, OwnIdentity};
-pub use exchange::{Shown, TokenEndpoint, would_show};
+pub use exchange::{Answered, Shown, TokenEndpoint, would_show};
 
 use async_trait::async_trait;
 use exchange::Exchanges;
@@ -110,7 +111,6 @@ fn allowed(user: &Authenticated) -> Result<Option<Allowed>, GrantError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::StatusCode;
     use jiff::SignedDuration;
     use patchbay_core::{
         class::{Ambient, AssumeRole, CredentialSource, SessionPolicy, TokenExchange},
@@ -123,7 +123,7 @@ mod tests {
         identity::{Identity, Mode},
         tenant::Authority,
     };
-    use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+    use secrecy::{ExposeSecret as _, SecretString};
 
     const CATALOG: &str = "https://catalog.example";
 
@@ -159,7 +159,7 @@ mod tests {
             exchange: &TokenExchange,
             _: Option<&str>,
             _: &[(&str, SecretString)],
-        ) -> Result<(StatusCode, SecretSlice<u8>), String> {
+        ) -> Result<Answered, String> {
             Err(format!("nothing is at {}", exchange.token_endpoint))
         }
     }

@@ -143,8 +143,13 @@ pub enum GrantError {
     #[error("{0} refused the credential")]
     Refused(String),
     /// The source of credentials cannot be reached, or failed.
-    #[error("{0} is unavailable; try again")]
-    Unavailable(String),
+    #[error("{who} is unavailable; try again")]
+    Unavailable {
+        /// The source.
+        who: String,
+        /// When it wants to be asked again, seconds; none = it did not say.
+        retry_after: Option<u32>,
+    },
     /// The user gets no AWS role, or no part of it.
     #[error("no AWS role is given to this user: {0}")]
     RoleDenied(String),
@@ -156,6 +161,13 @@ pub enum GrantError {
     /// The user's credential leads to no AWS keys.
     #[error("no AWS keys are given to this user: {0}")]
     NoKeys(#[from] NoKeys),
+}
+
+impl GrantError {
+    /// The source of credentials is unavailable, and did not say until when.
+    pub fn unavailable(who: &str) -> Self {
+        Self::Unavailable { who: who.to_owned(), retry_after: None }
+    }
 }
 
 /// Why a credential leads to no AWS keys.

@@ -4,8 +4,10 @@
 //! for it. The common case, a worker that was bound by an earlier request with the same credential,
 //! takes no lock and sends nothing. This module must not know what is forwarded or how workers are made.
 
+mod flight;
 mod lock;
 mod renew;
+mod slots;
 
 use crate::{
     bind::{self, BindError},
@@ -13,6 +15,7 @@ use crate::{
     forward::link::{DialError, Link, LinkContext},
 };
 use arc_swap::ArcSwapOption;
+use flight::Flights;
 use jiff::Timestamp;
 use lock::{GrantOnce, Learned, Lock};
 use parking_lot::Mutex;
@@ -32,8 +35,8 @@ use patchbay_core::{
 };
 use renew::{Calls, Renewal};
 pub use renew::{InFlight, Judge, Verdict};
+use slots::Slots;
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -44,7 +47,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{Instrument as _, Span};
 
 /// Why a tenant has no worker. The texts are for clients.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ActivateError {
     /// No worker became free in time.
     #[error("no worker became ready in time; try again")]
@@ -155,14 +158,13 @@ pub struct Activator {
     grants: Arc<dyn GrantSource>,
     judge: Arc<dyn Judge>,
     context: Arc<LinkContext>,
-    slots: Mutex<HashMap<TenantName, Arc<Slot>>>,
-    links: Arc<Mutex<HashMap<Incarnation, Arc<Link>>>>,
+    slots: Arc<Slots>,
 }
 
 #[derive(Default)]
 struct Slot {
     bound: ArcSwapOption<Bound>,
-    flight: tokio::sync::Mutex<()>,
+    flights: Flights,
     /// When a worker was last wanted, in milliseconds since 1970.
     last_request: AtomicI64,
     /// When the last renewal began, in milliseconds since 1970.
@@ -199,8 +201,7 @@ impl Activator {
         judge: Arc<dyn Judge>,
         context: Arc<LinkContext>,
     ) -> Self {
-        let (slots, links) = (Mutex::default(), Arc::default());
-        Self { orchestrator, grants, judge, context, slots, links }
+        Self { orchestrator, grants, judge, context, slots: Arc::default() }
     }
 
     fn limits(&self) -> &Limits {
@@ -209,16 +210,17 @@ impl Activator {
 
     /// The tenant's worker, if it is bound and acknowledged this very credential: the common case.
     pub fn ready(&self, request: &Request<'_>) -> Option<Arc<Bound>> {
-        let slot = self.slots.lock().get(request.name).cloned()?;
+        let slot = self.slots.get(request.name)?;
         slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
         let bound = self.current(&slot, request)?;
         self.renew_if_due(&slot, &bound, request);
         Some(bound)
     }
 
-    /// When this gateway last had a request of a tenant.
+    /// When this gateway last had a request of a tenant; none where nothing is remembered of it, because it has no worker
+    /// here and no request.
     pub fn last_request(&self, name: &TenantName) -> Option<Timestamp> {
-        let slot = self.slots.lock().get(name).cloned()?;
+        let slot = self.slots.get(name)?;
         Timestamp::from_millisecond(slot.last_request.load(Ordering::Relaxed)).ok()
     }
 
@@ -236,51 +238,37 @@ impl Activator {
 
     /// The tenant's worker, made ready if need be; waits at most for the hold limit.
     pub async fn activate(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
-        let slot = self.slots.lock().entry(request.name.clone()).or_default().clone();
+        let slot = self.slots.hold(request.name);
         slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
+        let credential = request.user.digest;
         let mut obstacle = None;
         let flight = async {
-            let _one_at_a_time = slot.flight.lock().await;
+            let turn = slot.flights.turn().await;
             if let Some(bound) = self.current(&slot, request) {
                 return Ok(bound);
             }
-            let bound = self.lock_and_bind(request, &mut obstacle).await?;
-            slot.bound.store(Some(bound.clone()));
+            if let Some(error) = turn.shared(credential) {
+                return Err(error);
+            }
+            let bound = self.lock_and_bind(request, &mut obstacle).await;
+            let bound = bound.inspect_err(|error| turn.failed(credential, error))?;
+            self.slots.bind(&slot, &bound);
             Ok(bound)
         };
         let outcome = timeout(self.limits().hold, flight).await;
-        let outcome = outcome.map_err(|_| obstacle.take().unwrap_or(ActivateError::HoldElapsed));
-        if !matches!(outcome, Ok(Ok(_))) {
-            self.forget_if_unused(request.name, &slot);
-        }
-        outcome?
+        outcome.map_err(|_| obstacle.take().unwrap_or(ActivateError::HoldElapsed))?
     }
 
     /// The worker said that it is not this tenant's, or that it is leaving: never use this placement
     /// again without a new bind.
     pub fn forget(&self, name: &TenantName, bound: &Arc<Bound>) {
-        let slot = self.slots.lock().get(name).cloned();
-        if let Some(slot) = slot {
-            let current = slot.bound.load_full();
-            if current.is_some_and(|current| Arc::ptr_eq(&current, bound)) {
-                slot.bound.store(None);
-            }
-        }
+        self.slots.unbind(name, bound);
     }
 
     /// The worker itself said that it is leaving.
     pub fn worker_leaves(&self, name: &TenantName, bound: &Arc<Bound>) {
         self.forget(name, bound);
         self.orchestrator.report_gone(&bound.placement.offer.incarnation);
-    }
-
-    /// A refused user leaves no trace in memory.
-    fn forget_if_unused(&self, name: &TenantName, slot: &Arc<Slot>) {
-        let mut slots = self.slots.lock();
-        // the map's reference and the caller's
-        if slot.bound.load().is_none() && Arc::strong_count(slot) == 2 {
-            slots.remove(name);
-        }
     }
 
     /// Tries until the caller's patience ends. `obstacle` tells what was in the way last, if that was the control plane or
@@ -422,19 +410,19 @@ impl Activator {
 
     /// The one link to this life of a worker; it is dropped when the worker is known to be gone.
     fn link(&self, offer: &Offer) -> Result<Arc<Link>, DialError> {
-        if let Some(link) = self.links.lock().get(&offer.incarnation) {
-            return Ok(link.clone());
+        if let Some(link) = self.slots.link(&offer.incarnation) {
+            return Ok(link);
         }
         let link = Arc::new(Link::new(offer, &self.context)?);
-        let mut links = self.links.lock();
-        let link = links.entry(offer.incarnation.clone()).or_insert(link).clone();
-        drop(links);
-        let (links, orchestrator) = (self.links.clone(), self.orchestrator.clone());
-        let incarnation = offer.incarnation.clone();
-        tokio::spawn(async move {
-            orchestrator.gone(&incarnation).await;
-            links.lock().remove(&incarnation);
-        });
+        let (link, is_new) = self.slots.meet(&offer.incarnation, link);
+        if is_new {
+            let (slots, orchestrator) = (self.slots.clone(), self.orchestrator.clone());
+            let incarnation = offer.incarnation.clone();
+            tokio::spawn(async move {
+                orchestrator.gone(&incarnation).await;
+                slots.gone(&incarnation);
+            });
+        }
         Ok(link)
     }
 }

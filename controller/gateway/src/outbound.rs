@@ -1,26 +1,33 @@
-//! Requests of the gateway's own: key sets, and questions to a catalog. Https only, bounded in time and
-//! size. This module must not know what is asked or why.
+//! Requests of the gateway's own: key sets, questions to a catalog, and tokens. Https only, bounded in time and size.
+//!
+//! What comes back may be a secret: it is put together in memory that is wiped, though what TLS and HTTP keep of it in buffers
+//! of theirs is not. This module must not know what is asked or why.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use jiff::{Timestamp, fmt::rfc2822};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// How long a question may take, from its name to the last byte of the answer.
 const LIMIT: Duration = Duration::from_secs(5);
 /// An answer is at most this long, bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Who wants to be left alone for longer is taken at its word for so long, seconds.
+const LONGEST_RETRY: u32 = 60;
 
 /// Asks one service.
 #[derive(Debug, Clone)]
@@ -88,12 +95,84 @@ impl Outbound {
         let answer = async {
             let response = self.0.request(request).await.map_err(OutboundError::Unreachable)?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES)
-                .collect()
-                .await
-                .map_err(|_| OutboundError::Answer)?;
-            Ok(Response::from_parts(head, body.to_bytes()))
+            let body = whole(body).await.ok_or(OutboundError::Answer)?;
+            Ok(Response::from_parts(head, Bytes::from_owner(body)))
         };
         timeout(LIMIT, answer).await.map_err(|_| OutboundError::TimedOut)?
+    }
+}
+
+/// A body, unless it breaks off or is too long.
+async fn whole(body: impl Body<Data = Bytes>) -> Option<Zeroizing<Vec<u8>>> {
+    let (mut body, mut parts, mut length) = (pin!(body), Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(part) = frame.ok()?.into_data() else { continue };
+        length += part.len();
+        if length > MAX_ANSWER_BYTES {
+            return None;
+        }
+        parts.push(part);
+    }
+    // what grows is copied, and the copies are not wiped
+    let mut whole = Zeroizing::new(Vec::with_capacity(length));
+    for part in parts {
+        whole.extend_from_slice(&part);
+    }
+    Some(whole)
+}
+
+/// When whoever gave no proper answer wants to be asked again, seconds: at once never, and soon enough (RFC 9110, 10.2.3:
+/// a number of seconds, or a date).
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u32> {
+    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match said.parse::<i64>() {
+        Ok(seconds) => seconds,
+        Err(_) => rfc2822::parse(said).ok()?.timestamp().duration_since(now).as_secs(),
+    };
+    u32::try_from(seconds.clamp(1, i64::from(LONGEST_RETRY))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use http::HeaderValue;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn an_answer_is_put_together_in_order_and_is_not_too_long() {
+        let of = async |parts: &[&[u8]]| {
+            let parts: Vec<_> = parts.iter().map(|it| Bytes::copy_from_slice(it)).collect();
+            let frames = parts.into_iter().map(|part| Ok::<_, Infallible>(Frame::data(part)));
+            whole(StreamBody::new(stream::iter(frames))).await.map(|whole| whole.to_vec())
+        };
+        assert_eq!(of(&[b"one ", b"", b"two"]).await.unwrap(), b"one two");
+        assert_eq!(of(&[]).await.unwrap(), b"");
+        let half = vec![b' '; MAX_ANSWER_BYTES / 2];
+        let half = half.as_slice();
+        assert_eq!(of(&[half, half]).await.map(|it| it.len()), Some(MAX_ANSWER_BYTES));
+        assert!(of(&[half, half, b" "]).await.is_none());
+    }
+
+    #[test]
+    fn whoever_is_busy_says_in_seconds_or_by_a_date_when_to_ask_again_and_is_bounded() {
+        let now = "2026-11-27T08:00:00Z".parse().unwrap();
+        let said = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]), now)
+        };
+        assert_eq!(said("7"), Some(7));
+        assert_eq!(said("Fri, 27 Nov 2026 08:00:20 GMT"), Some(20));
+        for (value, bounded) in
+            [("0", 1), ("-3", 1), ("86400", 60), ("Thu, 26 Nov 2026 08:00:00 GMT", 1)]
+        {
+            assert_eq!(said(value), Some(bounded), "{value}");
+        }
+        for nothing in ["", "soon", "1.5", "99999999999999999999"] {
+            assert_eq!(said(nothing), None, "{nothing}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

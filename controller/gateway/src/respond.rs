@@ -155,8 +155,9 @@ fn activate_told(error: &ActivateError) -> Told {
             told(S::FORBIDDEN, -32002, "policy_too_large")
         }
         ActivateError::Grant(GrantError::NoKeys(why)) => told(S::FORBIDDEN, -32002, why.reason()),
-        ActivateError::Grant(GrantError::Unavailable(_)) => {
-            told_retry(S::SERVICE_UNAVAILABLE, -32007, "grant_unavailable", 5)
+        ActivateError::Grant(GrantError::Unavailable { retry_after, .. }) => {
+            let after = retry_after.unwrap_or(5);
+            told_retry(S::SERVICE_UNAVAILABLE, -32007, "grant_unavailable", after)
         }
         ActivateError::Unreachable => {
             told_retry(S::SERVICE_UNAVAILABLE, -32007, "worker_unreachable", 2)
@@ -274,7 +275,7 @@ mod tests {
             activate(ActivateError::Offer(OfferError::ShuttingDown)),
             activate(ActivateError::ControlPlane(Unavailable("10.0.0.1 refused".into()))),
             activate(ActivateError::Grant(GrantError::Refused("the catalog".into()))),
-            activate(ActivateError::Grant(GrantError::Unavailable("the catalog".into()))),
+            activate(ActivateError::Grant(GrantError::unavailable("the catalog"))),
             activate(ActivateError::Grant(GrantError::RoleDenied("the class lists none".into()))),
             activate(ActivateError::Grant(GrantError::PolicyTooLarge("3000 characters".into()))),
             activate(ActivateError::Grant(NoKeys::NotAToken.into())),
@@ -370,10 +371,16 @@ mod tests {
     }
 
     #[test]
-    fn a_client_comes_back_when_who_judges_it_says_so() {
+    fn a_client_comes_back_when_who_judges_it_or_gives_its_token_says_so() {
+        let grant = |retry_after| GrantError::Unavailable { who: "tokens".into(), retry_after };
         for (said, told) in [(Some(7), "7"), (None, "5")] {
-            let response = refuse(&Refusal::Authn(unavailable(said)), "r", None);
-            assert_eq!(response.headers()[header::RETRY_AFTER], told);
+            for refusal in [
+                Refusal::Authn(unavailable(said)),
+                Refusal::Activate(ActivateError::Grant(grant(said))),
+            ] {
+                let response = refuse(&refusal, "r", None);
+                assert_eq!(response.headers()[header::RETRY_AFTER], told, "{refusal}");
+            }
         }
     }
 

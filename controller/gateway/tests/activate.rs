@@ -32,8 +32,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::yield_now,
+    time::timeout,
+};
 use worker::{Answer, Worker};
 
 /// What a gateway knows of a cluster: one tenant, and workers that are offered one after the other, the last one again
@@ -43,6 +48,8 @@ struct Cluster {
     offers: Mutex<VecDeque<Offer>>,
     /// What another gateway assigns while a worker is being offered.
     meanwhile: Mutex<Option<Placement>>,
+    /// Whether every worker is gone.
+    all_gone: watch::Sender<bool>,
 }
 
 impl Cluster {
@@ -52,6 +59,7 @@ impl Cluster {
             state: Mutex::new(state),
             offers: Mutex::new(offers),
             meanwhile: Mutex::default(),
+            all_gone: watch::Sender::default(),
         })
     }
 
@@ -103,7 +111,7 @@ impl Orchestrator for Cluster {
     fn report_gone(&self, _: &Incarnation) {}
 
     async fn gone(&self, _: &Incarnation) {
-        std::future::pending::<()>().await;
+        self.all_gone.subscribe().wait_for(|all_gone| *all_gone).await.unwrap();
     }
 }
 
@@ -133,6 +141,22 @@ impl GrantSource for Grants {
             aws: None,
             allowed: None,
         })
+    }
+}
+
+/// Cannot be asked, which shows when it is let.
+#[derive(Default)]
+struct Away {
+    prepared: AtomicUsize,
+    may_fail: Notify,
+}
+
+#[async_trait]
+impl GrantSource for Away {
+    async fn prepare(&self, _: &WorkerClass, _: &Authenticated) -> Result<Grant, GrantError> {
+        self.prepared.fetch_add(1, Ordering::SeqCst);
+        self.may_fail.notified().await;
+        Err(GrantError::unavailable("STS"))
     }
 }
 
@@ -350,6 +374,51 @@ async fn keys_are_not_renewed_by_a_credential_that_is_no_longer_good() {
     let _other = later.call(&bound);
     later.binds.recv().await.unwrap();
     assert_eq!((revoked.keys.prepared(), later.keys.prepared()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_tenant_is_remembered_while_its_worker_lives_and_no_longer() {
+    let own = Worker::new("own");
+    let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
+    tokio::spawn(own.serve(0, willing));
+    let context = Arc::new(worker::context());
+    let activator = Activator::new(cluster.clone(), Arc::new(Grants), good(), context);
+    let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
+    let tenant = user.identity.tenant(&class.name);
+    let name = tenant.name();
+    activator.activate(&request(&class, &user, &tenant, &name)).await.unwrap();
+    assert!(activator.last_request(&name).is_some());
+    cluster.all_gone.send_replace(true);
+    let forgotten = async {
+        while activator.last_request(&name).is_some() {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(5), forgotten).await.expect("it is remembered");
+}
+
+#[tokio::test]
+async fn requests_that_waited_for_an_activation_share_its_failure_and_the_next_one_tries_again() {
+    let own = Worker::new("own");
+    let cluster = Cluster::new(TenantState::Assigned(placed(&own.offer, 7)), &[]);
+    let (away, context) = (Arc::new(Away::default()), Arc::new(worker::context()));
+    let activator = Activator::new(cluster, away.clone(), good(), context);
+    let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
+    let tenant = user.identity.tenant(&class.name);
+    let name = tenant.name();
+    let asked = request(&class, &user, &tenant, &name);
+    let waited = async { tokio::join!(activator.activate(&asked), activator.activate(&asked)) };
+    // what is joined has been begun once this is
+    let all = Box::pin(async { tokio::join!(waited, async { away.may_fail.notify_one() }).0 });
+    let (one, other) = timeout(Duration::from_secs(5), all).await.expect("each of them asked");
+    for failed in [one, other] {
+        assert!(matches!(failed, Err(ActivateError::Grant(GrantError::Unavailable { .. }))));
+    }
+    assert_eq!(away.prepared.load(Ordering::SeqCst), 1);
+    assert!(activator.last_request(&name).is_none(), "a user with nothing here is remembered");
+    away.may_fail.notify_one();
+    assert!(activator.activate(&asked).await.is_err());
+    assert_eq!(away.prepared.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -309,7 +309,7 @@ async fn who_gets_no_keys_is_told_why() {
         (NoKeys::SaidByHolder.into(), is(403, "aws_claims_not_trusted")),
         (NoKeys::TokenRefused.into(), is(403, "aws_token_refused")),
         (NoKeys::TokenEnded.into(), is(403, "aws_token_expired")),
-        (GrantError::Unavailable("STS".into()), is(503, "grant_unavailable")),
+        (GrantError::unavailable("STS"), is(503, "grant_unavailable")),
     ] {
         let gateway = Running::start(Cluster::default(), Grants(Some(refusal)), limits()).await;
         assert_eq!(gateway.told().await, expected);

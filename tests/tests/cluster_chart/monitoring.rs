@@ -137,7 +137,7 @@ fn ours() -> BTreeSet<&'static str> {
         Refusal::Activate(ActivateError::HoldElapsed),
         Refusal::Activate(ActivateError::Offer(OfferError::NotStarting(String::new()))),
         Refusal::Activate(ActivateError::ControlPlane(Unavailable(String::new()))),
-        Refusal::Activate(ActivateError::Grant(GrantError::Unavailable(String::new()))),
+        Refusal::Activate(ActivateError::Grant(GrantError::unavailable(""))),
         Refusal::Activate(ActivateError::Unreachable),
         Refusal::Activate(ActivateError::BindFailed),
         Refusal::Activate(ActivateError::Refused(AssignRefusal::NotAccepted)),

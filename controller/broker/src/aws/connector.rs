@@ -10,7 +10,6 @@ use aws_smithy_runtime_api::client::{
     runtime_components::RuntimeComponents,
 };
 use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -46,7 +45,7 @@ pub(super) fn client(crypto: Arc<CryptoProvider>) -> Result<SharedHttpClient, ru
 }
 
 #[derive(Debug, Clone)]
-struct Hyper(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+struct Hyper(Client<HttpsConnector<HttpConnector>, SdkBody>);
 
 impl From<Hyper> for aws_smithy_runtime_api::client::http::SharedHttpConnector {
     fn from(hyper: Hyper) -> Self {
@@ -60,9 +59,6 @@ impl Connector for Hyper {
         HttpConnectorFuture::new(async move {
             let request =
                 request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
-            // what STS is asked is a form, and is in memory
-            let request = request
-                .map(|body| Full::new(Bytes::copy_from_slice(body.bytes().unwrap_or_default())));
             let answer =
                 client.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
             let (parts, body) = answer.into_parts();

@@ -5,8 +5,8 @@
 //! decided, or the SDK.
 
 use super::{Assume, Exchange, Sts, StsError};
+use crate::kept::{Ends, Kept, fresh_for};
 use jiff::{SignedDuration, Timestamp};
-use moka::{Expiry, future::Cache};
 use parking_lot::Mutex;
 use patchbay_core::{
     digest::Digest,
@@ -14,12 +14,8 @@ use patchbay_core::{
     jitter,
 };
 use std::{fmt::Display, sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
-/// Calls to STS that are under way at a time.
-const MOST_CALLS: usize = 16;
-/// Sessions that are remembered; one more is asked for again.
-const MOST_KEPT: u64 = 10_000;
 /// Keys are renewed so long before they end: boto asks for newer ones 15 minutes before, and insists 10 minutes before.
 const RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(20);
 /// After STS has said that it is asked too often; doubled each time it says so again.
@@ -29,15 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 /// The keys of all sessions of this gateway.
 pub struct Keys {
     sts: Arc<dyn Sts>,
-    kept: Cache<Digest, Kept>,
-    places: Semaphore,
+    kept: Kept<AwsGrant>,
     pause: Mutex<Pause>,
-}
-
-#[derive(Clone)]
-struct Kept {
-    keys: AwsGrant,
-    fresh_for: Duration,
 }
 
 /// When STS may be asked again.
@@ -47,24 +36,16 @@ struct Pause {
     last: Option<Duration>,
 }
 
-struct WhileFresh;
-
-impl Expiry<Digest, Kept> for WhileFresh {
-    fn expire_after_create(
-        &self,
-        _: &Digest,
-        kept: &Kept,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        Some(kept.fresh_for)
+impl Ends for AwsGrant {
+    fn renewed_at(&self) -> Timestamp {
+        self.renew_at.unwrap_or(self.expires_at)
     }
 }
 
 impl Keys {
     /// Keys by `sts`.
     pub fn new(sts: Arc<dyn Sts>) -> Self {
-        let kept = Cache::builder().max_capacity(MOST_KEPT).expire_after(WhileFresh).build();
-        Self { sts, kept, places: Semaphore::new(MOST_CALLS), pause: Mutex::default() }
+        Self { sts, kept: Kept::default(), pause: Mutex::default() }
     }
 
     /// Keys of this session: those that are kept, or newer ones.
@@ -107,48 +88,31 @@ impl Keys {
         last: Option<Timestamp>,
         asked: impl Future<Output = Result<AwsGrant, StsError>> + Send,
     ) -> Result<AwsGrant, Arc<StsError>> {
-        let session = Digest::of(session.as_bytes());
-        // the cache's clock stands still while a machine sleeps, and keys end all the same
-        if self.kept.get(&session).await.is_some_and(|kept| kept.is_over(Timestamp::now())) {
-            self.kept.invalidate(&session).await;
-        }
-        let kept = self.kept.try_get_with(session, self.asked(last, asked)).await?;
-        Ok(kept.keys)
+        self.kept.get(Digest::of(session.as_bytes()), self.asked(last, asked)).await
     }
 
     async fn asked(
         &self,
         last: Option<Timestamp>,
         asked: impl Future<Output = Result<AwsGrant, StsError>> + Send,
-    ) -> Result<Kept, StsError> {
-        let _place = self.places.acquire().await.map_err(|_| StsError::Throttled)?;
+    ) -> Result<AwsGrant, StsError> {
         if self.pause.lock().is_on(Instant::now()) {
             return Err(StsError::Throttled);
         }
         let begun = Instant::now();
         let answer = asked.await;
         self.pause.lock().after(&answer, begun, Instant::now());
-        Ok(Kept::from(answer?, last, Timestamp::now()))
+        Ok(until(answer?, last, Timestamp::now()))
     }
 }
 
-impl Kept {
-    /// Keys that nobody has after `last`. Where they live as long as that, there are no newer ones.
-    fn from(keys: AwsGrant, last: Option<Timestamp>, now: Timestamp) -> Self {
-        let (keys, fresh_for) = if let Some(last) = last.filter(|last| *last <= keys.expires_at) {
-            let keys = AwsGrant { expires_at: last, renew_at: None, ..keys };
-            (keys, last.duration_since(now))
-        } else {
-            let fresh_for = fresh_for(keys.expires_at.duration_since(now));
-            (AwsGrant { renew_at: now.checked_add(fresh_for).ok(), ..keys }, fresh_for)
-        };
-        Self { keys, fresh_for: Duration::try_from(fresh_for).unwrap_or_default() }
+/// Keys that nobody has after `last`. Where they live as long as that, there are no newer ones.
+fn until(keys: AwsGrant, last: Option<Timestamp>, now: Timestamp) -> AwsGrant {
+    if let Some(last) = last.filter(|last| *last <= keys.expires_at) {
+        return AwsGrant { expires_at: last, renew_at: None, ..keys };
     }
-
-    /// Whether it is time for newer keys, or these have ended.
-    fn is_over(&self, now: Timestamp) -> bool {
-        self.keys.renew_at.unwrap_or(self.keys.expires_at) <= now
-    }
+    let fresh_for = fresh_for(keys.expires_at.duration_since(now), RENEW_AHEAD);
+    AwsGrant { renew_at: now.checked_add(fresh_for).ok(), ..keys }
 }
 
 impl Pause {
@@ -171,11 +135,6 @@ impl Pause {
     }
 }
 
-/// How long keys that live for `left` are handed out: until boto would ask for newer ones, and at least half of it.
-fn fresh_for(left: SignedDuration) -> SignedDuration {
-    left - RENEW_AHEAD.min(left / 2)
-}
-
 /// What the user is told, and the operator.
 fn refusal(role: impl Display, error: &StsError) -> GrantError {
     match error {
@@ -193,11 +152,11 @@ fn refusal(role: impl Display, error: &StsError) -> GrantError {
         }
         StsError::OwnCredentials(_) | StsError::Invalid(_) | StsError::NotTemporary => {
             tracing::error!(%role, %error, "no keys");
-            GrantError::Unavailable("AWS STS".into())
+            GrantError::unavailable("AWS STS")
         }
         StsError::Throttled | StsError::Failed(_) => {
             tracing::warn!(%role, %error, "no keys");
-            GrantError::Unavailable("AWS STS".into())
+            GrantError::unavailable("AWS STS")
         }
     }
 }
@@ -205,7 +164,10 @@ fn refusal(role: impl Display, error: &StsError) -> GrantError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::{self, tests::identity};
+    use crate::{
+        aws::{self, tests::identity},
+        kept::MOST_MADE,
+    };
     use async_trait::async_trait;
     use patchbay_core::{class::SessionPolicy, entitlement::Entitlement, id::ClassName};
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -311,7 +273,7 @@ mod tests {
         let sts = Double::new(Err(StsError::Throttled));
         let keys = Keys::new(sts.clone());
         sts.may_answer.notify_one();
-        let unavailable = Err(GrantError::Unavailable("AWS STS".into()));
+        let unavailable = Err(GrantError::unavailable("AWS STS"));
         assert_eq!(keys.assumed(&session("us-east-1")).await.map(drop), unavailable);
         assert_eq!(keys.assumed(&session("eu-west-1")).await.map(drop), unavailable);
         assert_eq!(sts.calls(), 1);
@@ -335,21 +297,6 @@ mod tests {
             let refused = Keys::new(sts).assumed(&session("us-east-1")).await.unwrap_err();
             assert!(format!("{refused:?}").starts_with(told), "{refused:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn keys_that_ended_while_the_machine_slept_are_not_handed_out() {
-        let sts = Double::new(Ok(SignedDuration::from_hours(1)));
-        let keys = Keys::new(sts.clone());
-        let wanted = session("us-east-1");
-        let past = Timestamp::now() - SignedDuration::from_secs(1);
-        let ended =
-            AwsGrant::temporary("ASIAOLD".into(), "s".into(), "t".into(), past, "us-east-1".into());
-        // by the cache's own clock it is fresh
-        let ended = Kept { keys: ended.unwrap(), fresh_for: Duration::from_hours(1) };
-        keys.kept.insert(Digest::of(format!("{wanted:?}").as_bytes()), ended).await;
-        sts.may_answer.notify_one();
-        assert_eq!(keys.assumed(&wanted).await.unwrap().access_key_id, "ASIA0");
     }
 
     #[test]
@@ -378,7 +325,7 @@ mod tests {
     #[test]
     fn calls_that_are_under_way_together_and_are_throttled_make_one_pause() {
         let (mut pause, begun) = (Pause::default(), Instant::now());
-        for call in 0..MOST_CALLS {
+        for call in 0..MOST_MADE {
             let now = begun + Duration::from_millis(u64::try_from(call).unwrap());
             pause.after(&Err::<(), _>(StsError::Throttled), begun, now);
         }
@@ -387,9 +334,11 @@ mod tests {
 
     #[test]
     fn keys_are_renewed_before_boto_asks_and_short_ones_after_half_of_their_life() {
+        let now = Timestamp::UNIX_EPOCH;
         for (left, fresh) in [(3600, 2400), (43_200, 42_000), (900, 450), (0, 0)] {
-            let fresh_for = fresh_for(SignedDuration::from_secs(left));
-            assert_eq!(fresh_for, SignedDuration::from_secs(fresh));
+            let (id, end) = ("ASIAX".to_owned(), now + SignedDuration::from_secs(left));
+            let keys = AwsGrant::temporary(id, "s".into(), "t".into(), end, "r".into()).unwrap();
+            assert_eq!(until(keys, None, now).renew_at.unwrap().as_second(), fresh);
         }
     }
 }

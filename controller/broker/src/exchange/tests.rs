@@ -35,13 +35,14 @@ impl TokenEndpoint for Endpoint {
         _: &TokenExchange,
         ca_bundle: Option<&str>,
         form: &[(&str, SecretString)],
-    ) -> Result<(StatusCode, SecretSlice<u8>), String> {
+    ) -> Result<Answered, String> {
         assert_eq!(ca_bundle, Some("pem"));
         let form =
             form.iter().map(|(name, value)| ((*name).to_owned(), value.expose_secret().to_owned()));
         self.forms.lock().push(form.collect());
         tokio::task::yield_now().await;
-        Ok((self.status, self.body.to_string().into_bytes().into()))
+        let body = self.body.to_string().into_bytes().into();
+        Ok(Answered { status: self.status, retry_after: Some(7), body })
     }
 }
 
@@ -179,6 +180,9 @@ async fn a_users_refusal_is_told_from_a_servers_failure_and_neither_is_remembere
             let refused = exchanges.get(&source(None), &exchange(), &alice).await.unwrap_err();
             assert_eq!(matches!(refused, GrantError::Refused(_)), is_refusal, "{refused:?}");
             assert!(!format!("{refused} {refused:?}").contains("alice-token"));
+            if let GrantError::Unavailable { retry_after, .. } = refused {
+                assert_eq!(retry_after, Some(7), "{status}");
+            }
         }
         assert_eq!(endpoint.forms.lock().len(), 2);
     }

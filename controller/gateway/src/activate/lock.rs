@@ -177,7 +177,7 @@ impl<F: Future<Output = Result<Grant, GrantError>> + Unpin> GrantOnce<F> {
         }
         match self {
             Self::Ready(grant) => Ok(grant),
-            Self::Pending(_) => Err(GrantError::Unavailable("the broker".into())),
+            Self::Pending(_) => Err(GrantError::unavailable("the broker")),
         }
     }
 }

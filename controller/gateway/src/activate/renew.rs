@@ -112,7 +112,7 @@ impl Activator {
     /// A call that begins now; none where the worker's keys are never renewed.
     pub fn in_flight(&self, request: &Request<'_>, bound: &Bound) -> Option<InFlight> {
         bound.renewal?.due?;
-        let slot = self.slots.lock().get(request.name).cloned()?;
+        let slot = self.slots.get(request.name)?;
         let mut calls = slot.calls.lock();
         calls.count += 1;
         let ends_last = calls.holder.as_ref().is_none_or(|holder| {

@@ -2,16 +2,20 @@
 //!
 //! The catalog's `me` is the only call that is made for an unproven credential. Answers are remembered by
 //! the credential's keyed digest, good ones for a minute and bad ones for seconds, and concurrent
-//! questions about one credential are one question. A catalog that cannot be asked is no verdict: for a
-//! few minutes its last good one still counts, so that its unrest ends nobody's session. This module must
-//! not know other methods.
+//! questions about one credential are one question. Of credentials that nobody has proven, few are asked
+//! about at a time; those that were good lately wait for none of them. A catalog that cannot be asked is
+//! no verdict: for a few minutes its last good one still counts, so that its unrest ends nobody's session.
+//! This module must not know other methods.
 
-use super::AuthnError;
-use crate::outbound::Outbound;
+use super::{
+    AuthnError,
+    unproven::{TooMany, Unproven},
+};
+use crate::outbound::{Outbound, retry_after};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use moka::{Expiry, future::Cache};
 use patchbay_core::{
     digest::Digest,
@@ -20,7 +24,7 @@ use patchbay_core::{
     provider::{CATALOG_KEY_PREFIX, Introspection},
     tenant::Authority,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use std::{sync::Arc, time::Duration};
 
 /// How long a good answer is remembered: a revoked key works for at most this long, while the catalog answers.
@@ -31,10 +35,10 @@ const COUNTED_ON_FOR: Duration = Duration::from_secs(270);
 /// How long a catalog that gave no answer is not asked again about somebody whose last answer counts: asking it may take
 /// as long as a request can wait.
 const COUNTED_ON_AT_A_TIME: Duration = Duration::from_secs(30);
+/// For how long a credential that was good once is asked about ahead of those that nobody has proven.
+const PROVEN_FOR: Duration = Duration::from_hours(24);
 /// How long a bad answer is remembered.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
-/// A catalog that wants to be left alone for longer is taken at its word for so long, seconds.
-const LONGEST_RETRY: u32 = 60;
 /// How many answers are remembered per provider.
 const MAX_ANSWERS: u64 = 20_000;
 
@@ -57,6 +61,9 @@ pub(super) struct Introspector {
     owners: Cache<Digest, Owner>,
     /// The last good answers.
     counted_on: Cache<Digest, String>,
+    /// What was good, and is not known to be nobody's by now.
+    proven: Cache<Digest, ()>,
+    unproven: Unproven,
 }
 
 struct ByOwner;
@@ -81,7 +88,9 @@ impl Introspector {
         let owners = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(ByOwner).build();
         let counted_on =
             Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(COUNTED_ON_FOR).build();
-        Self { name, catalog, outbound, owners, counted_on }
+        let proven = Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(PROVEN_FOR).build();
+        let unproven = Unproven::default();
+        Self { name, catalog, outbound, owners, counted_on, proven, unproven }
     }
 
     /// Judges one credential. `digest` is its keyed digest.
@@ -127,25 +136,43 @@ impl Introspector {
 
     /// What the catalog says, or what it last said while it cannot be asked.
     async fn judged(&self, credential: &str, digest: Digest) -> Result<Owner, AuthnError> {
+        let _turn = if self.proven.contains_key(&digest) {
+            None
+        } else {
+            Some(self.unproven.turn().await.map_err(|TooMany| {
+                let origin = &self.catalog.origin;
+                tracing::warn!(origin, "too many new credentials are to be shown to a catalog");
+                unavailable(None)
+            })?)
+        };
         let answer = self.ask(credential).await;
-        match &answer {
-            Ok(Owner::Known(subject)) => self.counted_on.insert(digest, subject.clone()).await,
-            Ok(_) => self.counted_on.invalidate(&digest).await,
-            Err(AuthnError::ProviderUnavailable { .. }) => {
-                if let Some(subject) = self.counted_on.get(&digest).await {
-                    return Ok(Owner::CountedOn(subject));
-                }
-            }
-            Err(_) => {}
+        self.learn(digest, &answer).await;
+        if let Err(AuthnError::ProviderUnavailable { .. }) = &answer
+            && let Some(subject) = self.counted_on.get(&digest).await
+        {
+            return Ok(Owner::CountedOn(subject));
         }
         answer
     }
 
+    /// Remembers an answer for the time in which there is none, and for the next question.
+    async fn learn(&self, digest: Digest, answer: &Result<Owner, AuthnError>) {
+        match answer {
+            Ok(Owner::Known(subject)) => {
+                self.counted_on.insert(digest, subject.clone()).await;
+                self.proven.insert(digest, ()).await;
+            }
+            // whom the catalog shuts out is not counted on; that nobody has made the credential up is as true as before
+            Ok(Owner::NotAllowed) => self.counted_on.invalidate(&digest).await,
+            Ok(Owner::Nobody) => {
+                self.counted_on.invalidate(&digest).await;
+                self.proven.invalidate(&digest).await;
+            }
+            Ok(Owner::CountedOn(_)) | Err(_) => {}
+        }
+    }
+
     async fn ask(&self, credential: &str) -> Result<Owner, AuthnError> {
-        let unavailable = |retry_after| AuthnError::ProviderUnavailable {
-            who: "the catalog".into(),
-            retry_after,
-        };
         let mut bearer = HeaderValue::try_from(format!("Bearer {credential}"))
             .map_err(|_| AuthnError::Invalid)?;
         bearer.set_sensitive(true);
@@ -173,9 +200,15 @@ impl Introspector {
     }
 }
 
+fn unavailable(retry_after: Option<u32>) -> AuthnError {
+    AuthnError::ProviderUnavailable { who: "the catalog".into(), retry_after }
+}
+
 #[derive(Deserialize)]
 struct Answer {
     data: Option<AnswerData>,
+    /// What went wrong, with all of it or with a part.
+    errors: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -188,33 +221,88 @@ struct Me {
     name: String,
 }
 
-/// What an answer says; none if it says nothing about the credential. `me: null` is a clear no.
+/// What an answer says; none if it says nothing about the credential. `me: null` is a clear no, unless something went wrong:
+/// what failed is null too (GraphQL, 6.4.4), whoever asked for it.
 fn judge(status: StatusCode, body: &[u8]) -> Option<Owner> {
     match status {
-        StatusCode::OK => match serde_json::from_slice::<Answer>(body).ok()?.data?.me {
-            Some(me) if !me.name.is_empty() => Some(Owner::Known(me.name)),
-            _ => Some(Owner::Nobody),
-        },
+        StatusCode::OK => {
+            let answer: Answer = serde_json::from_slice(body).ok()?;
+            let has_failed = answer.errors.is_some_and(|errors| !errors.is_empty());
+            match answer.data?.me {
+                Some(me) if !me.name.is_empty() => Some(Owner::Known(me.name)),
+                _ if has_failed => None,
+                _ => Some(Owner::Nobody),
+            }
+        }
         StatusCode::UNAUTHORIZED => Some(Owner::Nobody),
         StatusCode::FORBIDDEN => Some(Owner::NotAllowed),
         _ => None,
     }
 }
 
-/// When a catalog that gives no verdict wants to be asked again, seconds: at once never, and soon enough (RFC 9110, 10.2.3:
-/// a number of seconds, or a date).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u32> {
-    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = match said.parse::<i64>() {
-        Ok(seconds) => seconds,
-        Err(_) => rfc2822::parse(said).ok()?.timestamp().duration_since(now).as_secs(),
-    };
-    u32::try_from(seconds.clamp(1, i64::from(LONGEST_RETRY))).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+
+    const SOON: Duration = Duration::from_secs(2);
+
+    /// What asks a catalog that takes connections and says nothing, one unproven credential at a time while one waits.
+    async fn silent() -> (TcpListener, Arc<Introspector>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("https://{}", listener.local_addr().unwrap());
+        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut asking = Introspector::new(
+            ProviderName::parse("p").unwrap(),
+            Introspection { origin: origin.clone(), registry: origin, ca_bundle: None },
+            Outbound::new(crypto, None).unwrap(),
+        );
+        asking.unproven = Unproven::new(1, 1);
+        (listener, Arc::new(asking))
+    }
+
+    fn asked(asking: &mut JoinSet<()>, of: &Arc<Introspector>, credential: &'static str) {
+        let of = of.clone();
+        asking.spawn(async move {
+            let _ = of.owner(credential, Digest::of(credential.as_bytes())).await;
+        });
+    }
+
+    #[tokio::test]
+    async fn one_that_was_good_lately_waits_for_none_that_nobody_has_proven() {
+        let (listener, introspector) = silent().await;
+        let mut asking = JoinSet::new();
+        asked(&mut asking, &introspector, "first");
+        let _first = timeout(SOON, listener.accept()).await.unwrap().unwrap();
+        asked(&mut asking, &introspector, "second");
+        tokio::task::yield_now().await;
+        // there is no room for another one, which is told so before the catalog could be tired of
+        let third = introspector.owner("third", Digest::of(b"third"));
+        let refused = timeout(SOON, third).await.expect("it waits").unwrap_err();
+        assert!(matches!(refused, AuthnError::ProviderUnavailable { .. }), "{refused:?}");
+
+        introspector.proven.insert(Digest::of(b"good"), ()).await;
+        asked(&mut asking, &introspector, "good");
+        timeout(SOON, listener.accept()).await.expect("it waits for the others").unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_shut_out_is_not_counted_on_and_who_is_nobody_is_not_proven_either() {
+        let (_, introspector) = silent().await;
+        let digest = Digest::of(b"credential");
+        for (answer, is_counted_on, is_proven) in [
+            (Err(AuthnError::Invalid), false, false),
+            (Ok(Owner::Known("alice".into())), true, true),
+            (Err(unavailable(None)), true, true),
+            (Ok(Owner::NotAllowed), false, true),
+            (Ok(Owner::Nobody), false, false),
+        ] {
+            introspector.learn(digest, &answer).await;
+            let counted_on = introspector.counted_on.contains_key(&digest);
+            let known = (counted_on, introspector.proven.contains_key(&digest));
+            assert_eq!(known, (is_counted_on, is_proven), "{answer:?}");
+        }
+    }
 
     #[test]
     fn only_a_name_is_an_owner_and_only_a_clear_no_is_nobody() {
@@ -224,6 +312,12 @@ mod tests {
         assert_eq!(said(200, r#"{"data":{"me":{"name":"alice"}}}"#), known);
         assert_eq!(said(200, r#"{"data":{"me":null}}"#), Some(Owner::Nobody));
         assert_eq!(said(200, r#"{"data":{"me":{"name":""}}}"#), Some(Owner::Nobody));
+        for no_errors in ["null", "[]"] {
+            let no = format!(r#"{{"data":{{"me":null}},"errors":{no_errors}}}"#);
+            assert_eq!(said(200, &no), Some(Owner::Nobody), "{no}");
+        }
+        let beside = r#"{"data":{"me":{"name":"alice"}},"errors":[{"message":"x"}]}"#;
+        assert_eq!(said(200, beside), Some(Owner::Known("alice".into())));
         assert_eq!(said(401, ""), Some(Owner::Nobody));
         assert_eq!(said(403, ""), Some(Owner::NotAllowed));
         for (status, body) in [
@@ -232,28 +326,10 @@ mod tests {
             (302, ""),
             (200, "<html>"),
             (200, r#"{"errors":[{"message":"x"}],"data":null}"#),
+            (200, r#"{"errors":[{"message":"x","path":["me"]}],"data":{"me":null}}"#),
+            (200, r#"{"errors":{},"data":{"me":null}}"#),
         ] {
             assert_eq!(said(status, body), None, "{status} {body}");
         }
-    }
-
-    #[test]
-    fn a_catalog_says_in_seconds_or_by_a_date_when_it_may_be_asked_again_and_is_bounded() {
-        let now = "2026-11-27T08:00:00Z".parse().unwrap();
-        let said = |value: &'static str| {
-            let value = HeaderValue::from_static(value);
-            retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]), now)
-        };
-        assert_eq!(said("7"), Some(7));
-        assert_eq!(said("Fri, 27 Nov 2026 08:00:20 GMT"), Some(20));
-        for (value, bounded) in
-            [("0", 1), ("-3", 1), ("86400", 60), ("Thu, 26 Nov 2026 08:00:00 GMT", 1)]
-        {
-            assert_eq!(said(value), Some(bounded), "{value}");
-        }
-        for nothing in ["", "soon", "1.5", "99999999999999999999"] {
-            assert_eq!(said(nothing), None, "{nothing}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

@@ -14,6 +14,7 @@ mod key_material;
 mod key_source;
 mod login_code;
 pub mod presented;
+mod unproven;
 
 pub use key_source::{KeySetSource, MAX_KEY_SET_BYTES, NamedKeys};
 
@@ -94,7 +95,7 @@ pub enum AuthnError {
     #[error("the catalog does not let this credential in; ask the catalog's administrator")]
     NotAllowed,
     /// The credential's provider gave no verdict: nobody can be authenticated by it now.
-    #[error("{who} cannot be reached to check the credential; try again")]
+    #[error("{who} cannot be asked now to check the credential; try again")]
     ProviderUnavailable {
         /// Who would have to be asked.
         who: String,

@@ -74,6 +74,16 @@ impl Meter {
         drop(counts);
         Ok(Some(Slot { meter: Arc::clone(self), calls }))
     }
+
+    /// Takes one request that makes no call: it has come, and nothing of it runs.
+    pub(crate) fn pass(&self, now: Instant) -> Result<(), Over> {
+        match &mut self.counts.lock().bucket {
+            Some(bucket) => {
+                bucket.take(1, now.saturating_duration_since(self.begun)).map_err(Over::Rate)
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Requests that run.
@@ -126,6 +136,20 @@ mod tests {
         assert!(matches!(over, Over::Rate(_)), "{over:?}");
         assert_eq!(over.retry_after(), 1);
         assert!(meter.enter(1, now + Duration::from_millis(500)).is_ok());
+    }
+
+    #[test]
+    fn a_request_that_makes_no_call_counts_when_it_comes_and_then_no_more() {
+        let (both, now) = (meter(Some(2), Some(1)), Moment::now().instant);
+        let _running = both.enter(1, now).unwrap();
+        assert_eq!(both.pass(now), Ok(()), "it took a call's place");
+        assert!(matches!(both.pass(now), Err(Over::Rate(_))));
+        assert_eq!(both.pass(now + Duration::from_millis(500)), Ok(()));
+        let calls = meter(None, Some(1));
+        for _ in 0..3 {
+            assert_eq!(calls.pass(now), Ok(()));
+        }
+        assert!(calls.enter(1, now).unwrap().is_some());
     }
 
     #[test]

@@ -97,14 +97,11 @@ impl Policy {
         request: Request<Incoming>,
         in_flight: &mut InFlight,
     ) -> Result<Passed, Response<Body>> {
-        if request.body().is_end_stream() {
-            // what says nothing calls nothing
-            return Ok(Passed::unread(request));
-        }
         let request_id = request_id(request.headers());
-        self.read(&claims, request, in_flight)
-            .await
-            .map(|(request, is_list)| {
+        let passed = if request.body().is_end_stream() {
+            self.come().map(|()| Passed::unread(request))
+        } else {
+            self.read(&claims, request, in_flight).await.map(|(request, is_list)| {
                 let listing = is_list.then(|| Listing {
                     policy: Arc::clone(self),
                     claims,
@@ -112,17 +109,18 @@ impl Policy {
                 });
                 Passed { request, listing }
             })
-            .map_err(|refusal| {
-                let (tool, missing) = refusal.denied_tool();
-                tracing::info!(
-                    request_id,
-                    reason = refusal.reason(),
-                    tool,
-                    missing,
-                    "answered in the server's place"
-                );
-                refusal.response(request_id.as_deref())
-            })
+        };
+        passed.map_err(|refusal| {
+            let (tool, missing) = refusal.denied_tool();
+            tracing::info!(
+                request_id,
+                reason = refusal.reason(),
+                tool,
+                missing,
+                "answered in the server's place"
+            );
+            refusal.response(request_id.as_deref())
+        })
     }
 
     /// The request, read, and whether its response is a list of tools to look through.
@@ -136,6 +134,7 @@ impl Policy {
         let (mut parts, body) = request.into_parts();
         let (text, held) = self.room.read(body).await?;
         if text.is_empty() {
+            self.come()?;
             return Ok((Request::from_parts(parts, Either::Right(held)), false));
         }
         let said = Said::read(&text)?;
@@ -148,6 +147,15 @@ impl Policy {
             parts.headers.remove(header::ACCEPT_ENCODING);
         }
         Ok((Request::from_parts(parts, Either::Right(held)), is_list))
+    }
+
+    /// What says nothing calls nothing, but may be sent without end: the end of a session, or a stream that waits for
+    /// events, which as a call would keep its place for as long as its client listens.
+    fn come(&self) -> Result<(), Refusal> {
+        match &self.meter {
+            Some(meter) => Ok(meter.pass(Moment::now().instant)?),
+            None => Ok(()),
+        }
     }
 
     fn count(&self, said: &Said<'_>) -> Result<Option<Slot>, Refusal> {
