@@ -48,8 +48,8 @@ impl Turn<'_> {
 
     /// This one failed.
     pub(super) fn failed(&self, credential: Digest, error: &ActivateError) {
-        // that others were faster says nothing of the next try, which is as good as the first
-        if matches!(error, ActivateError::Outrun) {
+        // what went wrong with workers says nothing of the next try, which may be given another one
+        if !matches!(error, ActivateError::Grant(_)) {
             return;
         }
         let mut last = self.flights.last.lock();
@@ -62,8 +62,11 @@ impl Turn<'_> {
 mod tests {
     use super::*;
     use futures_util::FutureExt as _;
+    use patchbay_core::grant::GrantError;
 
-    const FAILED: ActivateError = ActivateError::BindFailed;
+    fn silent() -> ActivateError {
+        GrantError::unavailable("STS").into()
+    }
 
     fn by(credential: &str) -> Digest {
         Digest::of(credential.as_bytes())
@@ -78,22 +81,24 @@ mod tests {
         for turn in &mut waiting {
             assert!(turn.now_or_never().is_none(), "two at a time");
         }
-        first.failed(by("one"), &FAILED);
+        first.failed(by("one"), &silent());
         drop(first);
         let [second, another, last] = waiting;
-        assert!(matches!(second.await.shared(by("one")), Some(ActivateError::BindFailed)));
+        assert!(matches!(second.await.shared(by("one")), Some(ActivateError::Grant(_))));
         assert!(another.await.shared(by("another")).is_none(), "it was another credential's");
         assert!(last.await.shared(by("one")).is_some(), "it waited too");
         assert!(flights.turn().await.shared(by("one")).is_none(), "it did not wait");
     }
 
     #[tokio::test]
-    async fn who_was_outrun_or_gave_up_leaves_the_next_one_a_try_of_its_own() {
+    async fn who_had_no_luck_with_workers_or_gave_up_leaves_the_next_one_a_try_of_its_own() {
         let flights = Flights::default();
         let first = flights.turn().await;
         let mut second = Box::pin(flights.turn());
         assert!((&mut second).now_or_never().is_none());
-        first.failed(by("one"), &ActivateError::Outrun);
+        for of_workers in [ActivateError::Outrun, ActivateError::BindFailed] {
+            first.failed(by("one"), &of_workers);
+        }
         drop(first);
         let second = second.await;
         assert!(second.shared(by("one")).is_none());
