@@ -73,7 +73,8 @@ fn allows_only_what_is_claimed(assume: &Assume, claims: &Map<String, Value>) {
         if statement["Effect"] == "Deny" {
             continue;
         }
-        let (actions, resources) = (one_or_more(&statement["Action"]), one_or_more(&statement["Resource"]));
+        let (actions, resources) =
+            (one_or_more(&statement["Action"]), one_or_more(&statement["Resource"]));
         assert!(!actions.is_empty() && !resources.is_empty(), "{text}");
         for action in &actions {
             assert!(permissions.contains(action), "{action} is not claimed: {text}");
@@ -111,7 +112,9 @@ fn is_named_as_sts_wants(assume: &Assume) {
 fn said(claim: Option<&Value>) -> BTreeSet<String> {
     match claim {
         Some(Value::String(text)) => text.split(' ').map(str::to_owned).collect(),
-        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(Value::Array(all)) => {
+            all.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
         _ => BTreeSet::new(),
     }
 }

@@ -18,7 +18,7 @@ mod json_lines;
 mod listen;
 
 #[cfg(fuzzing)]
-pub use agent::fuzzing;
+pub use agent::{fuzzing, fuzzing_of_stdio};
 
 use crate::boot::BootSource;
 use anyhow::Context as _;

@@ -40,7 +40,7 @@ mod tls;
 mod upstream;
 
 #[cfg(fuzzing)]
-pub use relay::fuzzing;
+pub use {relay::fuzzing, stdio::fuzzing as fuzzing_of_stdio};
 
 use self::{
     credentials::Credentials,

@@ -7,6 +7,8 @@
 mod answer;
 mod child;
 mod events;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod held;
 mod legacy;
 mod log;
