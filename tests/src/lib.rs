@@ -14,6 +14,7 @@ pub mod controller;
 pub mod enhanced;
 pub mod evidence;
 pub mod fed;
+pub mod figures;
 pub mod fixture;
 pub mod http;
 pub mod https;

@@ -3,6 +3,7 @@
 
 use patchbay_tests::{
     controller::ControllerConfig,
+    figures,
     quilt::{
         CLASS, Era, QuiltWorld, sdk_calls,
         tools::{checks, judge},
@@ -28,7 +29,7 @@ async fn everything_works(mode: &str, header: &str) -> anyhow::Result<()> {
     let (tools, resources) =
         (report.tools.iter().cloned().collect(), report.resources.iter().cloned().collect());
     let counts = judge(&checks, &tools, &resources, &report.said())?;
-    println!("{counts} ({mode}, sandbox)");
+    figures::tell("quilt_tools", &format!("{counts} ({mode}, sandbox)"));
     Ok(())
 }
 
