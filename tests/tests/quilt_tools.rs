@@ -56,13 +56,13 @@ async fn each_scope_of_search_finds_for_its_owner_and_nothing_for_who_lacks_the_
     let controller = world.controller(2).await?;
     let url = controller.url(CLASS);
     let searches = searches_for("bob");
-    let searched = async |token: &str| {
+    let results_of = async |token: &str| {
         let bearer = format!("Bearer {token}");
         let report = sdk_calls(url, ("Authorization", &bearer), Era::Modern, &searches).await?;
         report.said().iter().map(|said| found(said)).collect::<anyhow::Result<Vec<usize>>>()
     };
     let (alice, bob) = (world.token("alice")?, world.token("bob")?);
-    let (of_alice, of_bob) = tokio::try_join!(searched(&alice), searched(&bob))?;
+    let (of_alice, of_bob) = tokio::try_join!(results_of(&alice), results_of(&bob))?;
     for ((search, of_bob), of_alice) in searches.iter().zip(of_bob).zip(of_alice) {
         ensure!(of_bob > 0, "bob finds nothing of his own: {search}");
         ensure!(of_alice == 0, "alice finds {of_alice} of bob's: {search}");

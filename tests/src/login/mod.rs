@@ -1,4 +1,4 @@
-//! An authorization server at which clients of MCP log their users in, strictly: its metadata (RFC 8414, and OpenID's),
+//! An authorization server at which clients of MCP log their users in, strictly: its metadata (RFC 8414, and `OpenID`'s),
 //! clients that register themselves (RFC 7591), codes with PKCE (OAuth 2.1) for resources that it knows (RFC 8707), and
 //! tokens for these resources and nothing else.
 //!
