@@ -2,6 +2,7 @@
 
 use crate::args::ApiKeyArgs;
 use anyhow::ensure;
+use jiff::Timestamp;
 use patchbay_core::{
     digest::{Digest, random_bytes},
     provider::{API_KEY_PREFIX, api_key_id},
@@ -9,8 +10,15 @@ use patchbay_core::{
 use std::io::Write;
 
 /// Prints the key on stdout, and the entry to paste on stderr: `key=$(patchbay api-key ...)` works.
-pub(crate) fn run(args: &ApiKeyArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &ApiKeyArgs, now: Timestamp) -> anyhow::Result<()> {
     ensure!(!args.subject.trim().is_empty(), "--subject must not be empty");
+    if let Some(end) = args.expires_at {
+        // it would be answered `expired_credential` from its first use on
+        ensure!(
+            end > now,
+            "--expires-at {end} has passed, it is {now:.0}: name a time to come, or leave it out for a key that never ends"
+        );
+    }
     let id = match &args.id {
         Some(id) => id.clone(),
         None => data_encoding::HEXLOWER.encode(&random_bytes::<6>()?),

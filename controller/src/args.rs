@@ -100,7 +100,7 @@ pub(crate) struct ApiKeyArgs {
     /// The key's public id, 1 to 32 lower-case letters and digits [default: random].
     #[arg(long)]
     pub(crate) id: Option<String>,
-    /// When the key ends, such as 2027-01-01T00:00:00Z [default: never].
+    /// When the key ends, such as 2027-01-01T00:00:00Z; a time to come [default: never].
     #[arg(long, value_name = "TIME")]
     pub(crate) expires_at: Option<Timestamp>,
 }
@@ -131,7 +131,9 @@ impl Args {
             Command::Local(args) => crate::local::run(args).map(|()| ExitCode::SUCCESS),
             Command::Gateway(args) => crate::gateway::run(args).map(|()| ExitCode::SUCCESS),
             Command::Doctor(args) => crate::doctor::run(args),
-            Command::ApiKey(args) => crate::api_key::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::ApiKey(args) => {
+                crate::api_key::run(&args, Timestamp::now()).map(|()| ExitCode::SUCCESS)
+            }
             Command::Tenant(args) => crate::tenant::run(args).map(|()| ExitCode::SUCCESS),
             Command::Contact(args) => crate::contact::run(args).map(|()| ExitCode::SUCCESS),
             Command::Login(args) => crate::login::run(args).map(|()| ExitCode::SUCCESS),

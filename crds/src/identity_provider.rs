@@ -152,13 +152,14 @@ pub struct Jwt {
         extend("x-kubernetes-validations" = rules::identity_provider::authority_claims())
     )]
     pub authority_claims: Vec<String>,
-    /// https URL of the authorization server from which clients get their tokens, at most 2048
-    /// characters. Where it is set, clients without a valid token are pointed to it (RFC 9728).
+    /// https URL of the authorization server from which clients get their tokens, as its own
+    /// metadata names its `issuer` (RFC 8414), at most 2048 characters. Where it is set, clients
+    /// without a valid token are pointed to it (RFC 9728).
     /// Default: none; nothing is advertised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = bounds::URL),
-        extend("x-kubernetes-validations" = rules::form::https_url_or_origin())
+        extend("x-kubernetes-validations" = rules::form::authorization_server())
     )]
     pub authorization_server: Option<String>,
     /// Form of the tokens: `standard`, or `quiltEnhanced` (as Quilt's front end makes them).

@@ -1,6 +1,10 @@
 //! The official MCP clients, each as a program that the test runs: what one is told, and what it reports. They are
 //! installed from locks with hashes (`scripts/python-env quilt`, `scripts/node-env`). It must not know what serves them.
 
+mod login;
+
+pub use login::{LOGGING_IN, LogIn};
+
 use crate::{
     fed::fed,
     known,
@@ -170,11 +174,15 @@ impl Asked<'_> {
 }
 
 async fn python(script: &str, asked: &Value) -> anyhow::Result<Seen> {
+    let said = run(python_command(script).await?, &asked.to_string()).await?;
+    serde_json::from_str(&said).with_context(|| format!("it reported {said}"))
+}
+
+async fn python_command(script: &str) -> anyhow::Result<Command> {
     let environment = python_environment("quilt").await?;
     let mut command = Command::new(environment.join("bin/python"));
     command.arg(repository().join("tests/python").join(script)).env_clear();
-    let said = run(command, &asked.to_string()).await?;
-    serde_json::from_str(&said).with_context(|| format!("it reported {said}"))
+    Ok(command)
 }
 
 async fn node(asked: &Value) -> anyhow::Result<Seen> {

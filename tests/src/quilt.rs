@@ -1,6 +1,7 @@
 //! The world in which the real `quilt-mcp` is proven: a catalog, an AWS with IAM enforcement, and a
 //! controller with a class of quilt workers. It turns two users into credentials and one URL.
 
+pub mod alone;
 pub mod isolation;
 pub mod stateless;
 pub mod tools;

@@ -161,7 +161,7 @@ fn forms(secret: &str) -> BTreeSet<String> {
     forms
 }
 
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let escaped = text.bytes().map(|byte| match byte {
         plain if is_plain(plain) => char::from(plain).to_string(),

@@ -19,8 +19,17 @@ pub struct TlsListener {
 impl TlsListener {
     /// On a free port of this address, which the certificate names. Where it listens.
     pub async fn bind(address: Ipv4Addr, ca: &TestCa) -> anyhow::Result<(Self, SocketAddr)> {
-        let tcp = TcpListener::bind((address, 0)).await?;
-        let tls = TlsAcceptor::from(ca.server(vec![address.to_string()])?);
+        Self::bind_as(&address.to_string(), (address, 0).into(), ca).await
+    }
+
+    /// On this address, where the certificate names something else.
+    pub async fn bind_as(
+        name: &str,
+        address: SocketAddr,
+        ca: &TestCa,
+    ) -> anyhow::Result<(Self, SocketAddr)> {
+        let tcp = TcpListener::bind(address).await?;
+        let tls = TlsAcceptor::from(ca.server(vec![name.to_owned()])?);
         let at = tcp.local_addr()?;
         Ok((Self { tcp, tls }, at))
     }

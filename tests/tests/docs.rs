@@ -68,3 +68,22 @@ fn every_reason_of_the_reference_is_named_by_a_test_of_a_gateway() -> anyhow::Re
     ensure!(unnamed.is_empty(), "no test names {unnamed:?}");
     Ok(())
 }
+
+/// A row that is shown by a test of another name is shown by nothing.
+#[test]
+fn every_test_that_the_security_page_names_is_there() -> anyhow::Result<()> {
+    let mut sources = String::new();
+    for folder in ["tests/tests", "controller", "worker"] {
+        read_all(&repository().join(folder), &mut sources)?;
+    }
+    let page = fs::read_to_string(repository().join("docs/security.md"))?;
+    let words = page.split('`').skip(1).step_by(2).map(|text| text.rsplit("::").next());
+    // a sentence, and not a module
+    let is_sentence = |name: &&str| name.matches('_').count() >= 3 && !name.contains([' ', '/']);
+    let tests: Vec<_> = words.flatten().filter(is_sentence).collect();
+    ensure!(tests.len() > 25, "only {} tests were found", tests.len());
+    let missing: Vec<_> =
+        tests.iter().filter(|test| !sources.contains(&format!("fn {test}("))).collect();
+    ensure!(missing.is_empty(), "there is no {missing:?}");
+    Ok(())
+}

@@ -302,3 +302,33 @@ async fn a_login_code_is_refused_with_a_word_of_login_which_makes_a_key_of_it_on
     ensure!(String::from_utf8_lossy(&empty.stderr).contains("it is empty"));
     Ok(())
 }
+
+async fn make_api_key(arguments: &[&str]) -> anyhow::Result<Output> {
+    let mut program = Command::new(binaries::path("patchbay")?);
+    program.args(["api-key", "--subject", "alice", "--id", "laptop"]).args(arguments);
+    fed(program, "", PATIENCE).await
+}
+
+#[tokio::test]
+async fn an_api_key_is_good_by_the_entry_that_is_made_with_it_and_none_is_made_for_the_past()
+-> anyhow::Result<()> {
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let made = make_api_key(&["--expires-at", &end.to_string()]).await?;
+    let (key, told) = (String::from_utf8(made.stdout)?, String::from_utf8(made.stderr)?);
+    let key = key.trim_end();
+    ensure!(made.status.success() && !told.contains(key), "{told}");
+    let entry = told.lines().find_map(|line| line.trim().strip_prefix("- "));
+    let entry: Value = serde_json::from_str(entry.context("no entry")?)?;
+    let way = json!({ "apiKeys": { "keys": [entry] } });
+    let controller = configured(&way, None)?.start().await?;
+    call(&controller, key).await?;
+
+    let past = "2020-01-01T00:00:00Z";
+    let none = make_api_key(&["--expires-at", past]).await?;
+    let told = String::from_utf8(none.stderr)?;
+    ensure!(!none.status.success() && none.stdout.is_empty(), "a key that has ended was made");
+    for word in ["--expires-at", past, "name a time to come"] {
+        ensure!(told.contains(word), "{told} does not say {word}");
+    }
+    Ok(())
+}

@@ -104,7 +104,7 @@ async fn an_api_key_alone_works_and_a_revoked_or_unprovable_one_does_not() -> an
         (sign(&with(json!({ "exp": second - 3600 })))?, "expired_credential"),
         (sign(&with(json!({ "nbf": second + 3600 })))?, "credential_not_yet_valid"),
         (sign(&with(json!({ "aud": "https://other.example" })))?, "wrong_audience"),
-        (sign(&no_audience)?, "invalid_credential"),
+        (sign(&no_audience)?, "missing_claim"),
         (key.forge_unsigned(&good), "invalid_credential"),
         (key.forge_with_public_key(&good)?, "invalid_credential"),
         (sign(&good)? + "x", "invalid_credential"),

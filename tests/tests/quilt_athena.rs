@@ -1,11 +1,15 @@
 //! alice's and bob's queries with the real `quilt-mcp`: each runs with the keys of whoever asked, from the catalog or of
 //! an assumed role, in front of a strict AWS that answers a query with who asked it.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use patchbay_tests::{
+    catalog::tls::TestCa,
     controller::ControllerConfig,
+    moto::python_environment,
+    own_network,
     quilt::{CLASS, Era, QuiltWorld, Report, call, read, sdk_calls},
     strict_aws::AwsCall,
+    tls_front::TlsFront,
 };
 use serde_json::{Value, json};
 
@@ -153,5 +157,45 @@ async fn where_no_endpoint_is_named_athenas_own_has_to_be_listed() -> anyhow::Re
     let told = async || Ok(controller.logs().lines().any(is_refusal));
     controller.eventually("the log says which host is not listed", told).await?;
     ensure!(!aws.calls().iter().any(|it| it.action.starts_with("athena:")), "{:?}", aws.calls());
+    Ok(())
+}
+
+const ATHENA: &str = "athena.us-east-1.amazonaws.com";
+
+/// As it is with AWS itself: no endpoint is named, and the class lists Athena's own host. In a network in which that host is
+/// a strict AWS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn athenas_own_host_is_reached_by_its_name_through_a_tunnel_where_it_is_listed()
+-> anyhow::Result<()> {
+    for environment in ["quilt", "moto"] {
+        // nothing can be installed in there
+        python_environment(environment).await?;
+    }
+    let this = "athenas_own_host_is_reached_by_its_name_through_a_tunnel_where_it_is_listed";
+    if !own_network::is_inside(this, &[ATHENA]).await? {
+        return Ok(());
+    }
+    let (world, aws) = QuiltWorld::start_strict().await?;
+    let ca = TestCa::generate()?;
+    let front = TlsFront::open_as(ATHENA, own_network::at(443), &ca).await?;
+    front.lead_to(aws.endpoint().trim_start_matches("http://").trim_end_matches('/').parse()?);
+    let trusted = tempfile::NamedTempFile::new()?;
+    std::fs::write(trusted.path(), ca.pem())?;
+
+    let mut documents = world.documents(1).await?;
+    let mut class: Value = serde_json::from_str(&documents[0])?;
+    let spec = &mut class["spec"];
+    spec["env"] = json!({ "AWS_ENDPOINT_URL_S3": aws.endpoint(), "AWS_CA_BUNDLE": trusted.path() });
+    spec["egress"]["hosts"].as_array_mut().context("hosts")?.push(json!({ "host": ATHENA }));
+    let shown = spec["local"]["readOnlyPaths"].as_array_mut().context("paths")?;
+    shown.push(json!(trusted.path()));
+    documents[0] = class.to_string();
+    let controller = ControllerConfig::new(documents).start().await?;
+    let query = json!({ "query": "SELECT owner FROM measurements" });
+    let asked = [call("athena_query_execute", query)];
+    let report = ask(controller.url(CLASS), &world.token("alice")?, &asked).await?;
+    ensure!(report.said()[0].contains("role-alice"), "{report:?}\n{}", controller.logs());
+    let calls = aws.calls();
+    ensure!(count(&calls, "alice", "athena:StartQueryExecution") == 1, "{calls:?}");
     Ok(())
 }

@@ -6,7 +6,8 @@ use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use patchbay_tests::{
     binaries,
-    controller::{ControllerConfig, fixture_documents},
+    controller::{ControllerConfig, api_key, fixture_documents, tenant_name},
+    http::Http,
     mcp::McpClient,
     moto::Moto,
     secrets::Secrets,
@@ -233,5 +234,34 @@ async fn what_each_source_would_show_to_whom_is_told_and_so_is_why_there_would_b
         let keys = told(&lines, "AWS keys")?;
         ensure!(!is_good && keys.starts_with("none: ") && keys.contains(what), "{class}: {keys}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_tenant_without_a_cluster_is_told_where_one_machine_shows_it()
+-> anyhow::Result<()> {
+    let controller =
+        ControllerConfig::new(fixture_documents("fixture", 1, &["alice"], "")?).start().await?;
+    let client = McpClient::bearer(controller.url("fixture"), &api_key("alice"));
+    client.call("echo", json!({ "text": "x" })).await?;
+    let tenant = tenant_name("fixture", "alice")?;
+    let nowhere = tempfile::tempdir()?;
+    let program = Command::new(binaries::path("patchbay")?)
+        .args(["why", tenant.as_str()])
+        .env_clear()
+        .env("HOME", nowhere.path())
+        .output()
+        .await?;
+    let told = String::from_utf8(program.stderr)?;
+    ensure!(!program.status.success() && program.stdout.is_empty(), "{told}");
+    for word in ["`patchbay local`", "--admin-listen", "--token-file FILE"] {
+        ensure!(told.contains(word), "{told} does not say {word}");
+    }
+    // what it names is there, at this one's own address
+    let page = told.split_once("http://127.0.0.1:9090").context("no page")?.1;
+    let page = page.split(' ').next().context("no path")?;
+    let shown = Http::default().get(&format!("{}{page}", controller.admin), &[]).await?;
+    let shown = shown.json()?;
+    ensure!(shown[0]["tenant"] == tenant.as_str() && shown[0]["phase"] == "Ready", "{shown}");
     Ok(())
 }

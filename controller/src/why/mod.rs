@@ -22,11 +22,17 @@ use story::Seen;
 /// More Events than a cluster keeps of one object.
 const EVENTS: u32 = 500;
 
+/// Where users are that no cluster knows.
+const ON_ONE_MACHINE: &str = "the users of `patchbay local` are in no cluster: on its machine \
+                              http://127.0.0.1:9090/tenants (--admin-listen) shows each one's phase, worker and why the \
+                              last one left, its log what was refused and why, and `patchbay why --token-file FILE \
+                              --file PATH` what a credential would get";
+
 /// Arguments of `patchbay why`.
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
-    /// The user's Tenant, such as t-go5gbctxrdlmessgoznl. `patchbay tenant` prints its name, and so do the logs of
-    /// gateways.
+    /// The user's Tenant in a cluster, such as t-go5gbctxrdlmessgoznl. `patchbay tenant` prints its name, and so do the
+    /// logs of gateways. Users of `patchbay local` are in none: http://127.0.0.1:9090/tenants shows them.
     #[arg(value_name = "TENANT", value_parser = name, required_unless_present = "token_file")]
     tenant: Option<TenantName>,
     /// In the place of a tenant: file with a token or API key, or - for standard input. What it would get is told for each
@@ -76,13 +82,15 @@ pub(crate) fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn look(name: TenantName, namespace: Option<String>) -> anyhow::Result<Seen> {
-    let (namespace, client) = cluster::connect(namespace).await?;
+    let (namespace, client) = cluster::connect(namespace).await.context(ON_ONE_MACHINE)?;
     let tenants = Api::<Tenant>::namespaced(client.clone(), &namespace);
-    let tenant = tenants.get_opt(name.as_str()).await.context("cannot read tenants")?;
+    let tenant = tenants.get_opt(name.as_str()).await.with_context(|| {
+        format!("cannot read the tenants of namespace {namespace}; {ON_ONE_MACHINE}")
+    })?;
     let tenant = tenant.with_context(|| {
         format!(
             "there is no tenant {name} in namespace {namespace}: nobody came under that identity yet, or it was deleted; \
-             `kubectl get tenants -n {namespace}` lists who did"
+             `kubectl get tenants -n {namespace}` lists who did; {ON_ONE_MACHINE}"
         )
     })?;
     let class = Api::<WorkerClass>::namespaced(client.clone(), &namespace);

@@ -106,11 +106,16 @@ fn https(path: &str, message: &str) -> [Rule; 1] {
 }
 
 fn origin_expression(path: &str) -> String {
-    let url = is("self", &format!(r"https://({}|\[{V6}\])(:{PORT})?{path}", dns()));
     let default_port = matches("self", r"^https://[^/]*:443(/|$)");
+    url_expression(path, &format!(" && !{default_port}"))
+}
+
+/// The same with another condition of its port, or none.
+fn url_expression(path: &str, port: &str) -> String {
+    let url = is("self", &format!(r"https://({}|\[{V6}\])(:{PORT})?{path}", dns()));
     let numeric = matches("self", r"^https://([^/:]*\.)?(0x[^./:]*|[0-9]+)(:[0-9]+)?(/|$)");
     let address = matches("self", &format!("^https://{}([:/]|$)", v4()));
-    format!("{url} && !{default_port} && (!{numeric} || {address})")
+    format!("{url}{port} && (!{numeric} || {address})")
 }
 
 const URL_PATH: &str = r"/[!$-;=@-\[\]-~]*";
@@ -139,11 +144,12 @@ pub(crate) fn https_url() -> [Rule; 1] {
     https(URL_PATH, message)
 }
 
-/// An https URL whose path may be missing.
-pub(crate) fn https_url_or_origin() -> [Rule; 1] {
-    let message = "is not an https URL; write an https URL without query, fragment and the \
-                   default port";
-    https(&format!("({URL_PATH})?"), message)
+/// An authorization server as it names itself: an https URL whose path may be missing, and whose default port may be
+/// written, since clients compare it.
+pub(crate) fn authorization_server() -> [Rule; 1] {
+    let message = "is not an https URL; write an https URL without query and fragment, as the \
+                   server's own metadata names its `issuer`";
+    [rule(url_expression(&format!("({URL_PATH})?"), ""), message)]
 }
 
 /// The path of a route.

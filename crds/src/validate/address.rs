@@ -88,6 +88,21 @@ pub fn https_url(text: &str) -> Result<(), Problem> {
     Err(Problem::with(text, "is not an https URL", fix))
 }
 
+/// An authorization server as it names itself (RFC 8414): an https URL whose path may be missing, and whose default port
+/// may be written, since clients compare it.
+pub fn authorization_server(text: &str) -> Result<(), Problem> {
+    let rest = text.strip_prefix("https://").unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let bare = authority.strip_suffix(":443").unwrap_or(authority);
+    let spelt = format!("https://{bare}{path}");
+    if origin(&spelt).is_ok() || https_url(&spelt).is_ok() {
+        return Ok(());
+    }
+    let fix = "write an https URL without query and fragment, as the server's own metadata names \
+               its `issuer`";
+    Err(Problem::with(text, "is not an https URL", fix))
+}
+
 const DEFAULT_PORT: u16 = 443;
 
 /// Whether the host before the port is one, and the port, if any.
@@ -221,6 +236,33 @@ mod tests {
             "https:///jwks",
         ] {
             assert!(https_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_authorization_server_is_named_as_it_names_itself() {
+        for good in [
+            "https://login.example",
+            "https://login.example/",
+            "https://login.example:443",
+            "https://login.example:443/tenant",
+            "https://login.example:8443/tenant/",
+            "https://[::1]:443",
+        ] {
+            assert_eq!(authorization_server(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "http://login.example",
+            "https://",
+            "https://:443",
+            "https://login.example:443:443",
+            "https://login.example:0",
+            "https://Login.example",
+            "https://login.example?a=b",
+            "https://login.example/#a",
+            "login.example:443",
+        ] {
+            assert!(authorization_server(bad).is_err(), "{bad}");
         }
     }
 

@@ -3,35 +3,57 @@
 //! A suite is known by its program's name, which is its file's (or its crate's, for unit tests), since cargo says of
 //! every program which it runs. It must not know what a test is for.
 
+use crate::figures;
 use std::collections::BTreeMap;
 
-/// What became of tests, by suite and name.
+/// What became of tests, by suite and name, and what they counted.
 #[derive(Debug, Default)]
-pub struct Outcomes(BTreeMap<(String, String), bool>);
+pub struct Outcomes {
+    passed: BTreeMap<(String, String), bool>,
+    counted: Vec<String>,
+}
 
 impl Outcomes {
     /// Adds what a run printed. A test that was run twice must have passed both times.
     pub fn read(&mut self, printed: &str) {
         let mut suite = None;
+        // with one thread a test is named when it begins, and what it says comes before its outcome
+        let mut begun = None;
         for line in printed.lines() {
+            self.counted.extend(figures::told(line).map(str::to_owned));
             if let Some(program) = program(line) {
-                suite = Some(program.to_owned());
-            } else if let (Some(suite), Some((test, has_passed))) = (&suite, outcome(line)) {
-                let key = (suite.clone(), test.to_owned());
-                let so_far = self.0.entry(key).or_insert(true);
+                (suite, begun) = (Some(program), None);
+                continue;
+            }
+            let told = match test(line) {
+                Some((test, told)) => {
+                    begun = Some(test);
+                    told
+                }
+                None => line,
+            };
+            if let (Some(suite), Some(test), Some(has_passed)) = (suite, begun, outcome(told)) {
+                let key = (suite.to_owned(), test.to_owned());
+                let so_far = self.passed.entry(key).or_insert(true);
                 *so_far = *so_far && has_passed;
+                begun = None;
             }
         }
     }
 
+    /// What tests counted, in the order in which they said so.
+    pub fn counted(&self) -> &[String] {
+        &self.counted
+    }
+
     /// Whether a test passed; none where it was not run.
     pub fn of(&self, suite: &str, test: &str) -> Option<bool> {
-        self.0.get(&(suite.to_owned(), test.to_owned())).copied()
+        self.passed.get(&(suite.to_owned(), test.to_owned())).copied()
     }
 
     /// How many tests there were.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.passed.len()
     }
 }
 
@@ -43,16 +65,19 @@ fn program(line: &str) -> Option<&str> {
     is_hash.then_some(name)
 }
 
+/// A test's name, and what stands behind it.
+fn test(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("test ")?.split_once(" ... ")
+}
+
 /// A test that is left out has not passed.
-fn outcome(line: &str) -> Option<(&str, bool)> {
-    let (test, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
-    let has_passed = match outcome {
-        "ok" => true,
-        "FAILED" => false,
-        left_out if left_out.starts_with("ignored") => false,
-        _ => return None,
-    };
-    Some((test, has_passed))
+fn outcome(told: &str) -> Option<bool> {
+    match told {
+        "ok" => Some(true),
+        "FAILED" => Some(false),
+        left_out if left_out.starts_with("ignored") => Some(false),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +113,21 @@ test it_works ... ok
         outcomes.read(RUN);
         assert_eq!(outcomes.of("patchbay_core", "left_out"), Some(false));
         assert_eq!(outcomes.of("quilt", "it_works"), Some(false));
+    }
+
+    #[test]
+    fn what_a_test_counted_is_kept_and_hides_no_outcome() {
+        let mut outcomes = Outcomes::default();
+        let beside = format!("{RUN}counted: tools: 2 of 2\ntest it_counts ... ok\n");
+        outcomes.read(&beside);
+        // with one thread
+        let between =
+            "test it_says ... counted: tools: 3 of 3\nok\ntest it_fails ... a word\nFAILED\n";
+        outcomes.read(&format!("{RUN}{between}ok\n"));
+        assert_eq!(outcomes.counted(), ["tools: 2 of 2", "tools: 3 of 3"]);
+        assert_eq!(outcomes.of("quilt", "it_counts"), Some(true));
+        assert_eq!(outcomes.of("quilt", "it_says"), Some(true));
+        assert_eq!(outcomes.of("quilt", "it_fails"), Some(false));
     }
 
     #[test]

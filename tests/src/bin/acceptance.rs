@@ -15,7 +15,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Print one line per promise, and fail if one is not kept
+    /// Print one line per promise, and what tests counted; fail if a promise is not kept
     Judge {
         /// What `cargo test` printed, in any number of runs
         #[arg(required = true)]
@@ -42,6 +42,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let judged = judge(&table, &outcomes);
     for judged in &judged {
         println!("{judged}");
+    }
+    for counted in outcomes.counted() {
+        println!("     {counted}");
     }
     let kept = judged.iter().filter(|judged| judged.holds()).count();
     println!("{kept} of {} promises hold, by {} tests", judged.len(), outcomes.count());

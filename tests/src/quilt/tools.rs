@@ -3,8 +3,10 @@
 //! its loops in their order) at the version that the image locks, on a catalog and an AWS of ours. Values in, verdicts
 //! out; wherever the worker runs.
 
+mod controls;
 mod table;
 
+pub use controls::{found, searches_for};
 pub use table::checks;
 
 use anyhow::{bail, ensure};

@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use kube::api::DeleteParams;
 use patchbay_tests::{
     cluster::Strict,
+    figures,
     mcp::{self, McpClient},
     pods::{roots, watched},
     quilt::{
@@ -81,7 +82,7 @@ async fn every_tool_and_every_resource_works_by_a_signed_token_and_by_an_api_key
         let said = at.installed.or_told(asked(&client, &checks).await).await?;
         let (tools, resources) = tokio::try_join!(client.list("tools"), client.list("resources"))?;
         let counts = judge(&checks, &tools, &resources, &said)?;
-        println!("{counts} ({mode}, pod, through a gateway)");
+        figures::tell("cluster_installed", &format!("{counts} ({mode}, pod, through a gateway)"));
 
         let told = judged(&at, replica).await?;
         ensure!(told == [(judge_of_it.to_owned(), mode.to_owned())], "{told:?}");

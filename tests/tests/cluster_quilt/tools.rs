@@ -3,6 +3,7 @@
 use super::{bound, fields};
 use anyhow::Context;
 use patchbay_tests::{
+    figures,
     pods::{Stage, roots},
     quilt::{
         QuiltWorld,
@@ -41,7 +42,7 @@ async fn every_tool_and_every_resource_works_with_a_token_and_with_an_api_key() 
             });
         }
         let counts = judge(&checks, &tenant.tools().await?, &tenant.resources().await?, &said)?;
-        println!("{counts} ({mode}, pod)");
+        figures::tell("cluster_quilt", &format!("{counts} ({mode}, pod)"));
     }
     stage.place.end().await
 }

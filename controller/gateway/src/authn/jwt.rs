@@ -188,6 +188,8 @@ fn reason(kind: &ErrorKind) -> AuthnError {
         ErrorKind::ExpiredSignature => AuthnError::Expired,
         ErrorKind::InvalidAudience => AuthnError::WrongAudience,
         ErrorKind::ImmatureSignature => AuthnError::NotYetValid,
+        // it was signed by who may, so that to look at keys would be in vain
+        ErrorKind::MissingRequiredClaim(name) => AuthnError::MissingClaim(name.clone()),
         _ => AuthnError::Invalid,
     }
 }

@@ -50,10 +50,7 @@ pub(super) fn jwt(findings: &mut Findings, jwt: &Jwt) -> Option<provider::Jwt> {
     let fix = "name the claim, such as `sub`";
     findings.check("spec.jwt.subjectClaim", not_empty(subject_claim, fix));
     if let Some(url) = authorization_server {
-        // an issuer's identifier may be a bare origin (RFC 8414)
-        let is_origin = address::origin(url).is_ok();
-        let checked = if is_origin { Ok(()) } else { address::https_url(url) };
-        findings.check("spec.jwt.authorizationServer", checked);
+        findings.check("spec.jwt.authorizationServer", address::authorization_server(url));
     }
     let format = enhanced::format(findings, jwt);
     let algorithms = self::algorithms(findings, algorithms, jwks);

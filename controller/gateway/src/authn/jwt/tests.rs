@@ -204,6 +204,23 @@ mod signed {
     }
 
     #[tokio::test]
+    async fn a_token_without_an_end_an_audience_or_an_issuer_is_told_which_it_lacks() {
+        let key = [7; 32];
+        let verifier = verifier(in_secret(&[SignatureAlgorithm::HS256]), &key);
+        for name in ["exp", "aud", "iss"] {
+            let mut claims = claims();
+            claims.as_object_mut().unwrap().remove(name);
+            let signed = |key: &[u8]| {
+                encode(&Header::default(), &claims, &EncodingKey::from_secret(key)).unwrap()
+            };
+            let missing = Err(AuthnError::MissingClaim(name.into()));
+            assert_eq!(judge(&verifier, &signed(&key)).await, missing);
+            // nothing is told of what nobody signed
+            assert_eq!(judge(&verifier, &signed(&[8; 32])).await, Err(AuthnError::Invalid));
+        }
+    }
+
+    #[tokio::test]
     async fn a_payload_that_is_no_object_is_nobodys_however_well_it_is_signed() {
         let key = [7; 32];
         let vectors = include_str!("../../../../core/src/enhanced/vectors.json");
