@@ -10,7 +10,7 @@ use patchbay_tests::{
     quilt::{CLASS as QUILT, QuiltWorld, isolation::listing},
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{sleep, timeout};
 
 const CLASS: &str = "spoken";
@@ -106,6 +106,31 @@ async fn a_session_that_nobody_uses_ends_and_one_that_is_used_does_not() -> anyh
     }
     let late = unused.raw_call("whoami", json!({})).await?;
     ensure!(late.status == StatusCode::NOT_FOUND, "{}", late.status);
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_sessions_may_begin_at_once_and_of_too_many_the_one_idle_for_longest_ends()
+-> anyhow::Result<()> {
+    // as many as there may be
+    const MOST: usize = 32;
+    let (_controller, client) = controller("").await?;
+    let first = client.initialize().await?;
+    first.call("whoami", json!({})).await?;
+    let others = futures_util::future::try_join_all((1..MOST).map(|_| client.initialize()));
+    let others = others.await?;
+    let mut pids = BTreeSet::new();
+    for session in &others {
+        pids.insert(pid(session.call("whoami", json!({}))).await?);
+    }
+    ensure!(pids.len() == others.len(), "{pids:?}");
+    let one_more = client.initialize().await?;
+    pid(one_more.call("whoami", json!({}))).await?;
+    let late = first.raw_call("whoami", json!({})).await?;
+    ensure!(late.status == StatusCode::NOT_FOUND, "{}", late.status);
+    for session in &others {
+        ensure!(pids.contains(&pid(session.call("whoami", json!({}))).await?));
+    }
     Ok(())
 }
 

@@ -86,6 +86,7 @@ impl Legacy {
         let session = Arc::new(Session::new(program.0, program.1));
         let mut answers = ask(&session, messages, room).await?.ok_or_else(|| invalid("no id"))?;
         let Some(first) = answers.next().await else {
+            self.spare.failed();
             let why = "the MCP server ended";
             let code = answer::SERVER_ENDED;
             return Err(answer::refusal(StatusCode::BAD_GATEWAY, id.as_ref(), code, why));
@@ -93,6 +94,9 @@ impl Legacy {
         let text = first.text.clone().unwrap_or_default();
         if let Some(End::Error(code)) = first.end {
             let is_gone = code == answer::SERVER_ENDED && session.is_over();
+            if is_gone {
+                self.spare.failed();
+            }
             let status = if is_gone { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
             return Err(Box::new(answer::message(status, text)));
         }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// After the second start without use; doubled after each further one.
+/// After the first program that was of no use; doubled after each further one.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The starts since a program was of use.
+/// The programs that ended, or did not start, since one was of use. Those that were only started do not count: many
+/// clients may come at once.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     in_vain: u32,
@@ -17,18 +18,20 @@ pub(super) struct Restarts {
 impl Restarts {
     /// How long the next start has to wait.
     pub(super) fn wait(&self, now: Instant) -> Duration {
-        let Some(last) = self.last else { return Duration::ZERO };
-        // one for a client, one that is ready ahead: the third is the first that says something
-        let Some(doublings) = self.in_vain.checked_sub(3) else { return Duration::ZERO };
+        let (Some(last), Some(doublings)) = (self.last, self.in_vain.checked_sub(1)) else {
+            return Duration::ZERO;
+        };
         let pause = FIRST.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST);
         pause.saturating_sub(now.saturating_duration_since(last))
     }
 
-    pub(super) fn started(&mut self, now: Instant) {
+    /// One was of no use.
+    pub(super) fn failed(&mut self, now: Instant) {
         self.in_vain = self.in_vain.saturating_add(1);
         self.last = Some(now);
     }
 
+    /// One was of use.
     pub(super) fn was_of_use(&mut self) {
         self.in_vain = 0;
     }
@@ -43,11 +46,11 @@ mod tests {
         let mut restarts = Restarts::default();
         let now = Instant::now();
         let mut waits = Vec::new();
-        for _ in 0..12 {
+        for _ in 0..10 {
             waits.push(restarts.wait(now).as_millis());
-            restarts.started(now);
+            restarts.failed(now);
         }
-        assert_eq!(waits, [0, 0, 0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000]);
+        assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000]);
         assert_eq!(restarts.wait(now + Duration::from_secs(4)).as_secs(), 6);
         restarts.was_of_use();
         assert_eq!(restarts.wait(now), Duration::ZERO);

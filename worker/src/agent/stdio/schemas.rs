@@ -41,8 +41,9 @@ impl Schemas {
         let by_tool = match &*known {
             Some(known) if known.until > now => Arc::clone(&known.by_tool),
             _ => {
-                let (by_tool, good_for) =
-                    timeout(LIST_LIMIT, list(program)).await.ok().flatten().unwrap_or_default();
+                let listed = timeout(LIST_LIMIT, list(program)).await.ok().flatten();
+                // one that does not list them is not asked again at every call
+                let (by_tool, good_for) = listed.unwrap_or((HashMap::new(), KEEP_FOR));
                 let by_tool = Arc::new(by_tool);
                 let until = now + good_for.clamp(Duration::from_secs(1), KEEP_AT_MOST);
                 *known = Some(Known { until, by_tool: Arc::clone(&by_tool) });

@@ -132,9 +132,13 @@ impl Session {
         *self.used.lock() = Instant::now();
     }
 
-    /// Since when nobody has used it; none while somebody waits or listens.
+    /// Since when nobody has used it; none while somebody waits or listens, which is use.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        (!self.routes.lock().is_used()).then(|| *self.used.lock())
+        if self.routes.lock().is_used() {
+            self.touch();
+            return None;
+        }
+        Some(*self.used.lock())
     }
 }
 

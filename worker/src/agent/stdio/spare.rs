@@ -50,8 +50,15 @@ impl Spare {
         }
         let variables = Arc::clone(&self.variables.lock());
         let started = Child::start(&self.socket, &variables).await;
-        self.restarts.lock().started(Instant::now());
+        if let Err(NotStarted::Program(_)) = &started {
+            self.failed();
+        }
         started
+    }
+
+    /// Learns that a program ended before it was of use: the next one may have to wait.
+    pub(super) fn failed(&self) {
+        self.restarts.lock().failed(Instant::now());
     }
 
     /// Learns that a program was of use, so that the next may start at once.
@@ -61,14 +68,14 @@ impl Spare {
 
     /// The one that is ready, or another. The next is made ready.
     pub(super) async fn take(self: &Arc<Self>) -> Result<Program, NotStarted> {
-        let ready = self
-            .ready
-            .lock()
-            .await
-            .take()
-            .filter(|(child, lines)| !child.is_over() && !lines.is_over());
+        // not held on to while another is started
+        let ready = self.ready.lock().await.take();
         let program = match ready {
-            Some(program) => program,
+            Some((child, lines)) if !child.is_over() && !lines.is_over() => (child, lines),
+            Some(_) => {
+                self.failed();
+                self.start().await?
+            }
             None => self.start().await?,
         };
         self.prepare();

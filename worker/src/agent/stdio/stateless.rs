@@ -14,7 +14,13 @@ use super::{
     spare::{Program, Spare},
 };
 use http::{HeaderMap, Response, StatusCode};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit},
     time::timeout,
@@ -31,13 +37,20 @@ const CANCELLED: &str = "notifications/cancelled";
 #[derive(Debug)]
 pub(super) struct Stateless {
     program: Mutex<Option<Arc<Modern>>>,
+    /// Whether it has answered anybody.
+    was_of_use: AtomicBool,
     schemas: Schemas,
     spare: Arc<Spare>,
 }
 
 impl Stateless {
     pub(super) fn new(spare: Arc<Spare>) -> Self {
-        Self { program: Mutex::default(), schemas: Schemas::default(), spare }
+        Self {
+            program: Mutex::default(),
+            was_of_use: AtomicBool::default(),
+            schemas: Schemas::default(),
+            spare,
+        }
     }
 
     /// This program answers.
@@ -49,6 +62,10 @@ impl Stateless {
         let mut program = self.program.lock().await;
         if let Some(program) = program.as_ref().filter(|program| !program.is_over()) {
             return Ok(Arc::clone(program));
+        }
+        let was_of_use = self.was_of_use.swap(false, Ordering::Relaxed);
+        if program.take().is_some() && !was_of_use {
+            self.spare.failed();
         }
         let (child, lines) = self.spare.take().await?;
         tracing::info!("an MCP server takes the place of one that ended");
@@ -115,6 +132,7 @@ impl Stateless {
             Err(_) => None,
         };
         if first.as_ref().is_some_and(|first| first.end == Some(End::Result)) {
+            self.was_of_use.store(true, Ordering::Relaxed);
             self.spare.was_of_use();
         }
         let status =
