@@ -4,6 +4,7 @@
 use anyhow::{Context, bail, ensure};
 use http::{Method, StatusCode};
 use patchbay_tests::{
+    binaries,
     controller::{Controller, ControllerConfig, api_key, stdio_documents},
     http::{Answer, Http},
     mcp::{McpClient, modern_message, rpc_response, tool_result},
@@ -145,14 +146,14 @@ async fn a_program_that_ends_is_told_to_who_waits_and_replaced_for_who_comes() -
     );
     for answer in [ended?, waited?] {
         ensure!(answer.status == StatusCode::BAD_GATEWAY, "{} {}", answer.status, answer.text());
-        ensure!(code(&answer)? == -32002, "{}", answer.text());
+        ensure!(code(&answer)? == -32013, "{}", answer.text());
     }
     ensure!(first != pid(client.call("whoami", json!({}))).await?);
 
     // of a session the program is its own, and the session ends with it
     let session = client.initialize().await?;
     let answer = session.raw_call("exit", json!({ "code": 3 })).await?;
-    ensure!(code(&answer)? == -32002, "{}", answer.text());
+    ensure!(code(&answer)? == -32013, "{}", answer.text());
     let late = session.raw_call("whoami", json!({})).await?;
     ensure!(late.status == StatusCode::NOT_FOUND && code(&late)? == -32001, "{}", late.text());
     client.initialize().await?.call("whoami", json!({})).await?;
@@ -189,7 +190,7 @@ async fn long_messages_pass_and_one_that_is_too_long_ends_its_program() -> anyho
     ensure!(said["text"].as_str().map(str::len) == Some(10 * 1024 * 1024));
     let too_long = json!({ "text": "0123456789abcdef", "times": 2 * 1024 * 1024 });
     let answer = session.raw_call("repeat", too_long).await?;
-    ensure!(code(&answer)? == -32002, "{}", answer.text());
+    ensure!(code(&answer)? == -32013, "{}", answer.text());
     Ok(())
 }
 
@@ -221,7 +222,7 @@ async fn a_program_that_does_nothing_any_more_holds_up_no_other_session() -> any
     };
     let (answer, others) = tokio::join!(freezing, others);
     others?;
-    ensure!(code(&answer?)? == -32002, "who waits is told");
+    ensure!(code(&answer?)? == -32013, "who waits is told");
     Ok(())
 }
 
@@ -311,6 +312,61 @@ async fn what_is_no_request_of_this_endpoint_is_told_so() -> anyhow::Result<()> 
     ensure!(send(Method::POST, &broken, "{").await? == StatusCode::BAD_REQUEST);
     let modern = [("mcp-protocol-version", "2026-07-28"), both];
     ensure!(send(Method::GET, &modern, "").await? == StatusCode::METHOD_NOT_ALLOWED);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_that_ends_at_a_question_it_does_not_know_serves_sessions() -> anyhow::Result<()>
+{
+    let mut documents = stdio_documents("fixture-server", CLASS, 1, &["alice"], "")?;
+    let server = binaries::path("fixture-server")?;
+    let server = server.display();
+    let script = "read -r first; case \"$first\" in *server/discover*) exit 1;; esac; \
+                  { printf '%s\\n' \"$first\"; exec cat; } | exec \"$0\" --stdio";
+    let command = json!(["/bin/sh", "-c", script, server.to_string()]);
+    documents[0] = documents[0].replace(&format!("[{server}, --stdio]"), &command.to_string());
+    let controller = ControllerConfig::new(documents).start().await?;
+    let client = McpClient::bearer(controller.url(CLASS), &api_key("alice"));
+    // a client of the other era is told so in a way that is no modern server's, and begins a session
+    let modern = client.modern_call("whoami", json!({})).await?;
+    ensure!(modern.status == StatusCode::BAD_REQUEST, "{} {}", modern.status, modern.text());
+    ensure!(code(&modern)? == -32000, "{}", modern.text());
+    let said = client.initialize().await?.call("echo", json!({ "text": "served" })).await?;
+    ensure!(said["text"] == "served", "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_was_cancelled_does_not_keep_its_session() -> anyhow::Result<()> {
+    let (_controller, client) = controller("").await?;
+    let session = client.initialize().await?;
+    let headers = [("mcp-session-id", &*session.id), ("mcp-protocol-version", "2025-11-25")];
+    let call = json!({
+        "jsonrpc": "2.0", "id": 5, "method": "tools/call",
+        "params": { "name": "await_value", "arguments": { "key": "never" } },
+    });
+    let cancelled = json!({
+        "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 5 },
+    });
+    let cancelling = async {
+        while session.call("counters", json!({})).await?["awaiting"] != 1 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        client.post(&headers, &cancelled).await
+    };
+    // the stream of the call ends
+    let both = async { tokio::try_join!(client.post(&headers, &call), cancelling) };
+    let (ended, told) = timeout(PATIENCE, both).await.context("the call goes on")??;
+    ensure!(told.status == StatusCode::ACCEPTED, "{}", told.status);
+    ensure!(!ended.text().contains("\"result\""), "{}", ended.text());
+    // and its id is free
+    ensure!(
+        client
+            .post(&headers, &json!({ "jsonrpc": "2.0", "id": 5, "method": "ping" }))
+            .await?
+            .status
+            == StatusCode::OK
+    );
     Ok(())
 }
 

@@ -28,8 +28,8 @@ pub(super) const UNSUPPORTED_VERSION: i64 = -32022;
 pub(super) const NOT_HERE: i64 = -32000;
 /// A session that is unknown, or over.
 pub(super) const NO_SESSION: i64 = -32001;
-/// The program ended, or was not to be had.
-pub(super) const SERVER_ENDED: i64 = -32002;
+/// The program ended, or was not to be had. A code that no revision has a meaning for.
+pub(super) const SERVER_ENDED: i64 = -32013;
 
 /// A JSON-RPC error on one line.
 pub(super) fn error_text(id: Option<&Id>, code: i64, why: &str) -> String {

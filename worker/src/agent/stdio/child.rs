@@ -14,7 +14,7 @@ use tokio::{
         unix::pipe::{Receiver, Sender},
     },
     sync::mpsc,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use zeroize::Zeroizing;
 
@@ -24,6 +24,8 @@ pub(super) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 const MAX_WAITING: usize = 32;
 /// How long a message may wait for a program that does not read.
 const READ_LIMIT: Duration = Duration::from_secs(30);
+/// How long the output of a program that has ended is read.
+const LAST_WORD_LIMIT: Duration = Duration::from_secs(1);
 /// Why a program did not start is told in at most so many bytes.
 const MAX_WHY_BYTES: u64 = 4096;
 
@@ -39,8 +41,10 @@ pub(super) struct Lines {
     output: BufReader<Receiver>,
     /// What has come of the next line: kept here, so that waiting for it can be given up.
     partial: Vec<u8>,
-    /// Open for as long as somebody listens: its end ends the program.
+    /// Open for as long as somebody listens: its end ends the program, and the program's end is its.
     held: UnixStream,
+    /// Once the program has ended: what it said is read until then, whoever has its output still.
+    last_word: Option<Instant>,
 }
 
 /// A program that did not start.
@@ -86,7 +90,12 @@ impl Child {
         tokio::spawn(write(messages, input));
         Ok((
             Self { input: sender },
-            Lines { output: BufReader::new(output), partial: Vec::new(), held: host },
+            Lines {
+                output: BufReader::new(output),
+                partial: Vec::new(),
+                held: host,
+                last_word: None,
+            },
         ))
     }
 
@@ -131,12 +140,26 @@ impl Lines {
         matches!(self.held.try_read(&mut [0]), Ok(0))
     }
 
+    /// Returns when the program has ended.
+    pub(super) async fn ended(&self) {
+        gone(&self.held).await;
+    }
+
     /// The next line that says something; none at the end, which a line that is too long is too. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<String> {
         loop {
             let room = MAX_LINE_BYTES.saturating_sub(self.partial.len());
             let mut bounded = (&mut self.output).take(u64::try_from(room).unwrap_or(u64::MAX));
-            if let Err(error) = bounded.read_until(b'\n', &mut self.partial).await {
+            let read = tokio::select! {
+                read = bounded.read_until(b'\n', &mut self.partial) => read,
+                () = gone(&self.held), if self.last_word.is_none() => {
+                    self.last_word = Some(Instant::now() + LAST_WORD_LIMIT);
+                    continue;
+                }
+                // a process that it left behind holds its output open
+                () = until(self.last_word) => return None,
+            };
+            if let Err(error) = read {
                 tracing::warn!(%error, "an MCP server's output cannot be read");
                 return None;
             }
@@ -160,6 +183,25 @@ impl Lines {
                 }));
             }
         }
+    }
+}
+
+/// Returns when the host has closed a connection, on which it says nothing.
+async fn gone(host: &UnixStream) {
+    while host.readable().await.is_ok() {
+        match host.try_read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(read) if read > 0 => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// Returns at that moment; never where there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -238,6 +280,19 @@ mod tests {
         assert_eq!(lines.next().await, None);
         drop(lines);
         writing.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_program_that_ended_says_no_more_whoever_has_its_output() {
+        let (_child, mut lines, (_child_in, mut left_behind, agent)) = started().await;
+        left_behind.write_all(b"{}\n").unwrap();
+        assert!(!lines.is_over());
+        drop(agent);
+        lines.ended().await;
+        assert!(lines.is_over());
+        assert_eq!(lines.next().await.unwrap(), "{}");
+        assert_eq!(lines.next().await, None);
+        drop(left_behind);
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ use tokio::{
 
 /// What may wait for a client, bytes; one message alone may be longer.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// What an event takes besides its text, bytes.
+const OVERHEAD: usize = 128;
 /// A message that is longer than this, bytes, is a frame of its own and not copied.
 const LONG: usize = 64 * 1024;
 /// A stream is silent for this long at most: half of what common proxies allow.
@@ -84,6 +86,11 @@ impl Event {
         self.text.as_ref().map_or(0, Bytes::len)
     }
 
+    /// What it counts for where it waits.
+    fn weight(&self) -> usize {
+        self.len() + OVERHEAD
+    }
+
     /// It as a client reads it, in parts, the last first.
     fn encode(self) -> Vec<Bytes> {
         let is_long = self.len() > LONG;
@@ -110,9 +117,9 @@ impl Event {
 impl Sender {
     /// Sends an event; the stream must be given up where it takes none.
     pub(super) fn send(&self, event: Event) -> Result<(), Closed> {
-        let waiting = self.waiting.fetch_add(event.len(), Ordering::Relaxed);
+        let waiting = self.waiting.fetch_add(event.weight(), Ordering::Relaxed);
         // one alone may be as long as it likes
-        if waiting > 0 && waiting.saturating_add(event.len()) > MAX_WAITING_BYTES {
+        if waiting > 0 && waiting.saturating_add(event.weight()) > MAX_WAITING_BYTES {
             tracing::warn!(waiting, "a client reads too slowly; its stream is cut");
             return Err(Closed);
         }
@@ -134,7 +141,7 @@ impl Receiver {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         let event = ready!(self.events.poll_recv(context));
         if let Some(event) = &event {
-            self.waiting.fetch_sub(event.len(), Ordering::Relaxed);
+            self.waiting.fetch_sub(event.weight(), Ordering::Relaxed);
         }
         Poll::Ready(event)
     }
@@ -169,11 +176,15 @@ pub(crate) struct Events<G = ()> {
 }
 
 impl<G> Events<G> {
-    /// The body of a stream, after an event that was taken from it already.
-    pub(super) fn new(first: Option<Event>, rest: Receiver, guard: G) -> Self {
+    /// The body of a stream, after events that were taken from it already.
+    pub(super) fn new(
+        first: impl IntoIterator<Item = Event, IntoIter: DoubleEndedIterator>,
+        rest: Receiver,
+        guard: G,
+    ) -> Self {
         let mut silence = interval_at(Instant::now() + SILENCE_LIMIT, SILENCE_LIMIT);
         silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let parts = first.map(Event::encode).unwrap_or_default();
+        let parts = first.into_iter().rev().flat_map(Event::encode).collect();
         Self { parts, rest: Some((rest, guard)), silence }
     }
 }

@@ -13,13 +13,17 @@ use super::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The revisions with a handshake.
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+/// Messages in a batch.
+const MAX_BATCH: usize = 100;
+/// Programs that are asked to begin a session at one time; more wait.
+const MAX_STARTING: usize = 8;
 /// The one that has batches.
 const BATCHES: &str = "2025-03-26";
 
@@ -44,11 +48,16 @@ impl Said {
 /// The sessions, and the programs of those to come.
 #[derive(Debug)]
 pub(super) struct Legacy {
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) spare: Arc<Spare>,
+    sessions: Arc<Sessions>,
+    spare: Arc<Spare>,
+    starting: Semaphore,
 }
 
 impl Legacy {
+    pub(super) fn new(sessions: Arc<Sessions>, spare: Arc<Spare>) -> Self {
+        Self { sessions, spare, starting: Semaphore::new(MAX_STARTING) }
+    }
+
     /// Answers what a client says.
     pub(super) async fn post(&self, headers: &HeaderMap, said: Said) -> Response<ServerBody> {
         let answer = if said.is_initialize() {
@@ -78,6 +87,8 @@ impl Legacy {
             return Err(invalid("the header MCP-Protocol-Version is another than the body's"));
         }
         let id = message.request_id().cloned();
+        // it is never closed
+        let _starting = self.starting.acquire().await;
         let program = self.spare.take().await.map_err(|error| {
             tracing::error!(%error, "no MCP server for a session");
             let why = "the MCP server did not start; its operator's log says why";
@@ -85,14 +96,22 @@ impl Legacy {
         })?;
         let session = Arc::new(Session::new(program.0, program.1));
         let mut answers = ask(&session, messages, room).await?.ok_or_else(|| invalid("no id"))?;
-        let Some(first) = answers.next().await else {
+        // what is said before the answer is said with it: whether there is a session is not known before
+        let mut before = Vec::new();
+        let last = loop {
+            match answers.next().await {
+                Some(event) if event.end.is_none() => before.push(event),
+                last => break last,
+            }
+        };
+        let Some(last) = last else {
             self.spare.failed();
             let why = "the MCP server ended";
             let code = answer::SERVER_ENDED;
             return Err(answer::refusal(StatusCode::BAD_GATEWAY, id.as_ref(), code, why));
         };
-        let text = first.text.clone().unwrap_or_default();
-        if let Some(End::Error(code)) = first.end {
+        let text = last.text.clone().unwrap_or_default();
+        if let Some(End::Error(code)) = last.end {
             let is_gone = code == answer::SERVER_ENDED && session.is_over();
             if is_gone {
                 self.spare.failed();
@@ -112,9 +131,11 @@ impl Legacy {
             let code = answer::NOT_HERE;
             return Err(answer::refusal(StatusCode::TOO_MANY_REQUESTS, id.as_ref(), code, why));
         };
-        let mut response = match first.end {
-            Some(_) => answer::message(StatusCode::OK, text),
-            None => answer::events(Events::new(Some(first), answers, ())),
+        let mut response = if before.is_empty() {
+            answer::message(StatusCode::OK, text)
+        } else {
+            before.push(last);
+            answer::events(Events::new(before, answers, ()))
         };
         if let Ok(value) = HeaderValue::from_str(&session_id) {
             response.headers_mut().insert(SESSION_ID, value);
@@ -126,12 +147,15 @@ impl Legacy {
     async fn say(&self, headers: &HeaderMap, said: Said) -> Result<Response<ServerBody>, Refused> {
         let session = self.session(headers)?;
         let Said { messages, is_batch, room } = said;
+        if messages.len() > MAX_BATCH {
+            return Err(invalid(&format!("a batch has at most {MAX_BATCH} messages")));
+        }
         if is_batch && session.version().is_some_and(|version| version != BATCHES) {
             return Err(invalid("this revision has no batches; send one message at a time"));
         }
         match ask(&session, messages, room).await? {
             None => Ok(answer::bare(StatusCode::ACCEPTED)),
-            Some(answers) => Ok(answer::events(Events::new(None, answers, ()))),
+            Some(answers) => Ok(answer::events(Events::new([], answers, ()))),
         }
     }
 
@@ -145,7 +169,7 @@ impl Legacy {
                 // an error would have the client ask the same again
                 Some(None) => super::events::stream().1,
             };
-            Ok(answer::events(Events::new(None, events, ())))
+            Ok(answer::events(Events::new([], events, ())))
         });
         opened.unwrap_or_else(|refused| *refused)
     }

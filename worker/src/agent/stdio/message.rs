@@ -10,6 +10,9 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 use std::fmt;
 
+/// What cancels a request.
+pub(super) const CANCELLED: &str = "notifications/cancelled";
+
 /// Where a request says how its progress is to be told.
 pub(super) const PROGRESS_TOKEN: [&str; 3] = ["params", "_meta", "progressToken"];
 
@@ -196,6 +199,12 @@ impl Message {
             Kind::Request { method, .. } | Kind::Notification { method } => Some(method),
             Kind::Response { .. } => None,
         }
+    }
+
+    /// The request that it cancels, if it does.
+    pub(super) fn cancelled(&self) -> Option<Id> {
+        let is_one = matches!(&self.kind, Kind::Notification { method } if method == CANCELLED);
+        is_one.then(|| self.id_at(&["params", "requestId"])).flatten()
     }
 
     /// By which the progress of a request is told.

@@ -50,12 +50,15 @@ use std::{
 };
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 /// The first revision without sessions.
 const STATELESS_SINCE: &str = "2026-07-28";
 const DISCOVER: &str = "server/discover";
+
+/// A program that cannot run ends within this time.
+const ENDS_AT_ONCE: Duration = Duration::from_secs(2);
 
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
@@ -75,7 +78,7 @@ impl Bridge {
     pub(crate) fn new(socket: PathBuf, idle_timeout: Duration) -> Self {
         let spare = Arc::new(Spare::new(socket));
         Self {
-            legacy: Legacy { sessions: Sessions::new(idle_timeout), spare: Arc::clone(&spare) },
+            legacy: Legacy::new(Sessions::new(idle_timeout), Arc::clone(&spare)),
             stateless: Stateless::new(Arc::clone(&spare)),
             spare,
             era: OnceLock::new(),
@@ -95,8 +98,17 @@ impl Bridge {
         }
         let preparing = async {
             let mut program = self.first().await?;
-            let era = probe::era(&program.0, &mut program.1).await;
-            let era = era.map_err(|error: NoEra| error.to_string())?;
+            let era = match probe::era(&program.0, &mut program.1).await {
+                Ok(era) => era,
+                // some do not live through a question that they do not know: they are asked nothing then
+                Err(NoEra::Ended | NoEra::NotSaid(_)) => {
+                    program = self.first().await?;
+                    if timeout(ENDS_AT_ONCE, program.1.ended()).await.is_ok() {
+                        return Err(NoEra::Ended.to_string());
+                    }
+                    Era::Legacy
+                }
+            };
             tracing::info!(?era, "the MCP server runs");
             match era {
                 Era::Modern => {

@@ -9,7 +9,7 @@ use super::{
     child::{Child, Lines, NotSaid},
     events::{self, End, Event, Receiver, Sender},
     held::HeldText,
-    message::{Id, Kind, Message, PROGRESS_TOKEN},
+    message::{CANCELLED, Id, Kind, Message, PROGRESS_TOKEN},
 };
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
@@ -21,7 +21,6 @@ const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 const LISTEN: &str = "subscriptions/listen";
 const PROGRESS: &str = "notifications/progress";
 const LOG_MESSAGE: &str = "notifications/message";
-const CANCELLED: &str = "notifications/cancelled";
 
 /// A program, and who waits for what it says.
 #[derive(Debug)]
@@ -94,8 +93,12 @@ impl Modern {
     }
 
     /// Says something that has no answer.
-    pub(super) fn tell(&self, notification: String) {
-        self.child.tell(notification);
+    pub(super) async fn say(
+        &self,
+        notification: String,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), NotSaid> {
+        self.child.say(HeldText::new(notification, room)).await
     }
 }
 
@@ -146,11 +149,16 @@ impl Asked {
                 let Some(waiting) = told.and_then(|number| self.waiting.get_mut(&number)) else {
                     return tracing::debug!(method, "an MCP server said something of no request");
                 };
+                let is_end = method == CANCELLED;
                 if let Some(path) = path {
                     let token = waiting.token.as_ref().filter(|_| method == PROGRESS);
                     message.replace(path, token.unwrap_or(&waiting.id));
                 }
                 waiting.send(message.text, None);
+                if let Some(number) = told.filter(|_| is_end) {
+                    // a program ends a subscription so
+                    self.waiting.remove(&number);
+                }
             }
             Kind::Request { method, .. } => {
                 tracing::warn!(method, "an MCP server asked, which this revision does not have");

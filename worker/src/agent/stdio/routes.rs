@@ -173,6 +173,7 @@ impl Routes {
             let _ = reader.send(Event { id: Some(id.to_string()), text: Some(text), end: None });
         }
         if let Some(stream) = self.streams.get_mut(&last.stream) {
+            stream.readers.retain(|other| !other.is_closed());
             stream.readers.push(reader);
         }
     }
@@ -192,6 +193,13 @@ impl Routes {
         if let Some(number) = self.by_id.remove(id) {
             let text = answer::error_text(Some(id), answer::SERVER_ENDED, why);
             self.deliver(number, text.into(), Some(End::Error(answer::SERVER_ENDED)));
+            self.answered(number, id);
+        }
+    }
+
+    /// A request that its client cancelled: its program need not answer it, and whatever comes of it nobody waits for.
+    pub(super) fn cancelled(&mut self, id: &Id) {
+        if let Some(number) = self.by_id.remove(id) {
             self.answered(number, id);
         }
     }
@@ -298,6 +306,22 @@ mod tests {
         assert!(heard_last[0].contains("\"id\":1"), "{heard_last:?}");
         assert_eq!(listening.heard(), (vec![], true));
         assert!(!routes.is_used());
+    }
+
+    #[test]
+    fn a_request_that_was_cancelled_is_nobodys_any_more() {
+        let mut routes = Routes::default();
+        let mut call = ask(&mut routes, 1, Some("t"));
+        routes.cancelled(&Id::number(1));
+        assert_eq!(call.heard(), (vec![], true));
+        assert!(!routes.is_used());
+        // what comes of it all the same is dropped, and what is of no request goes where it went before
+        routes.route(message(ANSWER));
+        let (sender, mut listening) = stream();
+        routes.listen(sender);
+        routes.route(message(LOG));
+        assert_eq!(listening.heard(), (vec![LOG.into()], false));
+        ask(&mut routes, 1, None);
     }
 
     #[test]

@@ -43,9 +43,13 @@ impl Schemas {
             _ => {
                 let listed = timeout(LIST_LIMIT, list(program)).await.ok().flatten();
                 // one that does not list them is not asked again at every call
-                let (by_tool, good_for) = listed.unwrap_or((HashMap::new(), KEEP_FOR));
-                let by_tool = Arc::new(by_tool);
-                let until = now + good_for.clamp(Duration::from_secs(1), KEEP_AT_MOST);
+                let last = || known.as_ref().map(|known| Arc::clone(&known.by_tool));
+                let (by_tool, good_for) = match listed {
+                    Some((by_tool, good_for)) => (Arc::new(by_tool), good_for),
+                    None => (last().unwrap_or_default(), KEEP_FOR),
+                };
+                // it may have taken its time
+                let until = Instant::now() + good_for.clamp(Duration::from_secs(1), KEEP_AT_MOST);
                 *known = Some(Known { until, by_tool: Arc::clone(&by_tool) });
                 by_tool
             }

@@ -12,7 +12,10 @@ use super::{
     routes::{IdTaken, Routes},
 };
 use parking_lot::Mutex;
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -28,7 +31,7 @@ pub(super) struct Session {
     version: OnceLock<String>,
     used: Mutex<Instant>,
     ended: CancellationToken,
-    _listening: AbortOnDropHandle<()>,
+    listening: AbortOnDropHandle<()>,
 }
 
 /// Why a session's program is asked nothing.
@@ -52,7 +55,7 @@ impl Session {
             version: OnceLock::new(),
             used: Mutex::new(Instant::now()),
             ended,
-            _listening: AbortOnDropHandle::new(tokio::spawn(listening)),
+            listening: AbortOnDropHandle::new(tokio::spawn(listening)),
         }
     }
 
@@ -73,13 +76,17 @@ impl Session {
             Some(receiver)
         };
         let mut room = room;
+        let ids = requests.iter().filter_map(|message| message.request_id().cloned()).collect();
+        let mut unsaid = Unsaid { routes: &self.routes, ids };
         for message in messages {
-            let id = message.request_id().cloned();
-            let said = self.child.say(HeldText::new(message.text, room.take())).await;
-            match (said, id) {
-                (Ok(()), _) => {}
-                (Err(error), Some(id)) => self.fail(&id, error),
-                (Err(error), None) => return Err(error.into()),
+            let cancelled = message.cancelled();
+            let is_request = message.request_id().is_some();
+            self.child.say(HeldText::new(message.text, room.take())).await?;
+            if is_request {
+                unsaid.ids.pop_front();
+            }
+            if let Some(id) = cancelled {
+                self.routes.lock().cancelled(&id);
             }
         }
         if self.ended.is_cancelled() {
@@ -87,10 +94,6 @@ impl Session {
             self.routes.lock().end(ENDED);
         }
         Ok(receiver)
-    }
-
-    fn fail(&self, id: &Id, error: NotSaid) {
-        self.routes.lock().fail(id, &format!("the MCP server was not told: {error}"));
     }
 
     /// The stream of what the program says of itself.
@@ -128,6 +131,13 @@ impl Session {
         self.ended.is_cancelled()
     }
 
+    /// Ends it, and its program, whoever uses it still.
+    pub(super) fn close(&self) {
+        self.listening.abort();
+        self.ended.cancel();
+        self.routes.lock().end("the session ended");
+    }
+
     fn touch(&self) {
         *self.used.lock() = Instant::now();
     }
@@ -144,7 +154,22 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.routes.lock().end("the session ended");
+        self.close();
+    }
+}
+
+/// Requests that the program was not told yet: nobody waits for them where it never is, because it does not read, or
+/// because their client went away.
+struct Unsaid<'a> {
+    routes: &'a Mutex<Routes>,
+    ids: VecDeque<Id>,
+}
+
+impl Drop for Unsaid<'_> {
+    fn drop(&mut self) {
+        for id in &self.ids {
+            self.routes.lock().fail(id, "the MCP server was not told");
+        }
     }
 }
 

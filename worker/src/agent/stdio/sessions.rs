@@ -54,7 +54,9 @@ impl Sessions {
                 MAX_SESSIONS,
                 "too many sessions; the one that was idle for longest ends"
             );
-            by_id.remove(&longest);
+            if let Some(session) = by_id.remove(&longest) {
+                session.close();
+            }
         }
         by_id.insert(id.clone(), session);
         Some(id)
@@ -62,7 +64,8 @@ impl Sessions {
 
     /// Ends a session; whether there was one.
     pub(super) fn end(&self, id: &str) -> bool {
-        self.by_id.lock().remove(id).is_some()
+        let session = self.by_id.lock().remove(id);
+        session.inspect(|session| session.close()).is_some()
     }
 
     fn end_idle(&self, now: Instant, idle_timeout: Duration) {

@@ -7,7 +7,7 @@ use super::{
     child::NotStarted,
     events::{End, Events},
     legacy::Said,
-    message::{Kind, Message},
+    message::{CANCELLED, Kind, Message},
     modern::Modern,
     repeated::{self, only},
     schemas::Schemas,
@@ -31,7 +31,6 @@ use tokio::{
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
 const CALL: &str = "tools/call";
-const CANCELLED: &str = "notifications/cancelled";
 
 /// The program, while it lives.
 #[derive(Debug)]
@@ -94,7 +93,12 @@ impl Stateless {
                 // here a client cancels by closing its stream, and its ids are not the program's
                 if method != CANCELLED {
                     let program = self.program().await.map_err(|error| failed(&message, &error))?;
-                    program.tell(message.text);
+                    let told = program.say(message.text, room).await;
+                    told.map_err(|error| {
+                        let why = format!("the MCP server was not told: {error}");
+                        let code = answer::SERVER_ENDED;
+                        answer::refusal(StatusCode::BAD_GATEWAY, None, code, &why)
+                    })?;
                 }
                 Ok(answer::bare(StatusCode::ACCEPTED))
             }
