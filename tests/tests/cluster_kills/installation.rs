@@ -152,11 +152,16 @@ impl Installation {
 
     /// Who leads: the name of an operator's pod.
     pub(crate) async fn leader(&self) -> anyhow::Result<String> {
-        let lease = self.installed.api::<Lease>().get("patchbay-operator").await?;
-        let holder = lease.spec.and_then(|spec| spec.holder_identity).context("nobody leads")?;
+        let holder = self.leading_process().await?;
         // the pod's name, and what makes it this start's
         let (pod, _) = holder.rsplit_once('-').with_context(|| holder.clone())?;
         Ok(pod.to_owned())
+    }
+
+    /// The process that leads, which has another name after each start.
+    pub(crate) async fn leading_process(&self) -> anyhow::Result<String> {
+        let lease = self.installed.api::<Lease>().get("patchbay-operator").await?;
+        lease.spec.and_then(|spec| spec.holder_identity).context("nobody leads")
     }
 
     /// A user's client by way of the Service's address.
