@@ -157,8 +157,14 @@ async fn a_program_that_ends_is_told_to_who_waits_and_replaced_for_who_comes() -
     let late = session.raw_call("whoami", json!({})).await?;
     ensure!(late.status == StatusCode::NOT_FOUND && code(&late)? == -32001, "{}", late.text());
     client.initialize().await?.call("whoami", json!({})).await?;
-    ensure!(controller.logs().contains("an MCP server ended"), "{}", controller.logs());
-    Ok(())
+    // both ended with the code that they were told to end with
+    controller
+        .eventually("the ends are told", async || {
+            let told =
+                |line: &&str| line.contains("an MCP server ended") && line.contains(r#"code\":3"#);
+            Ok(controller.logs().lines().filter(told).count() >= 2)
+        })
+        .await
 }
 
 #[tokio::test]

@@ -127,7 +127,9 @@ async fn run(
 
 /// Ends a program whose input has ended.
 async fn end(process: &mut ServerProcess) {
-    if timeout(END_LIMIT, process.exited()).await.is_err() {
-        process.stop(STOP_LIMIT).await;
+    match timeout(END_LIMIT, process.exited()).await {
+        // by itself, perhaps, before its input ended: the agent may have heard of it first
+        Ok(code) => tracing::info!(code, "an MCP server ended"),
+        Err(_) => process.stop(STOP_LIMIT).await,
     }
 }
