@@ -16,6 +16,7 @@ mod inherited;
 mod install;
 mod json_lines;
 mod listen;
+mod moment;
 
 #[cfg(fuzzing)]
 pub use agent::{fuzzing, fuzzing_of_stdio};

@@ -132,8 +132,8 @@ impl Header<'_> {
     }
 }
 
-/// A header's value: plain, or `=?base64?...?=`.
-fn decoded(value: &str) -> Option<Cow<'_, str>> {
+/// A header's value: plain, or `=?base64?...?=`; none where that is broken.
+pub fn decoded(value: &str) -> Option<Cow<'_, str>> {
     let Some(base64) = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="))
     else {
         return Some(value.into());

@@ -6,6 +6,7 @@
 //! started anew for each connection of the agent, which is given its pipes. It holds no secret (what its
 //! server is given passes through and is not kept) and must not know tenants, HTTP or MCP.
 
+mod connections;
 mod lifeline;
 mod log_lines;
 mod pipe;
@@ -22,7 +23,10 @@ use self::{
     server_process::{Piped, ServerProcess, SpawnError, Surroundings},
     stdio::Programs,
 };
-use crate::listen::{self, ListenError};
+use crate::{
+    listen::{self, ListenError},
+    moment::until,
+};
 use patchbay_core::{
     boot::{HostBoot, LifelineCommand, LifelineEvent, Variable},
     chain::Chain,
@@ -34,7 +38,7 @@ use std::{collections::BTreeMap, io, net::Ipv4Addr, path::PathBuf, sync::Arc, ti
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
 /// In a pod the agent's container may start later than the host's.
@@ -240,14 +244,6 @@ async fn exited(process: &mut Option<ServerProcess>) -> i32 {
 async fn stop(process: &mut Option<ServerProcess>) {
     if let Some(process) = process {
         process.stop(STOP_LIMIT).await;
-    }
-}
-
-/// Returns at that moment; never where there is none.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -2,76 +2,51 @@
 //! proxy connections to the agent's socket. Bytes pass as they are. It must not know HTTP, or what is
 //! said.
 
-use crate::{handover, listen::accepted};
+use super::connections::Connections;
+use crate::handover;
 use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::Semaphore,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Open pipes, or connections that are being made; more wait in the listener's queue.
 const MAX_PIPES: usize = 1024;
 
 /// Every open pipe, and whether there may be more.
 #[derive(Debug, Clone)]
-pub(crate) struct Piping {
-    pipes: TaskTracker,
-    closing: CancellationToken,
-}
+pub(crate) struct Piping(Connections);
 
 impl Piping {
     pub(crate) fn new() -> Self {
-        Self { pipes: TaskTracker::new(), closing: CancellationToken::new() }
+        Self(Connections::new())
     }
 
     /// Answers each connection of the agent with a new one to the MCP server on `port`. Where the
     /// server takes none, the agent's is closed without a byte.
     pub(crate) async fn serve_agent(self, agent_side: UnixListener, port: u16) {
-        let permits = Arc::new(Semaphore::new(MAX_PIPES));
-        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-            let result = tokio::select! {
-                result = agent_side.accept() => result,
-                () = self.closing.cancelled() => return,
-            };
-            let Some((agent, _)) = accepted(result).await else {
-                continue;
-            };
-            self.pipes.spawn(async move {
-                log_end(connect_server(&agent, port).await);
-                drop(permit);
-            });
-        }
+        let connect = |agent: UnixStream| async move {
+            log_end(connect_server(&agent, port).await);
+        };
+        self.0.serve(MAX_PIPES, || agent_side.accept(), connect).await;
     }
 
     /// Joins each of the MCP server's proxy connections to a new one to the agent on `control`.
     pub(crate) async fn serve_proxy(self, proxy_side: TcpListener, control: PathBuf) {
         let control = Arc::new(control);
-        let permits = Arc::new(Semaphore::new(MAX_PIPES));
-        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-            let result = tokio::select! {
-                result = proxy_side.accept() => result,
-                () = self.closing.cancelled() => return,
-            };
-            let Some((server, _)) = accepted(result).await else {
-                continue;
-            };
+        let join = |server| {
             let control = Arc::clone(&control);
-            self.pipes.spawn(async move {
-                log_end(join_agent(server, &control).await);
-                drop(permit);
-            });
-        }
+            async move { log_end(join_agent(server, &control).await) }
+        };
+        self.0.serve(MAX_PIPES, || proxy_side.accept(), join).await;
     }
 
     /// Takes no more connections and waits up to `limit` for the open pipes, which end with the
     /// server.
     pub(crate) async fn finish(self, limit: Duration) {
-        self.closing.cancel();
-        self.pipes.close();
-        if timeout(limit, self.pipes.wait()).await.is_err() {
+        self.0.close();
+        if timeout(limit, self.0.tasks.wait()).await.is_err() {
             tracing::debug!("pipes were still open at the end");
         }
     }

@@ -6,22 +6,21 @@
 
 use super::{
     Program,
+    connections::Connections,
     server_process::{Piped, ServerProcess, SpawnError},
 };
 use crate::{
     handover,
     json_lines::{self, JsonLines, LineError},
-    listen::accepted,
 };
 use patchbay_core::{boot::Variable, chain::Chain};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 /// Programs that run at one time; more wait in the listener's queue.
 const MAX_PROGRAMS: usize = 128;
@@ -36,10 +35,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Every program that runs, and whether there may be more.
 #[derive(Debug, Clone)]
-pub(crate) struct Programs {
-    running: TaskTracker,
-    closing: CancellationToken,
-}
+pub(crate) struct Programs(Connections);
 
 /// Why the agent is given no program.
 #[derive(Debug, thiserror::Error)]
@@ -56,35 +52,26 @@ enum NoProgram {
 
 impl Programs {
     pub(crate) fn new() -> Self {
-        Self { running: TaskTracker::new(), closing: CancellationToken::new() }
+        Self(Connections::new())
     }
 
     /// Starts the program for each connection of the agent.
     pub(crate) async fn serve_agent(self, agent_side: UnixListener, program: Arc<Program>) {
-        let permits = Arc::new(Semaphore::new(MAX_PROGRAMS));
-        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-            let result = tokio::select! {
-                result = agent_side.accept() => result,
-                () = self.closing.cancelled() => return,
-            };
-            let Some((agent, _)) = accepted(result).await else {
-                continue;
-            };
-            let (program, closing) = (Arc::clone(&program), self.closing.clone());
-            self.running.spawn(async move {
+        let start = |agent| {
+            let (program, closing) = (Arc::clone(&program), self.0.closing.clone());
+            async move {
                 if let Err(error) = run(agent, &program, closing).await {
                     tracing::warn!(error = %Chain(&error), "no MCP server for the agent");
                 }
-                drop(permit);
-            });
-        }
+            }
+        };
+        self.0.serve(MAX_PROGRAMS, || agent_side.accept(), start).await;
     }
 
     /// Takes no more connections, and returns when every program has ended.
     pub(crate) async fn stop(&self) {
-        self.closing.cancel();
-        self.running.close();
-        self.running.wait().await;
+        self.0.close();
+        self.0.tasks.wait().await;
     }
 }
 

@@ -4,7 +4,7 @@
 //! client that tries the modern era must be able to tell these from a modern server's. It must not know what led to an
 //! answer.
 
-use super::{events::Events, message::Id};
+use super::{child::NotStarted, events::Events, message::Id};
 use crate::agent::answer;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -54,6 +54,17 @@ pub(super) type Refused = Box<Response<ServerBody>>;
 /// The same as an error.
 pub(super) fn refusal(status: StatusCode, id: Option<&Id>, code: i64, why: &str) -> Refused {
     Box::new(error(status, id, code, why))
+}
+
+/// What a request hears whose program ended, or was not told.
+pub(super) fn ended(id: Option<&Id>, why: &str) -> Refused {
+    refusal(StatusCode::BAD_GATEWAY, id, SERVER_ENDED, why)
+}
+
+/// What a request hears for which no program is to be had.
+pub(super) fn not_started(id: Option<&Id>, error: &NotStarted) -> Refused {
+    tracing::error!(%error, "no MCP server for a request");
+    ended(id, "the MCP server did not start; its operator's log says why")
 }
 
 /// One message as the whole answer.

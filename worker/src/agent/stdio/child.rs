@@ -4,7 +4,7 @@
 //! and what waits to be written in number; dropping the child ends the program. It must not know what is said.
 
 use super::held::HeldText;
-use crate::{handover, json_lines};
+use crate::{handover, json_lines, moment::until};
 use patchbay_core::boot::Variable;
 use std::{io, path::Path, time::Duration};
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
         unix::pipe::{Receiver, Sender},
     },
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 use zeroize::Zeroizing;
 
@@ -194,14 +194,6 @@ async fn gone(host: &UnixStream) {
             Ok(read) if read > 0 => {}
             Ok(_) | Err(_) => return,
         }
-    }
-}
-
-/// Returns at that moment; never where there is none.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

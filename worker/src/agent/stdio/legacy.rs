@@ -5,7 +5,7 @@ use super::{
     answer::{self, Refused, ServerBody},
     events::{End, Events, Receiver},
     log::EventId,
-    message::Message,
+    message::{self, Message},
     repeated::{self, only},
     session::{NotAsked, Session},
     sessions::Sessions,
@@ -89,11 +89,8 @@ impl Legacy {
         let id = message.request_id().cloned();
         // it is never closed
         let _starting = self.starting.acquire().await;
-        let program = self.spare.take().await.map_err(|error| {
-            tracing::error!(%error, "no MCP server for a session");
-            let why = "the MCP server did not start; its operator's log says why";
-            answer::refusal(StatusCode::BAD_GATEWAY, id.as_ref(), answer::SERVER_ENDED, why)
-        })?;
+        let program = self.spare.take().await;
+        let program = program.map_err(|error| answer::not_started(id.as_ref(), &error))?;
         let session = Arc::new(Session::new(program.0, program.1));
         let mut answers = ask(&session, messages, room).await?.ok_or_else(|| invalid("no id"))?;
         // what is said before the answer is said with it: whether there is a session is not known before
@@ -106,9 +103,7 @@ impl Legacy {
         };
         let Some(last) = last else {
             self.spare.failed();
-            let why = "the MCP server ended";
-            let code = answer::SERVER_ENDED;
-            return Err(answer::refusal(StatusCode::BAD_GATEWAY, id.as_ref(), code, why));
+            return Err(answer::ended(id.as_ref(), "the MCP server ended"));
         };
         let text = last.text.clone().unwrap_or_default();
         if let Some(End::Error(code)) = last.end {
@@ -120,9 +115,9 @@ impl Legacy {
             return Err(Box::new(answer::message(status, text)));
         }
         self.spare.was_of_use();
-        let version = std::str::from_utf8(&text).ok().and_then(|text| {
-            serde_json::from_str(super::message::at(text, &["result", "protocolVersion"])?).ok()
-        });
+        let version = std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| message::text_at(text, &["result", "protocolVersion"]));
         if let Some(version) = version {
             session.set_version(version);
         }
@@ -207,10 +202,7 @@ async fn ask(
 ) -> Result<Option<Receiver>, Refused> {
     session.say(messages, room).await.map_err(|error| match error {
         NotAsked::IdTaken(_) => invalid(&error.to_string()),
-        NotAsked::NotSaid(_) => {
-            let why = error.to_string();
-            answer::refusal(StatusCode::BAD_GATEWAY, None, answer::SERVER_ENDED, &why)
-        }
+        NotAsked::NotSaid(_) => answer::ended(None, &error.to_string()),
     })
 }
 

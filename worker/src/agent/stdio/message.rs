@@ -61,6 +61,11 @@ pub(super) fn at<'a>(text: &'a str, path: &[&str]) -> Option<&'a str> {
     path.iter().try_fold(text, |text, name| Members::of(text)?.get(name))
 }
 
+/// A text at a path of names.
+pub(super) fn text_at(text: &str, path: &[&str]) -> Option<String> {
+    serde_json::from_str(at(text, path)?).ok()
+}
+
 /// The text with another value at a path of names; none where nothing is there.
 pub(super) fn with(text: &str, path: &[&str], value: &str) -> Option<String> {
     let [name, rest @ ..] = path else { return Some(value.to_owned()) };
@@ -219,7 +224,7 @@ impl Message {
 
     /// A text at a path of names.
     pub(super) fn text_at(&self, path: &[&str]) -> Option<String> {
-        serde_json::from_str(self.at(path)?).ok()
+        text_at(&self.text, path)
     }
 
     /// An id or a token at a path of names.

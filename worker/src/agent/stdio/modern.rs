@@ -12,7 +12,13 @@ use super::{
     message::{CANCELLED, Id, Kind, Message, PROGRESS_TOKEN},
 };
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,6 +33,8 @@ const LOG_MESSAGE: &str = "notifications/message";
 pub(super) struct Modern {
     child: Child,
     asked: Arc<Mutex<Asked>>,
+    /// Whether it has answered a client.
+    was_of_use: AtomicBool,
     _listening: AbortOnDropHandle<()>,
 }
 
@@ -71,7 +79,22 @@ impl Modern {
     pub(super) fn new(child: Child, lines: Lines) -> Self {
         let asked = Arc::<Mutex<Asked>>::default();
         let listening = listen(lines, Arc::clone(&asked));
-        Self { child, asked, _listening: AbortOnDropHandle::new(tokio::spawn(listening)) }
+        Self {
+            child,
+            asked,
+            was_of_use: AtomicBool::default(),
+            _listening: AbortOnDropHandle::new(tokio::spawn(listening)),
+        }
+    }
+
+    /// It has answered a client.
+    pub(super) fn is_of_use(&self) {
+        self.was_of_use.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ever has.
+    pub(super) fn was_of_use(&self) -> bool {
+        self.was_of_use.load(Ordering::Relaxed)
     }
 
     /// Whether it has ended.

@@ -4,10 +4,9 @@
 //! It must not know programs, or what becomes of a mismatch.
 
 use super::message::Message;
-use data_encoding::BASE64;
 use http::HeaderMap;
+use patchbay_core::mcp::decoded;
 use serde_json::Value;
-use std::borrow::Cow;
 
 pub(super) const VERSION: &str = "mcp-protocol-version";
 const METHOD: &str = "mcp-method";
@@ -128,15 +127,6 @@ fn plain(json: &str) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
-}
-
-/// A header's value: plain, or `=?base64?...?=`; none where that is broken.
-fn decoded(value: &str) -> Option<Cow<'_, str>> {
-    let Some(base64) = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="))
-    else {
-        return Some(value.into());
-    };
-    String::from_utf8(BASE64.decode(base64.as_bytes()).ok()?).ok().map(Into::into)
 }
 
 /// A header that may be there once. Of two, others could have read the other.

@@ -4,23 +4,17 @@
 
 use super::{
     answer::{self, Refused, ServerBody},
-    child::NotStarted,
+    child::{NotSaid, NotStarted},
     events::{End, Events},
     legacy::Said,
-    message::{CANCELLED, Kind, Message},
+    message::{CANCELLED, Id, Kind, Message},
     modern::Modern,
     repeated::{self, only},
     schemas::Schemas,
     spare::{Program, Spare},
 };
 use http::{HeaderMap, Response, StatusCode};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit},
     time::timeout,
@@ -36,20 +30,13 @@ const CALL: &str = "tools/call";
 #[derive(Debug)]
 pub(super) struct Stateless {
     program: Mutex<Option<Arc<Modern>>>,
-    /// Whether it has answered anybody.
-    was_of_use: AtomicBool,
     schemas: Schemas,
     spare: Arc<Spare>,
 }
 
 impl Stateless {
     pub(super) fn new(spare: Arc<Spare>) -> Self {
-        Self {
-            program: Mutex::default(),
-            was_of_use: AtomicBool::default(),
-            schemas: Schemas::default(),
-            spare,
-        }
+        Self { program: Mutex::default(), schemas: Schemas::default(), spare }
     }
 
     /// This program answers.
@@ -62,8 +49,7 @@ impl Stateless {
         if let Some(program) = program.as_ref().filter(|program| !program.is_over()) {
             return Ok(Arc::clone(program));
         }
-        let was_of_use = self.was_of_use.swap(false, Ordering::Relaxed);
-        if program.take().is_some() && !was_of_use {
+        if program.take().is_some_and(|ended| !ended.was_of_use()) {
             self.spare.failed();
         }
         let (child, lines) = self.spare.take().await?;
@@ -92,13 +78,10 @@ impl Stateless {
             Kind::Notification { method } => {
                 // here a client cancels by closing its stream, and its ids are not the program's
                 if method != CANCELLED {
-                    let program = self.program().await.map_err(|error| failed(&message, &error))?;
+                    let program = self.program().await;
+                    let program = program.map_err(|error| answer::not_started(None, &error))?;
                     let told = program.say(message.text, room).await;
-                    told.map_err(|error| {
-                        let why = format!("the MCP server was not told: {error}");
-                        let code = answer::SERVER_ENDED;
-                        answer::refusal(StatusCode::BAD_GATEWAY, None, code, &why)
-                    })?;
+                    told.map_err(|error| not_told(None, error))?;
                 }
                 Ok(answer::bare(StatusCode::ACCEPTED))
             }
@@ -114,7 +97,8 @@ impl Stateless {
     ) -> Result<Response<ServerBody>, Refused> {
         let missing = repeated::missing(&request);
         check_revision(headers, &request, &missing)?;
-        let program = self.program().await.map_err(|error| failed(&request, &error))?;
+        let program = self.program().await;
+        let program = program.map_err(|error| answer::not_started(request.request_id(), &error))?;
         let tool = request.method().filter(|method| *method == CALL);
         let tool = tool.and_then(|_| request.text_at(&["params", "name"]));
         let arguments = match tool {
@@ -124,19 +108,15 @@ impl Stateless {
         repeated::check(headers, &request, &arguments).map_err(|why| mismatch(&request, &why))?;
 
         let id = request.request_id().cloned();
-        let ended = |why: &str| {
-            answer::refusal(StatusCode::BAD_GATEWAY, id.as_ref(), answer::SERVER_ENDED, why)
-        };
         let asked = program.ask(request, room).await;
-        let (mut answers, in_wait) =
-            asked.map_err(|error| ended(&format!("the MCP server was not told: {error}")))?;
+        let (mut answers, in_wait) = asked.map_err(|error| not_told(id.as_ref(), error))?;
         let first = match timeout(HEAD_LIMIT, answers.next()).await {
             Ok(Some(first)) => Some(first),
-            Ok(None) => return Err(ended("the MCP server ended")),
+            Ok(None) => return Err(answer::ended(id.as_ref(), "the MCP server ended")),
             Err(_) => None,
         };
         if first.as_ref().is_some_and(|first| first.end == Some(End::Result)) {
-            self.was_of_use.store(true, Ordering::Relaxed);
+            program.is_of_use();
             self.spare.was_of_use();
         }
         let status =
@@ -187,10 +167,8 @@ fn mismatch(request: &Message, why: &str) -> Refused {
     answer::refusal(StatusCode::BAD_REQUEST, id, answer::HEADER_MISMATCH, why)
 }
 
-fn failed(message: &Message, error: &NotStarted) -> Refused {
-    tracing::error!(%error, "no MCP server for a request");
-    let why = "the MCP server did not start; its operator's log says why";
-    answer::refusal(StatusCode::BAD_GATEWAY, message.request_id(), answer::SERVER_ENDED, why)
+fn not_told(id: Option<&Id>, error: NotSaid) -> Refused {
+    answer::ended(id, &format!("the MCP server was not told: {error}"))
 }
 
 fn invalid(why: &str) -> Refused {
