@@ -22,6 +22,15 @@ struct World {
 }
 
 impl World {
+    /// Waits until a user's requests are answered again.
+    async fn is_served(&self, client: &McpClient) -> anyhow::Result<()> {
+        self.controller
+            .eventually("she is served again", async || {
+                Ok(client.modern_call("echo", json!({ "text": "x" })).await?.status.is_success())
+            })
+            .await
+    }
+
     async fn start(provisioning: &str, users: &[&str]) -> anyhow::Result<Self> {
         let mut documents = fixture_documents(CLASS, 2, users, "")?;
         let keys = documents.last_mut().context("no provider")?;
@@ -131,12 +140,7 @@ async fn who_is_suspended_is_out_within_five_seconds_and_comes_back_to_another_w
     ensure!(note(&bob).await? == "his" && world.worker_of("bob").await? == his, "bob was moved");
 
     world.say("alice", "false")?;
-    world
-        .controller
-        .eventually("she is served again", async || {
-            Ok(alice.modern_call("echo", json!({ "text": "x" })).await?.status.is_success())
-        })
-        .await?;
+    world.is_served(&alice).await?;
     ensure!(note(&alice).await?.is_null(), "her worker is the one of before");
     let again = world.tenant("alice").await?.context("no tenant")?;
     ensure!(again["epoch"] == 2 && again["worker"] != hers.as_str(), "{again}");
@@ -156,12 +160,7 @@ async fn who_is_deleted_is_somebody_new_by_the_providers_rule() -> anyhow::Resul
         world.say("alice", "true")?;
         world.is_over(&first, Instant::now()).await?;
         world.say("alice", "false")?;
-        world
-            .controller
-            .eventually("she is served again", async || {
-                Ok(alice.modern_call("echo", json!({ "text": "x" })).await?.status.is_success())
-            })
-            .await?;
+        world.is_served(&alice).await?;
         remember(&alice, "old").await?;
 
         let old = world.worker_of("alice").await?;

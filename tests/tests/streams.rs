@@ -6,8 +6,7 @@ use http::Method;
 use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use patchbay_tests::{
-    catalog::{Catalog, Config, world::World},
-    controller::{Controller, ControllerConfig, fixture_documents},
+    catalog::{Catalog, Config, fixture::fixture_of_catalog, world::World},
     http::Http,
     mcp::McpClient,
 };
@@ -26,34 +25,6 @@ const WORD: Duration = Duration::from_mins(1);
 const LEEWAY: Duration = Duration::from_secs(30);
 /// How often credentials are judged anew, and a loaded machine.
 const SLACK: Duration = Duration::from_secs(15);
-
-/// A controller of the fixture whose users have keys and tokens of a catalog.
-async fn start(catalog: &Catalog, users: u32) -> anyhow::Result<Controller> {
-    let mut documents = fixture_documents(CLASS, users, &[], "")?;
-    documents.truncate(1);
-    let origins = json!({
-        "origin": catalog.url(), "registry": catalog.registry_url(), "caBundle": catalog.ca_pem(),
-    });
-    let jwks = json!({
-        "url": format!("{}/.well-known/jwks.json", catalog.url()), "caBundle": catalog.ca_pem(),
-    });
-    for (name, method) in [
-        ("keys", json!({ "introspection": { "catalog": origins } })),
-        (
-            "tokens",
-            json!({ "jwt": { "issuer": catalog.url(), "audiences": [catalog.url()], "jwks": jwks } }),
-        ),
-    ] {
-        let mut spec = method;
-        spec["classes"] = json!([CLASS]);
-        let provider = json!({
-            "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
-            "metadata": { "name": name }, "spec": spec,
-        });
-        documents.push(provider.to_string());
-    }
-    ControllerConfig::new(documents).start().await
-}
 
 fn token(catalog: &Catalog, user: &str, lifetime: SignedDuration) -> anyhow::Result<String> {
     let claims = catalog.credentials().claims(user, Timestamp::now(), lifetime);
@@ -118,7 +89,7 @@ async fn streams_end_with_their_users_token_and_go_on_for_who_came_with_a_newer_
 -> anyhow::Result<()> {
     const LIFETIME: SignedDuration = SignedDuration::from_secs(5);
     let catalog = Catalog::start(Config::default(), World::without_aws(&["alice", "bob"])).await?;
-    let controller = start(&catalog, 2).await?;
+    let controller = fixture_of_catalog(CLASS, &catalog, 2).await?;
     let url = controller.url(CLASS);
     let begun = Instant::now();
     // his is older, so that it is judged before hers
@@ -149,7 +120,7 @@ async fn streams_end_with_their_users_token_and_go_on_for_who_came_with_a_newer_
 async fn streams_end_soon_after_the_catalogs_next_word_on_a_key_that_is_revoked()
 -> anyhow::Result<()> {
     let catalog = Catalog::start(Config::default(), World::without_aws(&["alice", "bob"])).await?;
-    let controller = start(&catalog, 2).await?;
+    let controller = fixture_of_catalog(CLASS, &catalog, 2).await?;
     let url = controller.url(CLASS);
     let [alices, bobs] = ["alice", "bob"].map(|user| catalog.credentials().api_key(user));
     let [alice, bob] = [&alices, &bobs]

@@ -7,9 +7,9 @@ use patchbay_tests::{
     catalog::{
         Catalog, Config,
         fault::{Fault, RETRY_AFTER},
+        fixture::fixture_of_catalog,
         world::World,
     },
-    controller::{Controller, ControllerConfig, fixture_documents},
     http::Answer,
     mcp::{McpClient, Session, tool_result},
     quilt::{self, QuiltWorld},
@@ -28,34 +28,6 @@ const LAST_WORD: Duration = Duration::from_secs(30);
 const LEEWAY: Duration = Duration::from_secs(30);
 /// Beside what is promised: a loaded machine.
 const SLACK: Duration = Duration::from_secs(10);
-
-/// A controller of the fixture whose users have keys and tokens of a catalog.
-async fn start(catalog: &Catalog) -> anyhow::Result<Controller> {
-    let mut documents = fixture_documents(CLASS, 2, &[], "")?;
-    documents.truncate(1);
-    let origins = json!({
-        "origin": catalog.url(), "registry": catalog.registry_url(), "caBundle": catalog.ca_pem(),
-    });
-    let jwks = json!({
-        "url": format!("{}/.well-known/jwks.json", catalog.url()), "caBundle": catalog.ca_pem(),
-    });
-    for (name, method) in [
-        ("keys", json!({ "introspection": { "catalog": origins } })),
-        (
-            "tokens",
-            json!({ "jwt": { "issuer": catalog.url(), "audiences": [catalog.url()], "jwks": jwks } }),
-        ),
-    ] {
-        let mut spec = method;
-        spec["classes"] = json!([CLASS]);
-        let provider = json!({
-            "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
-            "metadata": { "name": name }, "spec": spec,
-        });
-        documents.push(provider.to_string());
-    }
-    ControllerConfig::new(documents).start().await
-}
 
 async fn told(client: &McpClient) -> anyhow::Result<String> {
     let answer = client.modern_call("recall", json!({ "key": "x" })).await?;
@@ -81,7 +53,7 @@ async fn until_refused(client: &McpClient, within: Duration) -> anyhow::Result<S
 async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_ends_nobody()
 -> anyhow::Result<()> {
     let catalog = Catalog::start(Config::default(), World::without_aws(&["alice", "bob"])).await?;
-    let controller = start(&catalog).await?;
+    let controller = fixture_of_catalog(CLASS, &catalog, 2).await?;
     let url = controller.url(CLASS);
     let [alices, bobs] = ["alice", "bob"].map(|user| catalog.credentials().api_key(user));
     let [alice, bob] = [&alices, &bobs]
@@ -115,7 +87,7 @@ async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_en
 async fn a_token_ends_when_it_says() -> anyhow::Result<()> {
     const LIFETIME: SignedDuration = SignedDuration::from_secs(5);
     let catalog = Catalog::start(Config::default(), World::without_aws(&["alice"])).await?;
-    let controller = start(&catalog).await?;
+    let controller = fixture_of_catalog(CLASS, &catalog, 2).await?;
     let begun = Instant::now();
     let claims = catalog.credentials().claims("alice", Timestamp::now(), LIFETIME);
     let token = catalog.credentials().key().sign(&claims)?;

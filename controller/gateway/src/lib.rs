@@ -14,6 +14,8 @@ pub mod config;
 mod control;
 mod diagnosis;
 pub mod drain;
+#[cfg(test)]
+mod fixtures;
 pub mod forward;
 pub mod metrics;
 pub mod origin;

@@ -122,14 +122,9 @@ async fn watch(open: Arc<Table>, judge: Arc<dyn Judge>, tenant: TenantName, clas
 mod tests {
     use super::*;
     use crate::activate::Verdict;
+    use crate::fixtures;
     use async_trait::async_trait;
-    use patchbay_core::{
-        digest::Digest,
-        fixtures::class,
-        id::ProviderName,
-        identity::{Identity, Mode},
-        tenant::Authority,
-    };
+    use patchbay_core::{digest::Digest, fixtures::class};
     use std::{collections::BTreeSet, time::Duration};
     use tokio::time::timeout;
 
@@ -154,19 +149,7 @@ mod tests {
     }
 
     fn credential(name: &str) -> Authenticated {
-        Authenticated {
-            identity: Identity {
-                provider: ProviderName::parse("p").unwrap(),
-                issuer: "i".into(),
-                subject: "s".into(),
-                entitlement: Arc::default(),
-                authority: Authority::unrestricted(),
-                mode: Mode::ApiKey,
-                expires_at: None,
-            },
-            credential: name.to_owned().into(),
-            digest: Digest::of(name.as_bytes()),
-        }
+        fixtures::credential(name, None)
     }
 
     /// A tenant's streams, of which the first is open.

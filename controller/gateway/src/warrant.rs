@@ -79,11 +79,7 @@ fn next(end: Option<Timestamp>, now: Timestamp, after: SignedDuration) -> Timest
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchbay_core::{
-        id::ProviderName,
-        identity::{Identity, Mode},
-        tenant::Authority,
-    };
+    use crate::fixtures;
     use proptest::prelude::*;
 
     fn at(second: i64) -> Timestamp {
@@ -91,19 +87,7 @@ mod tests {
     }
 
     fn credential(name: u8, expires_at: Option<i64>) -> Authenticated {
-        Authenticated {
-            identity: Identity {
-                provider: ProviderName::parse("p").unwrap(),
-                issuer: "i".into(),
-                subject: "s".into(),
-                entitlement: Arc::default(),
-                authority: Authority::unrestricted(),
-                mode: Mode::Jwt,
-                expires_at: expires_at.map(at),
-            },
-            credential: "secret".to_owned().into(),
-            digest: Digest::of(&[name]),
-        }
+        fixtures::credential(&name.to_string(), expires_at.map(at))
     }
 
     #[test]

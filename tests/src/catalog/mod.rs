@@ -8,6 +8,7 @@
 
 pub mod credentials;
 pub mod fault;
+pub mod fixture;
 pub mod graphql;
 pub mod keys;
 mod query;
