@@ -50,6 +50,17 @@ async fn programs(client: &McpClient, wanted: impl Fn(&[u64]) -> bool) -> anyhow
     timeout(PATIENCE, waiting).await.context("the programs stay as they are")?
 }
 
+/// Waits until a call of `await_value` is with the program whose counters these are.
+async fn awaited(counters: impl AsyncFn() -> anyhow::Result<Value>) -> anyhow::Result<()> {
+    let waiting = async {
+        while counters().await?["awaiting"] != 1 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, waiting).await.context("no call awaits a value")?
+}
+
 async fn delete(client: &McpClient, url: &str, session: &str) -> anyhow::Result<Answer> {
     let headers = client.headers(&[("mcp-session-id", session)]);
     let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -140,11 +151,13 @@ async fn a_program_that_ends_is_told_to_who_waits_and_replaced_for_who_comes() -
 {
     let (controller, client) = controller("").await?;
     let first = pid(client.call("whoami", json!({}))).await?;
-    let (ended, waited) = tokio::join!(
-        client.modern_call("exit", json!({ "code": 3 })),
-        client.modern_call("sleep", json!({ "ms": 60_000 })),
-    );
-    for answer in [ended?, waited?] {
+    let waiting = client.modern_call("await_value", json!({ "key": "never" }));
+    let ending = async {
+        awaited(async || client.call("counters", json!({})).await).await?;
+        client.modern_call("exit", json!({ "code": 3 })).await
+    };
+    let (waited, ended) = tokio::try_join!(waiting, ending)?;
+    for answer in [ended, waited] {
         ensure!(answer.status == StatusCode::BAD_GATEWAY, "{} {}", answer.status, answer.text());
         ensure!(code(&answer)? == -32013, "{}", answer.text());
     }
@@ -205,8 +218,17 @@ async fn a_program_that_does_nothing_any_more_holds_up_no_other_session() -> any
     let (controller, client) = controller("").await?;
     let (frozen, other) = (client.initialize().await?, client.initialize().await?);
     let of_frozen = pid(frozen.call("whoami", json!({}))).await?;
-    let freezing = frozen.raw_call("freeze", json!({}));
+    let mark = "/tmp/frozen";
+    let freezing = frozen.raw_call("freeze", json!({ "path": mark }));
     let others = async {
+        timeout(PATIENCE, async {
+            while other.call("read_file", json!({ "path": mark })).await?["error"].is_string() {
+                sleep(Duration::from_millis(10)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await
+        .context("it does not freeze")??;
         // more than its pipe holds, none of which it reads
         let text = "x".repeat(64 * 1024);
         let unread = (0..8).map(|_| frozen.raw_call("echo", json!({ "text": text })));
@@ -266,14 +288,18 @@ async fn requests_without_a_session_may_have_the_same_id_and_in_a_session_one_at
     let session = client.initialize().await?;
     let waiting = json!({
         "jsonrpc": "2.0", "id": 77, "method": "tools/call",
-        "params": { "name": "sleep", "arguments": { "ms": 500 } },
+        "params": { "name": "await_value", "arguments": { "key": "mine" } },
     });
     let headers = [("mcp-session-id", &*session.id), ("mcp-protocol-version", "2025-11-25")];
-    let (first, second) =
-        tokio::join!(client.post(&headers, &waiting), client.post(&headers, &waiting));
-    let mut statuses = [first?.status, second?.status];
-    statuses.sort();
-    ensure!(statuses == [StatusCode::OK, StatusCode::BAD_REQUEST], "{statuses:?}");
+    let again = async {
+        awaited(async || session.call("counters", json!({})).await).await?;
+        let refused = client.post(&headers, &waiting).await?;
+        session.call("remember", json!({ "key": "mine", "value": "told" })).await?;
+        Ok(refused)
+    };
+    let (first, second) = tokio::try_join!(client.post(&headers, &waiting), again)?;
+    ensure!(second.status == StatusCode::BAD_REQUEST, "{} {}", second.status, second.text());
+    ensure!(tool_result(&first)?["value"] == "told", "{}", first.text());
     Ok(())
 }
 
@@ -355,9 +381,7 @@ async fn a_call_that_was_cancelled_does_not_keep_its_session() -> anyhow::Result
         "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 5 },
     });
     let cancelling = async {
-        while session.call("counters", json!({})).await?["awaiting"] != 1 {
-            sleep(Duration::from_millis(10)).await;
-        }
+        awaited(async || session.call("counters", json!({})).await).await?;
         client.post(&headers, &cancelled).await
     };
     // the stream of the call ends
