@@ -97,7 +97,7 @@ impl Renewal {
     }
 }
 
-/// Hands what a file of certificates holds to `take`, now or as soon as it is there, and again whenever it changes.
+/// Hands what a file holds to `take`, now or as soon as it is there, and again whenever it changes.
 /// Never ends; the caller drops it.
 pub(crate) async fn follow(
     file: (&'static str, PathBuf),
@@ -122,7 +122,7 @@ pub(crate) async fn follow(
 fn tell(last: &mut String, error: Option<anyhow::Error>) {
     let error = error.map_or(String::new(), |error| Chain(error.as_ref()).to_string());
     if error != *last && !error.is_empty() {
-        tracing::warn!(error, "a certificate cannot be used; the last one stays");
+        tracing::warn!(error, "what is in a file cannot be used; what was read before stays");
     }
     *last = error;
 }

@@ -15,7 +15,8 @@ use crate::{
     token_endpoint::TokenEndpoints,
 };
 use anyhow::{Context, bail, ensure};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use patchbay_broker::{AwsSts, Broker};
 use patchbay_core::{
@@ -23,6 +24,7 @@ use patchbay_core::{
     digest::DigestKey,
     provider::IdentityProvider,
     routing::{Route, RouteTable},
+    session::SessionRoots,
 };
 use patchbay_crds::{WorkerClassSpec, documents, worker_class::ignored_locally};
 use patchbay_gateway::{
@@ -102,7 +104,15 @@ async fn serve(args: LocalArgs) -> anyhow::Result<()> {
             Arc::new(Counted(AwsSts::new(crypto.clone())?, counts.clone())),
             Arc::new(Counted(endpoints, counts)),
         )),
-        links: Arc::new(LinkContext { crypto, certificate, limits: Limits::default() }),
+        links: Arc::new(LinkContext {
+            crypto,
+            certificate,
+            // tenants are this process's, and so are their sessions
+            sessions: Arc::new(ArcSwapOption::from_pointee(SessionRoots::generate(
+                Timestamp::now(),
+            )?)),
+            limits: Limits::default(),
+        }),
         metrics: Metrics::register(&mut registry),
     }));
 

@@ -18,6 +18,7 @@ mod local;
 mod login;
 mod operator;
 mod probes;
+mod session_keys;
 mod telemetry;
 mod tenant;
 mod tenant_documents;

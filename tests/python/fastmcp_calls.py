@@ -1,6 +1,6 @@
 """Uses an MCP server through fastmcp's client, and reports as `mcp_calls.py` does.
 
-Standard input holds {"url", "headers", "calls": [{"tool", "arguments"}], "endless"}. Standard output gets
+Standard input holds {"url", "headers", "calls": [{"tool", "arguments"}], "between", "endless"}. Standard output gets
 {"protocol", "tools": [name], "results": [{"text"}], "progressed"}: the last, whether a call of the tool
 `endless`, which never answers, told of its progress before it was given up. Runs in the environment `quilt`.
 """
@@ -8,6 +8,7 @@ Standard input holds {"url", "headers", "calls": [{"tool", "arguments"}], "endle
 import asyncio
 import json
 import sys
+import urllib.request
 
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
@@ -20,10 +21,19 @@ async def main():
         report = {
             "protocol": client.protocol_version,
             "tools": [tool.name for tool in await client.list_tools()],
-            "results": [await call(client, **one) for one in asked["calls"]],
+            "results": await calls(client, asked),
             "progressed": await progresses(client, asked.get("endless")),
         }
     json.dump(report, sys.stdout)
+
+
+async def calls(client, asked):
+    results = []
+    for one in asked["calls"]:
+        if results and "between" in asked:
+            await asyncio.to_thread(urllib.request.urlopen, asked["between"])
+        results.append(await call(client, **one))
+    return results
 
 
 async def call(client, tool, arguments):

@@ -2,7 +2,7 @@
 
 Standard input holds {"url", "headers", "mode", "calls": [{"tool", "arguments"} or {"resource"}]}: where,
 what to present, the era ("auto" prefers the stateless one, "legacy" initializes a session), and what to
-call or read, in order, in one connection. Standard output gets {"protocol", "tools": [name], "resources":
+call or read, in order, in one connection; before each but the first of them it gets "between", a URL, where one is told. Standard output gets {"protocol", "tools": [name], "resources":
 [uri], "results": [...]}, a result being {"text", "isError"} or, where the SDK itself failed, {"exception"}.
 With "endless", a call that never answers, it gets "progressed" too: whether that told of its progress before
 it was given up; and with "announce", a tool, "announced": whether what is said beside every answer while that
@@ -34,7 +34,7 @@ async def main():
                 "protocol": client.protocol_version,
                 "tools": [tool.name for tool in (await client.list_tools()).tools],
                 "resources": await resources(client, asked["calls"]),
-                "results": [await call(client, **one) for one in asked["calls"]],
+                "results": await calls(client, http, asked),
             }
             if "endless" in asked:
                 report["progressed"] = await progresses(client, asked["endless"])
@@ -49,6 +49,15 @@ async def resources(client, calls):
     if not any("resource" in one for one in calls):
         return []
     return [str(resource.uri) for resource in (await client.list_resources()).resources]
+
+
+async def calls(client, http, asked):
+    results = []
+    for one in asked["calls"]:
+        if results and "between" in asked:
+            (await http.get(asked["between"])).raise_for_status()
+        results.append(await call(client, **one))
+    return results
 
 
 async def call(client, tool=None, arguments=None, resource=None):

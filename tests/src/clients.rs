@@ -66,6 +66,8 @@ pub struct Asked<'a> {
     pub tool: &'a str,
     /// With what.
     pub arguments: Value,
+    /// A URL that it gets when the tool has answered; then it calls the tool again.
+    pub between: Option<&'a str>,
     /// A tool that tells of its progress and never answers, and its arguments: it is given up at the first word.
     pub endless: Option<(&'a str, Value)>,
     /// A tool that speaks beside its answer until it is cancelled.
@@ -99,6 +101,11 @@ impl Seen {
     pub fn said(&self) -> &str {
         self.results.first().map_or("", |result| &result.text)
     }
+
+    /// What it said each time.
+    pub fn all_said(&self) -> Vec<&str> {
+        self.results.iter().map(|result| &*result.text).collect()
+    }
 }
 
 impl McpProgram {
@@ -128,6 +135,11 @@ impl McpProgram {
 
     /// Whether it can be told to listen to progress.
     pub const fn hears_progress(self) -> bool {
+        !matches!(self, Self::Inspector | Self::InspectorAuto)
+    }
+
+    /// Whether it makes more than one call in one connection.
+    pub const fn stays(self) -> bool {
         !matches!(self, Self::Inspector | Self::InspectorAuto)
     }
 
@@ -163,6 +175,11 @@ impl Asked<'_> {
             "calls": [{ "tool": self.tool, "arguments": self.arguments }],
             name: value,
         });
+        if let Some(url) = self.between {
+            let call = asked["calls"][0].clone();
+            asked["calls"] = json!([call, call]);
+            asked["between"] = json!(url);
+        }
         if let Some((tool, arguments)) = &self.endless {
             asked["endless"] = json!({ "name": tool, "arguments": arguments });
         }

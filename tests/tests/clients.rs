@@ -1,13 +1,18 @@
 //! The official MCP clients against Patchbay: each with a key and with a token, at the real `quilt-mcp` and at the
 //! fixture, and whether what a server streams comes to them as it is said.
 
-use anyhow::ensure;
+use anyhow::{Context as _, bail, ensure};
+use axum::{Router, routing::get};
+use http::StatusCode;
 use patchbay_tests::{
     clients::{ALL, Asked, McpProgram, Seen},
     controller::{Controller, ControllerConfig, api_key, fixture_documents, stdio_documents},
     quilt::{CLASS as QUILT, QuiltWorld, isolation::listing},
+    sandbox::{self, Part},
 };
 use serde_json::{Value, json};
+use std::{net::Ipv4Addr, sync::Arc};
+use tokio::net::TcpListener;
 
 const FIXTURE: &str = "fixture";
 /// The same, spoken to on its standard streams.
@@ -46,7 +51,15 @@ async fn at_quilt(
 ) -> anyhow::Result<Seen> {
     let (tool, arguments) = ("bucket_objects_list", listing("b-alice"));
     let seen = program
-        .run(&Asked { url, credential, tool, arguments, endless: None, announce: None })
+        .run(&Asked {
+            url,
+            credential,
+            tool,
+            arguments,
+            between: None,
+            endless: None,
+            announce: None,
+        })
         .await?;
     ensure!(seen.said().contains("notes/alice.txt"), "{}: {seen:?}", program.name());
     ensure!(seen.tools.len() > 50, "{}: {seen:?}", program.name());
@@ -64,7 +77,7 @@ async fn at_fixture(
     let endless = ("progress", json!({ "n": 1_000_000, "interval_ms": 10 }));
     let endless = program.hears_progress().then_some(endless);
     let announce = program.hears_announcements().then_some("announce");
-    let asked = Asked { url, credential, tool, arguments, endless, announce };
+    let asked = Asked { url, credential, tool, arguments, between: None, endless, announce };
     let seen = program.run(&asked).await?;
     ensure!(seen.said().contains("a word"), "{}: {seen:?}", program.name());
     ensure!(seen.progressed == program.hears_progress(), "{}: {seen:?}", program.name());
@@ -104,6 +117,60 @@ async fn every_official_client_works_with_a_key_and_with_a_token() -> anyhow::Re
             cell(program.hears_progress(), "as it is told"),
             cell(program.hears_announcements(), "heard"),
         );
+    }
+    Ok(())
+}
+
+/// Answers every request once this user's worker of a class was killed, and its end is known.
+async fn killer(controller: Arc<Controller>, class: &'static str) -> anyhow::Result<String> {
+    let killing = move || {
+        let controller = controller.clone();
+        async move {
+            let killed = async {
+                let worker = controller.worker_of(class, "alice").await?;
+                sandbox::kill(&controller, &worker, Part::Server).await?;
+                // what is written to an agent before its gateway has heard of its end may be lost with it
+                let is_known = async || Ok(controller.worker_of(class, "alice").await.is_err());
+                controller.eventually("the end is known", is_known).await
+            };
+            killed.await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")))
+        }
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    tokio::spawn(axum::serve(listener, Router::new().route("/", get(killing))).into_future());
+    Ok(url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_official_client_notices_that_its_worker_was_killed_between_two_calls()
+-> anyhow::Result<()> {
+    let mut documents = fixture_documents(FIXTURE, 2, &["alice"], "")?;
+    documents.extend(stdio_documents("fixture-server", SPOKEN, 2, &["alice"], "")?);
+    let controller = Arc::new(ControllerConfig::new(documents).start().await?);
+    let key = format!("Bearer {}", api_key("alice"));
+    for class in [FIXTURE, SPOKEN] {
+        let between = killer(controller.clone(), class).await?;
+        for program in ALL.into_iter().filter(|program| program.stays()) {
+            let asked = Asked {
+                url: controller.url(class),
+                credential: ("Authorization", &key),
+                tool: "whoami",
+                arguments: json!({}),
+                between: Some(&between),
+                endless: None,
+                announce: None,
+            };
+            let seen = program.run(&asked).await;
+            let seen = seen.with_context(|| format!("{class}\n{}", controller.logs()))?;
+            let started = |said: &str| -> anyhow::Result<Value> {
+                Ok(serde_json::from_str::<Value>(said)?["started"].clone())
+            };
+            let [first, second] = seen.all_said()[..] else { bail!("{class}: {seen:?}") };
+            // each from a worker of its own
+            ensure!(started(first)? != started(second)?, "{class} {}: {seen:?}", program.name());
+            println!("{class}: {}: goes on", program.name());
+        }
     }
     Ok(())
 }

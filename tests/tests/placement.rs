@@ -24,7 +24,7 @@ use patchbay_core::{
 use patchbay_crds::documents;
 use patchbay_gateway::{
     Limits,
-    bind::{BindError, bind},
+    bind::{BindError, Told, bind},
     forward::{
         link::{Link, LinkBody, LinkContext, link_uri},
         pinned::{GatewayCertificate, LinkCertificate},
@@ -92,7 +92,8 @@ fn world(bind_limit: Duration) -> anyhow::Result<World> {
     let orchestrator = LocalOrchestrator::start(&classes, Vec::new(), launcher, config, run_dir)?;
     let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificate = Arc::new(LinkCertificate::new(certificate, &crypto)?);
-    let context = LinkContext { crypto, certificate, limits: Limits::default() };
+    let context =
+        LinkContext { crypto, certificate, sessions: Arc::default(), limits: Limits::default() };
     Ok(World { orchestrator, context, _directory: directory })
 }
 
@@ -162,12 +163,12 @@ async fn a_request_that_is_forced_to_another_tenants_worker_is_refused_there() -
     ensure!(status == StatusCode::MISDIRECTED_REQUEST, "{status}");
     ensure!(refusal.as_deref() == Some(MISDIRECTED), "{refusal:?}");
 
-    ensure!(bind(&link, &first.claim, &grant("t1"), None).await? == BindOutcome::Bound);
+    ensure!(bind(&link, &first.claim, &grant("t1"), Told::default()).await? == BindOutcome::Bound);
     let (status, _, body) = call(&link, &first.claim, "remember", remember("t1")).await?;
     ensure!(status.is_success(), "{status} {body}");
 
     // T2's placement, pointed at T1's worker by force: neither bound nor served
-    let refused = bind(&link, &second.claim, &grant("t2"), None).await;
+    let refused = bind(&link, &second.claim, &grant("t2"), Told::default()).await;
     ensure!(matches!(refused, Err(BindError::Refused(BindRefusal::OtherTenant))), "{refused:?}");
     let later = Claim { epoch: first.claim.epoch.next(), ..first.claim.clone() };
     for claim in [&second.claim, &later] {
@@ -187,7 +188,7 @@ async fn an_unused_connection_is_let_go_and_dialled_again_when_needed() -> anyho
     world.context.limits.link_idle = Duration::from_millis(200);
     let placement = take(&world, "t1").await?;
     let link = Link::new(&placement.offer, &world.context)?;
-    bind(&link, &placement.claim, &grant("t1"), None).await?;
+    bind(&link, &placement.claim, &grant("t1"), Told::default()).await?;
     // a call that is longer than the limit keeps its stream
     let (status, _, body) = call(&link, &placement.claim, "sleep", json!({ "ms": 600 })).await?;
     ensure!(status.is_success(), "{status} {body}");
@@ -210,14 +211,17 @@ async fn another_key_at_the_workers_address_is_refused() -> anyhow::Result<()> {
     // an address that another worker took over
     let taken_over = Offer { fingerprint: second.offer.fingerprint, ..first.offer.clone() };
     let link = Link::new(&taken_over, &world.context)?;
-    let refused = bind(&link, &first.claim, &grant("t1"), None).await;
+    let refused = bind(&link, &first.claim, &grant("t1"), Told::default()).await;
     ensure!(matches!(refused, Err(BindError::Send(_))), "{refused:?}");
     // and a gateway of another control plane
     let (_, foreign) = certificate()?;
     let crypto = world.context.crypto.clone();
     let certificate = Arc::new(LinkCertificate::new(foreign, &crypto)?);
-    let foreign = LinkContext { crypto, certificate, limits: Limits::default() };
-    let refused = bind(&Link::new(&first.offer, &foreign)?, &first.claim, &grant("t1"), None).await;
+    let foreign =
+        LinkContext { crypto, certificate, sessions: Arc::default(), limits: Limits::default() };
+    let refused =
+        bind(&Link::new(&first.offer, &foreign)?, &first.claim, &grant("t1"), Told::default())
+            .await;
     ensure!(matches!(refused, Err(BindError::Send(_))), "{refused:?}");
     world.orchestrator.shutdown().await;
     Ok(())
@@ -229,7 +233,7 @@ async fn a_worker_that_was_taken_and_never_bound_is_ended_and_a_bound_one_is_not
     let world = world(Duration::from_millis(500))?;
     let (first, second) = (take(&world, "t1").await?, take(&world, "t2").await?);
     let link = Link::new(&second.offer, &world.context)?;
-    bind(&link, &second.claim, &grant("t2"), None).await?;
+    bind(&link, &second.claim, &grant("t2"), Told::default()).await?;
     timeout(PATIENCE, world.orchestrator.gone(&first.offer.incarnation)).await?;
     let state = world.orchestrator.lookup(&tenant("t1")?.name());
     ensure!(state == TenantState::Asleep { last: Epoch(1) }, "{state:?}");

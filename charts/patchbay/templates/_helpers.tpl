@@ -92,6 +92,11 @@ topologySpreadConstraints:
 system:serviceaccount:{{ .root.Release.Namespace }}:{{ include "patchbay.fullname" .root }}-{{ .component }}
 {{- end -}}
 
+{{/* The Secret with the root keys of sessions. */}}
+{{- define "patchbay.sessionSecret" -}}
+{{ include "patchbay.fullname" . }}-session-keys
+{{- end -}}
+
 {{/* The Secret with the certificate by which a role is known to workers. */}}
 {{- define "patchbay.linkSecret" -}}
 {{- $kind := ternary "certificate" "link" .root.Values.controlPlane.certManager.enabled -}}

@@ -33,6 +33,7 @@ pub mod quilt;
 pub mod rate;
 pub mod role;
 pub mod routing;
+pub mod session;
 pub mod strict_json;
 pub mod template;
 pub mod tenant;

@@ -9,6 +9,7 @@ use crate::{
     allowed,
     grant::{Grant, expose},
     id::{Epoch, TenantUid},
+    session::SessionKeys,
     tenant::TenantName,
 };
 use jiff::Timestamp;
@@ -91,6 +92,9 @@ pub struct BindRequest {
     /// Who the tenant is, for a class whose templates say so; no other worker is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
+    /// What the tenant's session ids are sealed and opened with; none where no root key is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionKeys>,
 }
 
 /// Who a tenant is. It is no secret; a worker that need not know is not told all the same.
@@ -283,6 +287,11 @@ mod tests {
                 }),
             },
             user: Some(User { issuer: "https://issuer.example".into(), subject: "alice".into() }),
+            sessions: serde_json::from_value(serde_json::json!({
+                "sealing": { "id": "00000002", "key": "the-sealing-key" },
+                "opening": [{ "id": "00000001", "key": "the-opening-key" }],
+            }))
+            .unwrap(),
         }
     }
 
@@ -297,6 +306,7 @@ mod tests {
                 ..full_bind().grant
             },
             user: None,
+            sessions: None,
             ..full_bind()
         };
         let accepted = [BindOutcome::Bound, BindOutcome::Replaced, BindOutcome::Kept]

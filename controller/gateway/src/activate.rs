@@ -10,7 +10,7 @@ mod renew;
 mod slots;
 
 use crate::{
-    bind::{self, BindError},
+    bind::{self, BindError, Told},
     config::Limits,
     forward::link::{DialError, Link, LinkContext},
 };
@@ -26,11 +26,13 @@ use patchbay_core::{
     id::Incarnation,
     identity::Authenticated,
     jitter,
-    link::{BindRefusal, User},
+    latch::Claim,
+    link::BindRefusal,
     orchestrator::{
         AssignRefusal, Offer, OfferError, Orchestrator, Placement, TenantState, Unavailable,
     },
     provider::Provisioning,
+    session::SessionRoots,
     tenant::{TenantKey, TenantName},
 };
 use renew::{Calls, Renewal};
@@ -129,11 +131,6 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// What the worker is told of who the user is: nothing, unless its class makes texts of that.
-    fn told_user(&self) -> Option<User> {
-        told_user(self.class, self.user)
-    }
-
     /// What is said of whatever is asked of others for this request (issue 4, diagnostics).
     fn span(&self) -> Span {
         let identity = &self.user.identity;
@@ -147,8 +144,14 @@ impl Request<'_> {
     }
 }
 
-fn told_user(class: &WorkerClass, user: &Authenticated) -> Option<User> {
-    class.templates.name_the_user().then(|| user.identity.told())
+/// What a worker is told beside its grant. Who the user is: nothing, unless its class makes texts of that.
+fn told(context: &LinkContext, class: &WorkerClass, user: &Authenticated, claim: &Claim) -> Told {
+    let roots = context.sessions.load();
+    let keys = |roots: &SessionRoots| roots.keys(&claim.tenant, Timestamp::now());
+    Told {
+        user: class.templates.name_the_user().then(|| user.identity.told()),
+        sessions: roots.as_deref().and_then(keys),
+    }
 }
 
 /// All that this gateway remembers of tenants. It is derived from the control plane and from answers of
@@ -333,7 +336,14 @@ impl Activator {
             ActivateError::BindFailed
         })?;
         for _ in 0..MOST_BINDS {
-            let error = match bind::bind(&link, claim, grant, request.told_user()).await {
+            let error = match bind::bind(
+                &link,
+                claim,
+                grant,
+                told(&self.context, request.class, request.user, claim),
+            )
+            .await
+            {
                 Ok(outcome) => {
                     let (tenant, worker) = (request.name, &offer.worker);
                     tracing::debug!(%tenant, %worker, ?outcome, "bound");

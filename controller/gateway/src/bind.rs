@@ -15,6 +15,7 @@ use patchbay_core::{
         BIND_PATH, BindAccepted, BindOutcome, BindRefusal, BindRequest, MAX_BIND_BYTES, Refused,
         User,
     },
+    session::SessionKeys,
 };
 use zeroize::Zeroizing;
 
@@ -38,15 +39,25 @@ pub enum BindError {
     TooLarge,
 }
 
-/// Binds, or offers a bound worker a newer grant. `user` is told where the class's templates name the user.
+/// What a worker is told beside its grant.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Who its user is, where the class's templates name the user.
+    pub user: Option<User>,
+    /// What session ids are sealed with, where they are.
+    pub sessions: Option<SessionKeys>,
+}
+
+/// Binds, or offers a bound worker a newer grant.
 pub async fn bind(
     link: &Link,
     claim: &Claim,
     grant: &Grant,
-    user: Option<User>,
+    told: Told,
 ) -> Result<BindOutcome, BindError> {
     let Claim { tenant, epoch } = claim.clone();
-    let bind = BindRequest { tenant, epoch, grant: grant.clone(), user };
+    let Told { user, sessions } = told;
+    let bind = BindRequest { tenant, epoch, grant: grant.clone(), user, sessions };
     let body = serde_json::to_vec(&bind).map(Zeroizing::new).map_err(|_| BindError::TooLarge)?;
     if body.len() > MAX_BIND_BYTES {
         return Err(BindError::TooLarge);

@@ -15,6 +15,7 @@ pub mod lease;
 pub mod link;
 pub mod observe;
 mod params;
+pub mod session_roots;
 pub mod settings;
 pub mod tenant;
 mod total;

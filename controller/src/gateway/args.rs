@@ -25,6 +25,11 @@ pub(crate) struct GatewayArgs {
     /// PEM file of its private key.
     #[arg(long, value_name = "FILE", env = "PATCHBAY_LINK_KEY")]
     pub(crate) link_key: PathBuf,
+    /// The root keys of sessions, as the operator keeps them (`--session-secret`): with them sessions outlive
+    /// their worker. The file may come later, and is read again when it changes [default: none, and sessions
+    /// end with their worker].
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_SESSION_KEYS")]
+    pub(crate) session_keys: Option<PathBuf>,
     /// After SIGTERM, how long new connections are still taken, while /readyz says no: so long it may take
     /// until nobody is sent here.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]

@@ -17,11 +17,11 @@ use crate::{
     cluster::{self, ClusterArgs},
     counted::{Counted, Counts},
     probes::{self, Probes},
-    telemetry,
+    session_keys, telemetry,
     token_endpoint::TokenEndpoints,
 };
 use anyhow::{Context, ensure};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use cluster_keys::ClusterKeys;
 use configuration::{Problems, build};
 use kube::Client;
@@ -31,6 +31,7 @@ use patchbay_core::{
     digest::DigestKey,
     pin::Role,
     routing::{Route, RouteTable},
+    session::SessionRoots,
 };
 use patchbay_gateway::{
     Gateway, Limits, Listener,
@@ -80,6 +81,8 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
 struct Readiness {
     orchestrator: Arc<KubernetesOrchestrator>,
     certificate: Arc<LinkCertificate>,
+    sessions: Arc<ArcSwapOption<SessionRoots>>,
+    has_session_keys: bool,
     is_configured: AtomicBool,
     is_draining: AtomicBool,
 }
@@ -91,6 +94,10 @@ impl Readiness {
         let rest = [
             (!self.is_configured.load(Ordering::Acquire), "the configuration is not built yet"),
             (!self.certificate.is_present(), "there is no certificate for workers (--link-cert)"),
+            (
+                self.has_session_keys && self.sessions.load().is_none(),
+                "there are no root keys of sessions yet (--session-keys)",
+            ),
             (self.is_draining.load(Ordering::Acquire), "it is shutting down"),
         ];
         let rest = rest.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text.to_owned());
@@ -105,6 +112,7 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
         clients,
         link_cert,
         link_key,
+        session_keys: session_key_file,
         lame_duck,
         drain,
     } = args;
@@ -116,6 +124,7 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
 
     let crypto = Arc::new(aws_lc_rs::default_provider());
     let certificate = Arc::new(LinkCertificate::default());
+    let sessions = Arc::<ArcSwapOption<SessionRoots>>::default();
     let link_renewal = link_renewal(link_cert, link_key, &certificate, &crypto);
     let mut registry = Registry::default();
     let (namespace, client) = cluster::connect(namespace).await?;
@@ -144,6 +153,7 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
         links: Arc::new(LinkContext {
             crypto: crypto.clone(),
             certificate: certificate.clone(),
+            sessions: sessions.clone(),
             limits,
         }),
         metrics: Metrics::register(&mut registry),
@@ -151,6 +161,8 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     let readiness = Arc::new(Readiness {
         orchestrator: orchestrator.clone(),
         certificate,
+        sessions: sessions.clone(),
+        has_session_keys: session_key_file.is_some(),
         is_configured: AtomicBool::new(false),
         is_draining: AtomicBool::new(false),
     });
@@ -169,6 +181,10 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     tracing::info!(url = format!("http://{admin_address}"), "admin pages");
     for renewal in [renewal, link_renewal] {
         tokio::spawn(end.clone().run_until_cancelled_owned(renewal.run()));
+    }
+    if let Some(file) = session_key_file {
+        let following = session_keys::follow(file, sessions);
+        tokio::spawn(end.clone().run_until_cancelled_owned(following));
     }
     let definitions = orchestrator.definitions();
     let (configured, is_configured) = watch::channel(false);

@@ -21,6 +21,10 @@ pub(crate) struct OperatorArgs {
     /// Where workers look names up, besides the pods of kube-dns: the address of the DNS service.
     #[arg(long, value_name = "CIDR")]
     pub(crate) dns: Vec<String>,
+    /// The Secret in which this operator keeps the root keys of sessions, which gateways mount. It must be there,
+    /// if empty [default: none are kept, and sessions end with their worker].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session_secret: Option<String>,
     #[command(flatten)]
     pub(crate) authority: AuthorityArgs,
 }

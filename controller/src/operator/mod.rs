@@ -18,6 +18,7 @@ use patchbay_operator::{
     Settings,
     driver::{Metrics, Operator, State},
     link::CurrentCertificate,
+    session_roots::SessionRootKeeper,
     worker_class::Pace,
 };
 use prometheus_client::registry::Registry;
@@ -37,6 +38,7 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
         image_pull_secrets,
         cluster_ranges,
         dns,
+        session_secret,
         authority,
     } = args;
     let (namespace, client) = cluster::connect(namespace).await?;
@@ -80,7 +82,10 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
 
     let pace = Pace { hold, ..Pace::default() };
     let authority = vouching.authority;
-    let operator = Operator { client, settings, pace, certificate, authority, metrics, state };
+    let session_roots = session_secret
+        .map(|name| SessionRootKeeper::new(client.clone(), &settings.namespace, name));
+    let operator =
+        Operator { client, settings, pace, certificate, authority, session_roots, metrics, state };
     let led = operator.run(&shutdown).await;
     end_of_pages.cancel();
     admin.await??;

@@ -1,6 +1,7 @@
 // Uses an MCP server through one of the official clients for TypeScript, and reports what came back, as JSON.
 //
-// Standard input holds {"client", "url", "headers", "calls": [{"tool", "arguments"}], "endless", "announce"}. The clients: `sdk`
+// Standard input holds {"client", "url", "headers", "calls": [{"tool", "arguments"}], "between", "endless",
+// "announce"}; before each call but the first it gets the URL `between`, where one is told. The clients: `sdk`
 // (@modelcontextprotocol/sdk), `client` and `client-auto` (@modelcontextprotocol/client with a session, and negotiating),
 // and `mcp-remote` under a stdio client. Standard output gets {"protocol", "tools": [name], "results": [{"text"}],
 // "progressed", "announced"}: whether a call of the tool `endless`, which never answers, told of its progress before it
@@ -81,6 +82,7 @@ const { client, call } = await connected();
 const results = [];
 const tools = (await client.listTools()).tools.map((tool) => tool.name);
 for (const one of asked.calls) {
+  if (results.length > 0 && asked.between) await fetch(asked.between);
   const { content } = await call({ name: one.tool, arguments: one.arguments });
   results.push({ text: content.map((part) => part.text ?? "").join("\n") });
 }

@@ -6,10 +6,12 @@ use crate::{
     cluster::{from, until},
     evidence::Evidence as _,
     http::Http,
+    known,
     mcp::McpClient,
 };
 use anyhow::{Context, bail, ensure};
 use data_encoding::BASE64;
+use jiff::Timestamp;
 use k8s_openapi::api::{
     authentication::v1::TokenRequest,
     core::v1::ServiceAccount,
@@ -17,7 +19,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::PostParams};
 use parking_lot::Mutex;
-use patchbay_core::pin;
+use patchbay_core::{pin, session::SessionRoots};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
@@ -34,6 +36,8 @@ pub const ACCOUNT: &str = "patchbay-gateway";
 /// Its certificate for workers, and the key of it.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// The root keys of sessions.
+const SESSION_KEYS: &str = "session-keys.json";
 /// How long a gateway may take to serve, or to end.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -46,6 +50,8 @@ pub struct GatewayConfig {
     /// Where the API server is if not at its own address.
     detour: Option<String>,
     certificate: (String, String),
+    /// The root keys of sessions, as an operator would have written them.
+    session_keys: String,
     args: Vec<String>,
 }
 
@@ -56,6 +62,7 @@ pub struct Gateway {
     directory: TempDir,
     /// Its certificate for workers.
     link: Mounted,
+    _sessions: Mounted,
     /// Where clients connect.
     pub url: String,
     /// The admin pages.
@@ -88,6 +95,7 @@ impl GatewayConfig {
             server: place.cluster.addresses()?.api().to_string(),
             detour: None,
             certificate: Self::certificate(&stage.authority)?,
+            session_keys: session_keys()?,
             args: Vec::new(),
         })
     }
@@ -161,6 +169,7 @@ impl GatewayConfig {
         } else {
             Mounted::empty()?
         };
+        let sessions = Mounted::with(&[(SESSION_KEYS, &self.session_keys)])?;
         let mut child = Command::new(binaries::path("patchbay")?)
             .arg("gateway")
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -168,6 +177,8 @@ impl GatewayConfig {
             .arg(link.file(CERTIFICATE))
             .arg("--link-key")
             .arg(link.file(KEY))
+            .arg("--session-keys")
+            .arg(sessions.file(SESSION_KEYS))
             .args(&self.args)
             .env("KUBECONFIG", at("kubeconfig"))
             .stdin(Stdio::null())
@@ -192,6 +203,7 @@ impl GatewayConfig {
             logs,
             directory,
             link,
+            _sessions: sessions,
             url: url.unwrap_or_default(),
             admin: admin.context("no admin pages")?,
             http: Http::default(),
@@ -224,6 +236,25 @@ async fn allow(stage: &Stage, name: &str, rules: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn session_keys() -> anyhow::Result<String> {
+    let roots = SessionRoots::generate(Timestamp::now())?;
+    let text = String::from_utf8(roots.to_text().to_vec())?;
+    for key in root_keys(&text)? {
+        known::present("a root key of sessions", &key);
+    }
+    Ok(text)
+}
+
+/// The keys themselves, in what an operator writes.
+pub fn root_keys(text: &str) -> anyhow::Result<Vec<String>> {
+    let kept: Value = serde_json::from_str(text)?;
+    let roots = kept["roots"].as_array().context("no root keys")?;
+    roots
+        .iter()
+        .map(|root| root["key"].as_str().map(str::to_owned).context("a root without a key"))
+        .collect()
+}
+
 impl Clone for GatewayConfig {
     fn clone(&self) -> Self {
         Self {
@@ -233,6 +264,7 @@ impl Clone for GatewayConfig {
             server: self.server.clone(),
             detour: self.detour.clone(),
             certificate: self.certificate.clone(),
+            session_keys: self.session_keys.clone(),
             args: self.args.clone(),
         }
     }

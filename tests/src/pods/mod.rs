@@ -22,7 +22,7 @@ pub mod watched;
 
 pub use self::{
     authority::Authority,
-    gateway::{Gateway, GatewayConfig},
+    gateway::{Gateway, GatewayConfig, root_keys},
     lossy::Lossy,
     mounted::Mounted,
     operator::Operator,

@@ -109,10 +109,16 @@ impl OperatorProcess {
         Self::spawn(command, Some(link))
     }
 
-    /// Starts one that keeps the control plane's authority itself, in these Secrets.
-    pub fn start_keeping(stage: &Stage, roots: &str, gateway: &str) -> anyhow::Result<Self> {
+    /// Starts one that keeps the control plane's authority itself, and the root keys of sessions, in these Secrets.
+    pub fn start_keeping(
+        stage: &Stage,
+        roots: &str,
+        gateway: &str,
+        sessions: &str,
+    ) -> anyhow::Result<Self> {
         let mut command = command(stage)?;
         command.args(["--ca-secret", roots, "--gateway-link-secret", gateway]);
+        command.args(["--session-secret", sessions]);
         Self::spawn(command, None)
     }
 

@@ -270,7 +270,12 @@ impl Stage {
         let crypto = Arc::new(aws_lc_rs::default_provider());
         let certificate = self.authority.certificate(Role::Gateway)?;
         let certificate = Arc::new(LinkCertificate::new(certificate, &crypto)?);
-        let context = LinkContext { crypto, certificate, limits: Limits::default() };
+        let context = LinkContext {
+            crypto,
+            certificate,
+            sessions: Arc::default(),
+            limits: Limits::default(),
+        };
         let offer = Offer {
             worker: WorkerId::parse(&worker.name)?,
             incarnation: Incarnation::parse(&worker.uid)?,

@@ -15,7 +15,7 @@ use patchbay_core::{
     link::{BindOutcome, EPOCH_HEADER, TENANT_HEADER, User, forward_path},
 };
 use patchbay_gateway::{
-    bind::{self, BindError},
+    bind::{self, BindError, Told},
     forward::link::{Link, LinkBody, link_uri},
 };
 use serde_json::{Value, json};
@@ -62,7 +62,8 @@ impl<'a> Tenant<'a> {
 
     /// Binds the worker.
     pub async fn bind(&self) -> Result<BindOutcome, BindError> {
-        bind::bind(self.link, &self.claim, &self.grant, self.user.clone()).await
+        let told = Told { user: self.user.clone(), sessions: None };
+        bind::bind(self.link, &self.claim, &self.grant, told).await
     }
 
     /// Calls a tool; the raw answer.

@@ -262,15 +262,18 @@ async fn policies_name_every_port_and_keep_both_programs_from_instance_metadata(
 #[tokio::test]
 async fn the_control_planes_secrets_are_empty_for_the_operator_to_fill() -> anyhow::Result<()> {
     let rendered = render(json!({})).await?;
-    ensure!(rendered.names("Secret") == ["patchbay-control-plane-ca", "patchbay-gateway-link"]);
+    let secrets = ["patchbay-control-plane-ca", "patchbay-gateway-link", "patchbay-session-keys"];
+    ensure!(rendered.names("Secret") == secrets);
     for name in rendered.names("Secret") {
         let secret: Secret = rendered.one(&name)?;
         ensure!(secret.data.is_none() && secret.string_data.is_none(), "{name}");
     }
     let operator = rendered.arguments("patchbay-operator")?;
-    for flag in
-        ["--ca-secret=patchbay-control-plane-ca", "--gateway-link-secret=patchbay-gateway-link"]
-    {
+    for flag in [
+        "--ca-secret=patchbay-control-plane-ca",
+        "--gateway-link-secret=patchbay-gateway-link",
+        "--session-secret=patchbay-session-keys",
+    ] {
         ensure!(operator.contains(&flag.to_owned()), "{operator:?}");
     }
     ensure!(rendered.pod_spec("patchbay-operator")?.volumes.is_none());

@@ -80,7 +80,7 @@ async fn an_upgrade_leaves_the_control_planes_keys_alone_and_so_does_a_rollback(
     // as the operator does, with the operator's rights
     let client = release.client_of("operator").await?;
     let secrets = Api::<Secret>::namespaced(client, &release.place.name);
-    let names = ["patchbay-control-plane-ca", "patchbay-gateway-link"];
+    let names = ["patchbay-control-plane-ca", "patchbay-gateway-link", "patchbay-session-keys"];
     for name in names {
         let filled = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name },

@@ -1,7 +1,7 @@
 //! Each switch of the values, alone: what it adds, takes away or changes.
 
 use crate::chart::{AnyPod, Direction, render};
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use k8s_openapi::{
     api::{
         autoscaling::v2::HorizontalPodAutoscaler,
@@ -151,7 +151,7 @@ async fn the_gateway_ends_tls_where_it_has_a_certificate() -> anyhow::Result<()>
     let volumes = tls.pod_spec("patchbay-gateway")?.volumes.context("no volumes")?;
     let secrets: Vec<_> =
         volumes.iter().filter_map(|it| it.secret.as_ref()?.secret_name.as_deref()).collect();
-    ensure!(secrets == ["patchbay-gateway-link", "web"], "{secrets:?}");
+    ensure!(secrets == ["patchbay-gateway-link", "patchbay-session-keys", "web"], "{secrets:?}");
     let port = |service: Service| service.spec?.ports?.first().map(|it| it.port);
     // the test knows the name that is in the certificate, and of the Secret no more than whom to trust
     let mut values = json!({
@@ -309,10 +309,12 @@ async fn cert_manager_takes_the_place_of_the_secrets_and_of_the_right_to_them() 
 {
     let values = json!({ "controlPlane": { "certManager": { "enabled": true } } });
     let rendered = render(values).await?;
-    ensure!(rendered.names("Secret").is_empty());
+    // sessions are none of its business
+    ensure!(rendered.names("Secret") == ["patchbay-session-keys"]);
     ensure!(rendered.names("Issuer") == ["patchbay-control-plane", "patchbay-self-signed"]);
     let operator = rendered.arguments("patchbay-operator")?;
-    ensure!(!operator.iter().any(|it| it.contains("secret")), "{operator:?}");
+    let secrets: Vec<_> = operator.iter().filter(|it| it.contains("secret")).collect();
+    ensure!(secrets == ["--session-secret=patchbay-session-keys"], "{operator:?}");
     for flag in [
         "--link-cert=/etc/patchbay/link/tls.crt",
         "--link-key=/etc/patchbay/link/tls.key",
@@ -321,8 +323,12 @@ async fn cert_manager_takes_the_place_of_the_secrets_and_of_the_right_to_them() 
         ensure!(operator.contains(&flag.to_owned()), "{operator:?}");
     }
     let role: Role = rendered.one("patchbay-operator")?;
-    let mut resources = role.rules.into_iter().flatten().filter_map(|rule| rule.resources);
-    ensure!(!resources.any(|it| it.contains(&"secrets".to_owned())));
+    let of_secrets = |rule: &PolicyRule| {
+        rule.resources.as_ref().is_some_and(|it| it.contains(&"secrets".to_owned()))
+    };
+    let rules: Vec<_> = role.rules.into_iter().flatten().filter(of_secrets).collect();
+    let [rule] = &rules[..] else { bail!("{rules:?}") };
+    ensure!(rule.resource_names.as_deref() == Some(&["patchbay-session-keys".to_owned()]));
     for part in ["gateway", "operator"] {
         let certificate = rendered.object("Certificate", &format!("patchbay-{part}"))?;
         let volumes = rendered.pod_spec(&format!("patchbay-{part}"))?.volumes.context("none")?;

@@ -12,6 +12,7 @@ mod identity;
 mod operated;
 mod precedence;
 mod rolls;
+mod sessions;
 mod stdio;
 mod tenants;
 mod tools;

@@ -7,12 +7,13 @@ use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
 };
-use patchbay_core::pin::Role;
+use patchbay_core::{pin::Role, session::SessionRoots};
 use patchbay_crds::marks::{FINGERPRINT, LINK_PORT};
+use patchbay_operator::session_roots::ENTRY;
 use patchbay_tests::{
     cluster::from,
     evidence::Evidence as _,
-    pods::{Authority, Operator, OperatorProcess, watched},
+    pods::{Authority, Operator, OperatorProcess, root_keys, watched},
 };
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -117,19 +118,34 @@ async fn whoever_took_over_an_address_is_neither_enrolled_nor_believed() -> anyh
 }
 
 #[tokio::test]
-async fn an_operator_can_keep_the_authority_itself() -> anyhow::Result<()> {
+async fn an_operator_can_keep_the_authority_and_the_root_keys_of_sessions_itself()
+-> anyhow::Result<()> {
     let stage = patchbay_tests::pods::Stage::bare("op-authority").await?;
     let secrets = Api::<Secret>::namespaced(stage.place.client.clone(), &stage.place.name);
-    for name in ["roots", "gateway-link"] {
+    for name in ["roots", "gateway-link", "session-keys"] {
         let empty = json!({ "metadata": { "name": name } });
         secrets.create(&PostParams::default(), &from(empty)?).await?;
     }
-    let operator = OperatorProcess::start_keeping(&stage, "roots", "gateway-link")?;
-    let filled = watched::one(secrets, "gateway-link", "gateways have a certificate", |secret| {
-        let data = secret.and_then(|secret| secret.data.as_ref());
-        data.is_some_and(|data| data.contains_key("tls.crt") && data.contains_key("tls.key"))
+    let operator = OperatorProcess::start_keeping(&stage, "roots", "gateway-link", "session-keys")?;
+    let filled =
+        watched::one(secrets.clone(), "gateway-link", "gateways have a certificate", |secret| {
+            let data = secret.and_then(|secret| secret.data.as_ref());
+            data.is_some_and(|data| data.contains_key("tls.crt") && data.contains_key("tls.key"))
+        });
+    filled.await.with_logs(|| operator.text())?;
+    let text_of = |secret: Option<&Secret>| {
+        let text = &secret.and_then(|secret| secret.data.as_ref())?.get(ENTRY)?.0;
+        SessionRoots::parse(text).ok()?;
+        String::from_utf8(text.clone()).ok()
+    };
+    let filled = watched::one(secrets.clone(), "session-keys", "there are root keys", |secret| {
+        text_of(secret).is_some()
     });
     filled.await.with_logs(|| operator.text())?;
+    let kept = secrets.get("session-keys").await?;
+    for key in root_keys(&text_of(Some(&kept)).context("no root keys")?)? {
+        ensure!(!operator.text().contains(&key), "a root key is in the operator's log");
+    }
     let world = World { stage, operator };
     world.stage.declare("tools", json!({ "warm": 1 })).await?;
     world.warm("tools", 1).await?;

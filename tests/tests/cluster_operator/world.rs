@@ -145,7 +145,12 @@ impl World {
         let crypto = Arc::new(aws_lc_rs::default_provider());
         let certificate = self.stage.authority.certificate(Role::Gateway)?;
         let certificate = Arc::new(LinkCertificate::new(certificate, &crypto)?);
-        let context = LinkContext { crypto, certificate, limits: Limits::default() };
+        let context = LinkContext {
+            crypto,
+            certificate,
+            sessions: Arc::default(),
+            limits: Limits::default(),
+        };
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
         let address = SocketAddr::new(ip.context("no address")?.parse()?, LINK_PORT);
         let fingerprint = pod.annotations().get(FINGERPRINT).context("no fingerprint")?;

@@ -48,13 +48,18 @@ async fn apply(
     starter: Option<Arc<Starter>>,
     bind: BindRequest,
 ) -> Result<BindOutcome, BindRefusal> {
-    let BindRequest { tenant, epoch, grant, user } = bind;
+    let BindRequest { tenant, epoch, grant, user, sessions } = bind;
     let claim = Claim { tenant, epoch };
     // whom it is not for need not wait for a server that starts for somebody else
     worker.plan_bind(&claim, &grant, Moment::now())?;
     // a grant is stored between the decision and the latch: one bind at a time
     let mut credentials = worker.binding.lock().await;
-    let outcome = match worker.plan_bind(&claim, &grant, Moment::now())? {
+    let plan = worker.plan_bind(&claim, &grant, Moment::now())?;
+    // newer ones may be there although the grant is as good as the present one
+    if let Some(sessions) = sessions {
+        worker.set_session_keys(sessions);
+    }
+    let outcome = match plan {
         BindPlan::Keep => return Ok(BindOutcome::Kept),
         BindPlan::Replace => BindOutcome::Replaced,
         BindPlan::Latch => BindOutcome::Bound,
@@ -124,6 +129,7 @@ mod tests {
                 allowed: None,
             },
             user: None,
+            sessions: None,
         }
     }
 

@@ -13,6 +13,7 @@ use super::{
     policy::{Passed, Policy},
     relayed::Relayed,
     server::{NoAnswer, Server},
+    session_ids::SessionIds,
     state::{Entry, Worker},
 };
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -32,6 +33,7 @@ const NEWS_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) async fn forward(
     worker: &Arc<Worker>,
     server: &Server,
+    ids: &SessionIds,
     policy: Option<&Arc<Policy>>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, h2::Error> {
@@ -48,7 +50,7 @@ pub(crate) async fn forward(
                     }
                 }
             };
-            relay(worker, server, passed, in_flight).await
+            relay(worker, server, ids, passed, in_flight).await
         }
         Entry::Misdirected => {
             let request_id = request_id(request.headers());
@@ -62,6 +64,7 @@ pub(crate) async fn forward(
 async fn relay(
     worker: &Worker,
     server: &Server,
+    ids: &SessionIds,
     passed: Passed,
     in_flight: InFlight,
 ) -> Result<Response<Body>, h2::Error> {
@@ -75,7 +78,7 @@ async fn relay(
         }
     };
     let result = tokio::select! {
-        result = server.send(request) => result,
+        result = ids.send(worker, server, request) => result,
         () = is_cut => {
             return Ok(refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Leaving));
         }

@@ -33,6 +33,7 @@ mod reservation;
 mod reserve;
 mod route;
 mod server;
+mod session_ids;
 mod starting;
 mod state;
 mod stdio;

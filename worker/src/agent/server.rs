@@ -8,7 +8,7 @@ use super::{
     stdio::{Bridge, ServerBody},
     upstream::{RequestBody, Upstream},
 };
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use hyper_util::client::legacy::Error;
 use patchbay_core::{boot::Variable, chain::Chain, class::Transport, link::FORWARD_PREFIX};
 use std::{path::PathBuf, time::Duration};
@@ -67,6 +67,14 @@ impl Server {
                 bridge.set_variables(variables).await;
                 Ok(())
             }
+        }
+    }
+
+    /// Whether the server has a session, as far as can be known without asking it.
+    pub(crate) fn has_session(&self, id: &HeaderValue) -> bool {
+        match self {
+            Self::Http(_) => true,
+            Self::Stdio(bridge) => bridge.has_session(id),
         }
     }
 

@@ -5,6 +5,7 @@
 //! after the worker began to leave, and an admitted call is counted from that moment. It must not
 //! know HTTP, TLS or sockets.
 
+use super::session_ids::Sealing;
 use super::{
     clock::Moment,
     credentials::Credentials,
@@ -19,6 +20,7 @@ use patchbay_core::{
     idle::{Activity, IdleDecision, IdlePolicy, Weight},
     latch::{Admission, BindDecision, Claim, Latch},
     link::{BindRefusal, Farewell, LeaveReason, WorkerPhase, WorkerStatus},
+    session::SessionKeys,
     tenant::TenantName,
 };
 use std::{sync::Arc, time::Duration};
@@ -43,6 +45,7 @@ struct State {
     /// Of use while the latch is open.
     reservation: Reservation,
     grant: Option<HeldGrant>,
+    sessions: Option<Arc<SessionKeys>>,
     is_ready: bool,
     in_flight: u64,
     bound: Option<Moment>,
@@ -94,6 +97,7 @@ impl Worker {
                 latch: Latch::default(),
                 reservation: Reservation::default(),
                 grant: None,
+                sessions: None,
                 is_ready: false,
                 in_flight: 0,
                 bound: None,
@@ -173,6 +177,18 @@ impl Worker {
     /// was given no session.
     pub(crate) fn session(&self) -> Option<Arc<Session>> {
         self.state.lock().grant.as_ref()?.session().cloned()
+    }
+
+    /// The tenant's session ids are sealed and opened with these from now on.
+    pub(crate) fn set_session_keys(&self, keys: SessionKeys) {
+        self.state.lock().sessions = Some(Arc::new(keys));
+    }
+
+    /// What session ids are sealed with; none where no keys were granted.
+    pub(crate) fn sealing(&self) -> Option<Sealing> {
+        let state = self.state.lock();
+        let (keys, claim) = (state.sessions.as_ref()?, state.latch.claim()?);
+        Some(Sealing { keys: Arc::clone(keys), epoch: claim.epoch })
     }
 
     /// What the tenant's claims say.

@@ -153,7 +153,7 @@ impl Client {
     ) -> (StatusCode, serde_json::Value) {
         let user = Some(User { issuer: "https://issuer.example".into(), subject: "alice".into() });
         let tenant = TenantUid::parse(tenant).unwrap();
-        let bind = BindRequest { tenant, epoch: Epoch(epoch), grant, user };
+        let bind = BindRequest { tenant, epoch: Epoch(epoch), grant, user, sessions: None };
         self.control(Method::POST, "/v1/bind", serde_json::to_vec(&bind).unwrap()).await
     }
 

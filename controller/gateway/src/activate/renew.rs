@@ -1,8 +1,8 @@
 //! Renews what a bound worker holds before it ends: beside the requests that come, and beside a call that goes on for
 //! longer than its keys. It must not know where grants come from.
 
-use super::{Activator, Bound, Request, Slot, told_user};
-use crate::bind;
+use super::{Activator, Bound, Request, Slot, told};
+use crate::{bind, forward::link::LinkContext};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use patchbay_core::{
@@ -77,6 +77,7 @@ pub trait Judge: Send + Sync + 'static {
 /// For whom keys are renewed, and by which credential.
 #[derive(Clone)]
 struct Holder {
+    context: Arc<LinkContext>,
     grants: Arc<dyn GrantSource>,
     judge: Arc<dyn Judge>,
     class: Arc<WorkerClass>,
@@ -141,6 +142,7 @@ impl Activator {
 
     fn holder(&self, request: &Request<'_>) -> Holder {
         Holder {
+            context: self.context.clone(),
             grants: self.grants.clone(),
             judge: self.judge.clone(),
             class: request.class.clone(),
@@ -198,8 +200,7 @@ async fn keep_renewed(slot: Arc<Slot>) {
 impl Holder {
     /// Prepares a grant anew and offers it to the worker, within the limit.
     async fn renewed(self, slot: Arc<Slot>, bound: Arc<Bound>) {
-        let Self { grants, judge: _, class, user, tenant, request_id } = self;
-        let told = told_user(&class, &user);
+        let Self { context, grants, judge: _, class, user, tenant, request_id } = self;
         let identity = &user.identity;
         let span = tracing::info_span!(
             "renewal", request_id, %tenant, provider = %identity.provider, mode = %identity.mode
@@ -212,7 +213,9 @@ impl Holder {
                     return;
                 }
             };
-            let bind = bind::bind(&bound.link, &bound.placement.claim, &grant, told);
+            let claim = &bound.placement.claim;
+            let told = told(&context, &class, &user, claim);
+            let bind = bind::bind(&bound.link, claim, &grant, told);
             if let Err(error) = bind.await {
                 tracing::warn!(%tenant, error = %Chain(&error), "a worker did not take newer keys");
                 return;

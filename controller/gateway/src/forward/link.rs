@@ -9,6 +9,7 @@ use super::{
     pinned::{LinkCertificate, client_config},
 };
 use crate::config::Limits;
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -19,7 +20,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use patchbay_core::orchestrator::{Endpoint, Offer};
+use patchbay_core::{
+    orchestrator::{Endpoint, Offer},
+    session::SessionRoots,
+};
 use rustls::{crypto::CryptoProvider, pki_types::ServerName};
 use std::{
     error::Error as StdError,
@@ -148,6 +152,8 @@ pub struct LinkContext {
     pub crypto: Arc<CryptoProvider>,
     /// The gateway's certificate.
     pub certificate: Arc<LinkCertificate>,
+    /// The root keys of sessions; none = sessions end with their worker.
+    pub sessions: Arc<ArcSwapOption<SessionRoots>>,
     /// The gateway's bounds.
     pub limits: Limits,
 }

@@ -112,7 +112,12 @@ pub(crate) fn context() -> LinkContext {
     let (chain, key) = certificate();
     let certificate = GatewayCertificate { chain: vec![chain], key };
     let certificate = Arc::new(LinkCertificate::new(certificate, &crypto()).unwrap());
-    LinkContext { crypto: crypto(), certificate, limits: Limits::default() }
+    LinkContext {
+        crypto: crypto(),
+        certificate,
+        sessions: Arc::default(),
+        limits: Limits::default(),
+    }
 }
 
 fn crypto() -> Arc<CryptoProvider> {

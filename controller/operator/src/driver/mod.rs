@@ -14,6 +14,7 @@ mod leader;
 mod memory;
 mod metrics;
 mod providers;
+mod session_roots;
 mod writes;
 
 pub use self::{
@@ -32,6 +33,7 @@ use crate::{
     Settings,
     cache::{Cache, Feeds, Listed},
     link::{CurrentCertificate, Dialer},
+    session_roots::SessionRootKeeper,
     worker_class::Pace,
 };
 use kube::Client;
@@ -63,6 +65,8 @@ pub struct Operator {
     pub certificate: CurrentCertificate,
     /// Who makes certificates.
     pub authority: Authority,
+    /// Who keeps the root keys of sessions; none = nobody, and no session outlives its worker.
+    pub session_roots: Option<SessionRootKeeper>,
     /// Counters.
     pub metrics: Metrics,
     /// Whether it can do its work, or could if it were the leader.
@@ -106,7 +110,8 @@ impl Operator {
 
     /// What a leader does. Whatever it has started ends with it.
     async fn work(self, me: String, end: CancellationToken) {
-        let Self { client, settings, pace, certificate, authority, metrics, state } = self;
+        let Self { client, settings, pace, certificate, authority, session_roots, metrics, state } =
+            self;
         state.leads.store(true, Ordering::Relaxed);
         let cache = Arc::new(Cache::default());
         let namespace = settings.namespace.clone();
@@ -127,6 +132,7 @@ impl Operator {
             () = end.cancelled() => {}
             () = feeds.ended() => tracing::error!("a watch ended"),
             () = Box::pin(authority::keep(authority, &certificate, &context.metrics)) => {}
+            () = session_roots::keep(session_roots, &context.metrics) => {}
             () = Box::pin(providers::keep(&context, &client)) => tracing::error!("a watch ended"),
             () = async {
                 begin(&context).await;

@@ -134,7 +134,7 @@ impl Worker {
     }
 
     fn bind(&self, bind: BindRequest) -> Answer {
-        let BindRequest { tenant, epoch, grant: _, user: _ } = bind;
+        let BindRequest { tenant, epoch, grant: _, user: _, sessions: _ } = bind;
         match self.state.lock().latch.bind(&Claim { tenant, epoch }) {
             Ok(BindDecision::Latch) => accept(BindOutcome::Bound),
             Ok(BindDecision::Again) => accept(BindOutcome::Kept),

@@ -114,6 +114,22 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// A body of our own.
+    pub(crate) fn of(text: impl Into<Bytes>) -> Self {
+        let text = text.into();
+        Self { body: Full::new(text.clone()), text, room: None }
+    }
+
+    /// All of its bytes.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// A body of the same bytes, for a request that may have to be made twice. It shares them, and takes no room.
+    pub(crate) fn again(&self) -> Self {
+        Self::of(self.text.clone())
+    }
+
     /// All of its bytes, and what they hold of the room until that is dropped.
     pub(crate) fn into_parts(self) -> (Bytes, Option<OwnedSemaphorePermit>) {
         (self.text, self.room)

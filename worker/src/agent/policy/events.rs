@@ -60,7 +60,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Events<B> {
             let passed = match ready!(Pin::new(source).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        self.splitter.held.extend_from_slice(&data);
+                        self.splitter.push(&data);
                         self.passed(false)
                     }
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
@@ -84,15 +84,25 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Events<B> {
 
 /// Cuts a stream into events, each with the empty line that ends it.
 #[derive(Debug, Default)]
-struct Splitter {
+pub(crate) struct Splitter {
     held: BytesMut,
     /// Where the first line begins that has not been seen whole.
     seen: usize,
 }
 
 impl Splitter {
+    /// What comes next.
+    pub(crate) fn push(&mut self, data: &[u8]) {
+        self.held.extend_from_slice(data);
+    }
+
+    /// What has come and was not taken as an event.
+    pub(crate) fn held(&self) -> &[u8] {
+        &self.held
+    }
+
     /// The next event; at the end of the stream, also one without its empty line.
-    fn next(&mut self, is_end: bool) -> Option<Bytes> {
+    pub(crate) fn next(&mut self, is_end: bool) -> Option<Bytes> {
         while let Some(end) = line_end(&self.held[self.seen..]) {
             let is_empty = end.content == 0;
             self.seen += end.content + end.mark;
@@ -133,15 +143,8 @@ fn event_without(
     filter: &dyn Fn(&[u8]) -> Filtered,
 ) -> Result<Option<String>, Unlisted> {
     let text = std::str::from_utf8(event).map_err(|_| Unlisted::Form)?;
-    let mut lines = Vec::new();
-    let mut rest = text;
-    while let Some(LineEnd { content, mark }) = line_end(rest.as_bytes()) {
-        lines.push(&rest[..content]);
-        rest = &rest[content + mark..];
-    }
-    lines.push(rest);
-    let data: Vec<&str> = lines.iter().filter_map(|line| data_of(line)).collect();
-    let data = data.join("\n");
+    let lines = lines(text);
+    let data = data_in(&lines);
     if data.trim().is_empty() {
         return Ok(None);
     }
@@ -153,6 +156,27 @@ fn event_without(
     let others = lines.into_iter().filter(|line| !line.is_empty() && data_of(line).is_none());
     let lines: Vec<&str> = others.chain([&*data, "", ""]).collect();
     Ok(Some(lines.join("\n")))
+}
+
+/// The data of an event.
+pub(crate) fn data(event: &str) -> String {
+    data_in(&lines(event))
+}
+
+fn data_in(lines: &[&str]) -> String {
+    let data: Vec<&str> = lines.iter().filter_map(|line| data_of(line)).collect();
+    data.join("\n")
+}
+
+fn lines(event: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = event;
+    while let Some(LineEnd { content, mark }) = line_end(rest.as_bytes()) {
+        lines.push(&rest[..content]);
+        rest = &rest[content + mark..];
+    }
+    lines.push(rest);
+    lines
 }
 
 fn data_of(line: &str) -> Option<&str> {

@@ -7,7 +7,7 @@
 
 mod answers;
 pub(crate) mod body;
-mod events;
+pub(crate) mod events;
 mod listing;
 pub(crate) mod meter;
 

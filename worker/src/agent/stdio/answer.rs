@@ -89,6 +89,17 @@ pub(super) fn events<G: Unpin + Send + 'static>(events: Events<G>) -> Response<S
     response
 }
 
+/// What a session is told that is not there, or not there any more.
+pub(crate) fn unknown_session() -> Response<ServerBody> {
+    let why = "this session is unknown or over; begin another with `initialize`";
+    error(StatusCode::NOT_FOUND, None, NO_SESSION, why)
+}
+
+/// A session has ended.
+pub(crate) fn no_content() -> Response<ServerBody> {
+    bare(StatusCode::NO_CONTENT)
+}
+
 /// An answer without a message.
 pub(super) fn bare(status: StatusCode) -> Response<ServerBody> {
     answer::bare(status).map(ServerBody::Bridged)
@@ -98,7 +109,7 @@ pub(super) fn bare(status: StatusCode) -> Response<ServerBody> {
 pub(crate) enum ServerBody {
     /// As it comes from a server that speaks HTTP.
     Http(Incoming),
-    /// Made of what a program says.
+    /// Made here.
     Bridged(answer::Body),
 }
 

@@ -58,6 +58,11 @@ impl Legacy {
         Self { sessions, spare, starting: Semaphore::new(MAX_STARTING) }
     }
 
+    /// Whether a session's program lives.
+    pub(super) fn has_session(&self, id: &str) -> bool {
+        self.sessions.find(id).is_some()
+    }
+
     /// Answers what a client says.
     pub(super) async fn post(&self, headers: &HeaderMap, said: Said) -> Response<ServerBody> {
         let answer = if said.is_initialize() {
@@ -176,7 +181,7 @@ impl Legacy {
             Ok(id.is_some_and(|id| self.sessions.end(id)))
         });
         match ended {
-            Ok(true) => answer::bare(StatusCode::NO_CONTENT),
+            Ok(true) => answer::no_content(),
             Ok(false) => *unknown(),
             Err(refused) => *refused,
         }
@@ -211,6 +216,5 @@ fn invalid(why: &str) -> Refused {
 }
 
 fn unknown() -> Refused {
-    let why = "this session is unknown or over; begin another with `initialize`";
-    answer::refusal(StatusCode::NOT_FOUND, None, answer::NO_SESSION, why)
+    Box::new(answer::unknown_session())
 }

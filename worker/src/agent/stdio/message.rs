@@ -91,7 +91,7 @@ pub(super) fn with(text: &str, path: &[&str], value: &str) -> Option<String> {
 /// The id of a request, or a token that stands for one: a text or a number. Equal where JSON's values are, however
 /// they are written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Id(String);
+pub(crate) struct Id(String);
 
 impl Id {
     /// None where it is neither.
@@ -118,7 +118,7 @@ impl Id {
 
 /// What a message is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Request {
         id: Id,
         method: String,
@@ -135,7 +135,7 @@ pub(super) enum Kind {
 
 /// Why a text is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoMessage {
+pub(crate) enum NoMessage {
     #[error("it is no JSON")]
     Json,
     #[error("it is JSON, but no JSON-RPC message")]
@@ -144,15 +144,15 @@ pub(super) enum NoMessage {
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) kind: Kind,
+pub(crate) struct Message {
+    pub(crate) kind: Kind,
     /// All of it, on one line.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl Message {
     /// Reads one message.
-    pub(super) fn read(text: impl Into<String>) -> Result<Self, NoMessage> {
+    pub(crate) fn read(text: impl Into<String>) -> Result<Self, NoMessage> {
         let text = text.into();
         let any: &RawValue = serde_json::from_str(&text).map_err(|_| NoMessage::Json)?;
         // it may be long: it is copied only where it has to be another
@@ -191,7 +191,7 @@ impl Message {
     }
 
     /// Its id, if it is a request.
-    pub(super) fn request_id(&self) -> Option<&Id> {
+    pub(crate) fn request_id(&self) -> Option<&Id> {
         match &self.kind {
             Kind::Request { id, .. } => Some(id),
             Kind::Notification { .. } | Kind::Response { .. } => None,
@@ -199,7 +199,7 @@ impl Message {
     }
 
     /// Its method, if it has one.
-    pub(super) fn method(&self) -> Option<&str> {
+    pub(crate) fn method(&self) -> Option<&str> {
         match &self.kind {
             Kind::Request { method, .. } | Kind::Notification { method } => Some(method),
             Kind::Response { .. } => None,
@@ -218,12 +218,12 @@ impl Message {
     }
 
     /// The value at a path of names, as it is written.
-    pub(super) fn at(&self, path: &[&str]) -> Option<&str> {
+    pub(crate) fn at(&self, path: &[&str]) -> Option<&str> {
         at(&self.text, path)
     }
 
     /// A text at a path of names.
-    pub(super) fn text_at(&self, path: &[&str]) -> Option<String> {
+    pub(crate) fn text_at(&self, path: &[&str]) -> Option<String> {
         text_at(&self.text, path)
     }
 

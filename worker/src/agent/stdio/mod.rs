@@ -24,12 +24,16 @@ mod sessions;
 mod spare;
 mod stateless;
 
-pub(crate) use answer::ServerBody;
+pub(crate) use self::{
+    answer::{ServerBody, no_content, unknown_session},
+    message::{Kind, Message},
+    repeated::only,
+};
 
 use self::{
     child::NotStarted,
     legacy::{INITIALIZE, Legacy, Said},
-    message::{Message, NoMessage},
+    message::NoMessage,
     probe::{Era, NoEra},
     sessions::Sessions,
     spare::Spare,
@@ -141,6 +145,11 @@ impl Bridge {
         }
     }
 
+    /// Whether a session's program lives.
+    pub(crate) fn has_session(&self, id: &HeaderValue) -> bool {
+        id.to_str().is_ok_and(|id| self.legacy.has_session(id))
+    }
+
     /// Answers a request for the endpoint; `rest` is what its path has beyond it.
     pub(crate) async fn send(
         &self,
@@ -202,7 +211,7 @@ impl Bridge {
             Ok(held.into_parts())
         };
         let (bytes, room): (_, Option<OwnedSemaphorePermit>) =
-            read.await.map_err(|error: BadBody| refuse(body_status(&error), &error.to_string()))?;
+            read.await.map_err(|error: BadBody| bad_body(&error))?;
         let parsed = std::str::from_utf8(&bytes).map_err(|_| NoMessage::Json);
         let (messages, is_batch) = parsed.and_then(Message::read_all).map_err(|error| {
             let code = match error {
@@ -216,7 +225,7 @@ impl Bridge {
 }
 
 /// Whether headers alone name a revision without sessions.
-fn is_stateless(headers: &HeaderMap) -> bool {
+pub(crate) fn is_stateless(headers: &HeaderMap) -> bool {
     let version = repeated::only(headers, repeated::VERSION);
     // revisions are dates
     version.is_ok_and(|version| version.is_some_and(|version| version >= STATELESS_SINCE))
@@ -268,6 +277,11 @@ fn essence(value: Option<&HeaderValue>) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
+/// What a request hears whose body is not read.
+pub(crate) fn bad_body(error: &BadBody) -> Response<ServerBody> {
+    refuse(body_status(error), &error.to_string())
+}
+
 const fn body_status(error: &BadBody) -> StatusCode {
     match error {
         BadBody::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
@@ -276,7 +290,8 @@ const fn body_status(error: &BadBody) -> StatusCode {
     }
 }
 
-fn refuse(status: StatusCode, why: &str) -> Response<ServerBody> {
+/// An answer to what does not fit.
+pub(crate) fn refuse(status: StatusCode, why: &str) -> Response<ServerBody> {
     answer::error(status, None, answer::NOT_HERE, why)
 }
 

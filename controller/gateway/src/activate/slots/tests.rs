@@ -70,7 +70,8 @@ static WORKERS_BOUND: LazyLock<Vec<Arc<Bound>>> = LazyLock::new(|| {
     let fingerprint = Fingerprint::of_certificate(own.der()).unwrap();
     let certificate = GatewayCertificate { chain: vec![own.der().clone()], key };
     let certificate = Arc::new(LinkCertificate::new(certificate, &crypto).unwrap());
-    let context = LinkContext { crypto, certificate, limits: Limits::default() };
+    let context =
+        LinkContext { crypto, certificate, sessions: Arc::default(), limits: Limits::default() };
     let bound = |worker| {
         let offer = Offer {
             worker: WorkerId::parse(format!("worker-{worker}")).unwrap(),
