@@ -116,7 +116,7 @@ impl McpClient {
         let id = answer
             .headers
             .get("mcp-session-id")
-            .context("initialize gave no session id")?
+            .with_context(|| format!("initialize gave no session id: {}", answer.text()))?
             .to_str()?
             .to_owned();
         let session = Session { client: self, id };

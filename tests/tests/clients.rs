@@ -2,7 +2,7 @@
 //! fixture, and whether what a server streams comes to them as it is said.
 
 use anyhow::{Context as _, bail, ensure};
-use axum::{Router, routing::get};
+use axum::{Router, extract::State, routing::get};
 use http::StatusCode;
 use patchbay_tests::{
     clients::{ALL, Asked, McpProgram, Seen},
@@ -11,8 +11,11 @@ use patchbay_tests::{
     sandbox::{self, Part},
 };
 use serde_json::{Value, json};
-use std::{net::Ipv4Addr, sync::Arc};
-use tokio::net::TcpListener;
+use std::net::Ipv4Addr;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 
 const FIXTURE: &str = "fixture";
 /// The same, spoken to on its standard streams.
@@ -121,25 +124,30 @@ async fn every_official_client_works_with_a_key_and_with_a_token() -> anyhow::Re
     Ok(())
 }
 
-/// Answers every request once this user's worker of a class was killed, and its end is known.
-async fn killer(controller: Arc<Controller>, class: &'static str) -> anyhow::Result<String> {
-    let killing = move || {
-        let controller = controller.clone();
-        async move {
-            let killed = async {
-                let worker = controller.worker_of(class, "alice").await?;
-                sandbox::kill(&controller, &worker, Part::Server).await?;
-                // what is written to an agent before its gateway has heard of its end may be lost with it
-                let is_known = async || Ok(controller.worker_of(class, "alice").await.is_err());
-                controller.eventually("the end is known", is_known).await
-            };
-            killed.await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")))
+/// A URL whose requests wait until they are let go, and those that do.
+async fn waiting_room() -> anyhow::Result<(String, mpsc::Receiver<oneshot::Sender<()>>)> {
+    let (came, who) = mpsc::channel(1);
+    let waiting = async move |State(came): State<mpsc::Sender<_>>| {
+        let (go, may_go) = oneshot::channel();
+        match came.send(go).await {
+            Ok(()) if may_go.await.is_ok() => StatusCode::NO_CONTENT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}/", listener.local_addr()?);
-    tokio::spawn(axum::serve(listener, Router::new().route("/", get(killing))).into_future());
-    Ok(url)
+    let pages = Router::new().route("/", get(waiting)).with_state(came);
+    tokio::spawn(axum::serve(listener, pages).into_future());
+    Ok((url, who))
+}
+
+/// Kills this user's worker of a class, and waits until its end is known.
+async fn kill(controller: &Controller, class: &str) -> anyhow::Result<()> {
+    let worker = controller.worker_of(class, "alice").await?;
+    sandbox::kill(controller, &worker, Part::Server).await?;
+    // what is written to an agent before its gateway has heard of its end may be lost with it
+    let is_known = async || Ok(controller.worker_of(class, "alice").await.is_err());
+    controller.eventually("the end is known", is_known).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,10 +155,10 @@ async fn no_official_client_notices_that_its_worker_was_killed_between_two_calls
 -> anyhow::Result<()> {
     let mut documents = fixture_documents(FIXTURE, 2, &["alice"], "")?;
     documents.extend(stdio_documents("fixture-server", SPOKEN, 2, &["alice"], "")?);
-    let controller = Arc::new(ControllerConfig::new(documents).start().await?);
+    let controller = ControllerConfig::new(documents).start().await?;
     let key = format!("Bearer {}", api_key("alice"));
+    let (between, mut who) = waiting_room().await?;
     for class in [FIXTURE, SPOKEN] {
-        let between = killer(controller.clone(), class).await?;
         for program in ALL.into_iter().filter(|program| program.stays()) {
             let asked = Asked {
                 url: controller.url(class),
@@ -161,7 +169,14 @@ async fn no_official_client_notices_that_its_worker_was_killed_between_two_calls
                 endless: None,
                 announce: None,
             };
-            let seen = program.run(&asked).await;
+            let killing = async {
+                let go = who.recv().await.context("the room is closed")?;
+                kill(&controller, class).await?;
+                // it may have gone away
+                let _ = go.send(());
+                anyhow::Ok(())
+            };
+            let seen = tokio::try_join!(program.run(&asked), killing).map(|(seen, ())| seen);
             let seen = seen.with_context(|| format!("{class}\n{}", controller.logs()))?;
             let started = |said: &str| -> anyhow::Result<Value> {
                 Ok(serde_json::from_str::<Value>(said)?["started"].clone())

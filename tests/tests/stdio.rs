@@ -348,6 +348,25 @@ async fn what_is_no_request_of_this_endpoint_is_told_so() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
+async fn a_program_that_takes_its_time_to_start_is_of_the_era_that_it_speaks() -> anyhow::Result<()>
+{
+    let mut documents = stdio_documents("fixture-server", CLASS, 1, &["alice"], "")?;
+    let server = binaries::path("fixture-server")?;
+    let server = server.display();
+    // longer than servers take that pass over what they do not know
+    let script = "sleep 12; exec \"$0\" --stdio";
+    let command = json!(["/bin/sh", "-c", script, server.to_string()]);
+    documents[0] = documents[0].replace(&format!("[{server}, --stdio]"), &command.to_string());
+    let controller = ControllerConfig::new(documents).start().await?;
+    let client = McpClient::bearer(controller.url(CLASS), &api_key("alice"));
+    let said = client.call("echo", json!({ "text": "modern" })).await?;
+    ensure!(said["text"] == "modern", "{said}");
+    let said = client.initialize().await?.call("echo", json!({ "text": "a session" })).await?;
+    ensure!(said["text"] == "a session", "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_program_that_ends_at_a_question_it_does_not_know_serves_sessions() -> anyhow::Result<()>
 {
     let mut documents = stdio_documents("fixture-server", CLASS, 1, &["alice"], "")?;

@@ -41,7 +41,9 @@ mod tls;
 mod upstream;
 
 #[cfg(fuzzing)]
-pub use {relay::fuzzing, stdio::fuzzing as fuzzing_of_stdio};
+pub use {
+    policy::events_fuzzing as fuzzing_of_events, relay::fuzzing, stdio::fuzzing as fuzzing_of_stdio,
+};
 
 use self::{
     credentials::Credentials,

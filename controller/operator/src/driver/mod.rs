@@ -132,7 +132,7 @@ impl Operator {
             () = end.cancelled() => {}
             () = feeds.ended() => tracing::error!("a watch ended"),
             () = Box::pin(authority::keep(authority, &certificate, &context.metrics)) => {}
-            () = session_roots::keep(session_roots, &context.metrics) => {}
+            () = Box::pin(session_roots::keep(session_roots, &context.metrics)) => {}
             () = Box::pin(providers::keep(&context, &client)) => tracing::error!("a watch ended"),
             () = async {
                 begin(&context).await;

@@ -8,6 +8,8 @@
 mod answers;
 pub(crate) mod body;
 pub(crate) mod events;
+#[cfg(fuzzing)]
+pub mod events_fuzzing;
 mod listing;
 pub(crate) mod meter;
 

@@ -102,10 +102,13 @@ impl Bridge {
         }
         let preparing = async {
             let mut program = self.first().await?;
-            let era = match probe::era(&program.0, &mut program.1).await {
+            // whoever says nothing still needs time for another one
+            let silence = deadline.saturating_duration_since(Instant::now()) / 2;
+            let era = match probe::era(&program.0, &mut program.1, silence).await {
                 Ok(era) => era,
-                // some do not live through a question that they do not know: they are asked nothing then
-                Err(NoEra::Ended | NoEra::NotSaid(_)) => {
+                // some do not live through a question that they do not know, and some never answer after one: they are
+                // asked nothing then
+                Err(NoEra::Ended | NoEra::NotSaid(_) | NoEra::Silent) => {
                     program = self.first().await?;
                     if timeout(ENDS_AT_ONCE, program.1.ended()).await.is_ok() {
                         return Err(NoEra::Ended.to_string());

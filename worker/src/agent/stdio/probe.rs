@@ -7,13 +7,14 @@ use super::{
     message::{Id, Kind, Message},
 };
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-/// A program that says nothing for so long does not know what it was asked.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// A program that has answered what every program knows has this long to answer what it may not know.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// Not one that a client's request is given.
+/// Not ones that a client's request is given.
 const PROBE_ID: &str = "patchbay-probe";
+const PING_ID: &str = "patchbay-ping";
 
 /// What a program speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,20 +32,45 @@ pub(super) enum NoEra {
     NotSaid(#[from] NotSaid),
     #[error("the MCP server ended before it said anything; its log may say why")]
     Ended,
+    #[error("the MCP server answers nothing")]
+    Silent,
 }
 
-/// Asks a program that nobody has spoken to. What it says besides is of nobody's request.
-pub(super) async fn era(child: &Child, lines: &mut Lines) -> Result<Era, NoEra> {
+/// Asks a program that nobody has spoken to, which may still be starting. What it says besides is of nobody's request.
+///
+/// Some pass over what they do not know. So they are pinged as well, which each answers as soon as it can answer anything
+/// (MCP 2025-11-25, basic/lifecycle, Initialization), and then it is known that no answer comes. Whoever says nothing at
+/// all for `silence` may have heard the question all the same.
+pub(super) async fn era(child: &Child, lines: &mut Lines, silence: Duration) -> Result<Era, NoEra> {
     child.say(question().into()).await?;
-    let answer = async {
-        while let Some(line) = lines.next().await {
-            if let Some(era) = Message::read(line).ok().and_then(|message| said(&message)) {
-                return Ok(era);
-            }
+    child.say(ping().into()).await?;
+    let mut deadline = Instant::now() + silence;
+    let mut is_there = false;
+    loop {
+        let line = match timeout_at(deadline, lines.next()).await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Err(NoEra::Ended),
+            Err(_) if is_there => return Ok(Era::Legacy),
+            Err(_) => return Err(NoEra::Silent),
+        };
+        let Ok(message) = Message::read(line) else { continue };
+        if is_pong(&message) {
+            is_there = true;
+            deadline = deadline.min(Instant::now() + ANSWER_LIMIT);
+        } else if let Some(era) = said(&message) {
+            return Ok(era);
         }
-        Err(NoEra::Ended)
-    };
-    timeout(ANSWER_LIMIT, answer).await.unwrap_or(Ok(Era::Legacy))
+    }
+}
+
+fn ping() -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":"{PING_ID}","method":"ping"}}"#)
+}
+
+/// Whatever it says of it: it can answer.
+fn is_pong(message: &Message) -> bool {
+    let Kind::Response { id: Some(id), .. } = &message.kind else { return false };
+    Some(id) == Id::read(&format!("\"{PING_ID}\"")).as_ref()
 }
 
 fn question() -> String {
@@ -86,6 +112,11 @@ mod tests {
         }
         let other = Message::read(r#"{"id":1,"result":{}}"#).unwrap();
         assert_eq!(said(&other), None);
+        let pong = |text: &str| is_pong(&Message::read(text).unwrap());
+        assert_eq!(Message::read(ping()).unwrap().method(), Some("ping"));
+        assert!(pong(&format!(r#"{{"id":"{PING_ID}","result":{{}}}}"#)));
+        assert!(pong(&format!(r#"{{"id":"{PING_ID}","error":{{"code":-32601}}}}"#)));
+        assert!(!pong(&format!(r#"{{"id":"{PROBE_ID}","result":{{}}}}"#)));
         let of_none = Message::read(r#"{"id":null,"error":{"code":-32600}}"#).unwrap();
         assert_eq!(said(&of_none), Some(Era::Legacy));
     }
