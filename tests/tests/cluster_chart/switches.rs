@@ -327,8 +327,8 @@ async fn cert_manager_takes_the_place_of_the_secrets_and_of_the_right_to_them() 
         rule.resources.as_ref().is_some_and(|it| it.contains(&"secrets".to_owned()))
     };
     let rules: Vec<_> = role.rules.into_iter().flatten().filter(of_secrets).collect();
-    let [rule] = &rules[..] else { bail!("{rules:?}") };
-    ensure!(rule.resource_names.as_deref() == Some(&["patchbay-session-keys".to_owned()]));
+    let [about_secrets] = &rules[..] else { bail!("{rules:?}") };
+    ensure!(about_secrets.resource_names == Some(vec!["patchbay-session-keys".to_owned()]));
     for part in ["gateway", "operator"] {
         let certificate = rendered.object("Certificate", &format!("patchbay-{part}"))?;
         let volumes = rendered.pod_spec(&format!("patchbay-{part}"))?.volumes.context("none")?;

@@ -15,7 +15,7 @@ async fn a_session_goes_on_in_another_pod_and_by_another_gateway_and_nobody_else
         "command": ["/fixture-server", "--stdio"], "transport": "stdio", "server": null,
     });
     for (name, fields) in [("sessions", json!({})), ("sessions-stdio", of_stdio)] {
-        goes_on(name, fields).await?;
+        Box::pin(goes_on(name, fields)).await?;
     }
     Ok(())
 }
