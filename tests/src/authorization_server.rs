@@ -86,9 +86,14 @@ struct Subject {
 impl AuthorizationServer {
     /// On a free port of 127.0.0.1.
     pub async fn start(catalog: Arc<Catalog>) -> anyhow::Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST, catalog).await
+    }
+
+    /// The same at another address of this machine.
+    pub async fn start_at(at: Ipv4Addr, catalog: Arc<Catalog>) -> anyhow::Result<Self> {
         known::hold("the secret of the exchange's client", SECRET);
         let ca = TestCa::generate()?;
-        let (listener, address) = TlsListener::bind(Ipv4Addr::LOCALHOST, &ca).await?;
+        let (listener, address) = TlsListener::bind(at, &ca).await?;
         let state = Arc::new(Server {
             catalog,
             lifetime: Mutex::new(SignedDuration::from_hours(1)),

@@ -35,6 +35,7 @@ pub mod quilt;
 pub mod repository;
 pub mod sandbox;
 pub mod secrets;
+pub mod served;
 pub mod strict_aws;
 pub mod tls_front;
 pub mod tls_listener;

@@ -2,9 +2,13 @@
 //! controller with a class of quilt workers. It turns two users into credentials and one URL.
 
 pub mod alone;
+pub mod exchanged;
 pub mod isolation;
+pub mod keys;
+pub mod rolls;
 pub mod stateless;
 pub mod tools;
+pub mod two_catalogs;
 
 use crate::{
     catalog::{Catalog, Config, credentials::TOKEN_LIFETIME, record::Bearers, world::World},
@@ -229,18 +233,7 @@ impl QuiltWorld {
                 "local": { "readOnlyPaths": [environment] },
             }),
         );
-        let keys = json!({
-            "url": format!("{}/.well-known/jwks.json", self.catalog.url()),
-            "caBundle": self.catalog.ca_pem(),
-        });
-        let tokens = document(
-            "IdentityProvider",
-            "quilt-tokens",
-            &json!({
-                "classes": [CLASS],
-                "jwt": { "issuer": self.catalog.url(), "audiences": [self.audience], "jwks": keys },
-            }),
-        );
+        let tokens = document("IdentityProvider", "quilt-tokens", &self.tokens(&[]));
         let api_keys = document(
             "IdentityProvider",
             "quilt-keys",
@@ -252,14 +245,17 @@ impl QuiltWorld {
         Ok(vec![class, tokens, api_keys])
     }
 
-    /// The same, with users' AWS keys from another source beside the catalog, for an AWS in front of this one's.
+    /// The same, with users' AWS keys from another source beside the catalog, for an AWS in front of this one's,
+    /// and tokens whose authority is what these claims say.
     pub async fn documents_with_keys(
         &self,
         warm: u32,
         aws: &str,
         credentials: &Value,
+        authority: &[&str],
     ) -> anyhow::Result<Vec<String>> {
         let mut documents = self.documents(warm).await?;
+        documents[1] = document("IdentityProvider", "quilt-tokens", &self.tokens(authority));
         let uri: http::Uri = aws.parse()?;
         let mut class: Value = serde_json::from_str(&documents[0])?;
         let spec = &mut class["spec"];
@@ -273,6 +269,18 @@ impl QuiltWorld {
         Ok(documents)
     }
 
+    /// The provider of the catalog's tokens, whose authority is what these claims say.
+    pub fn tokens(&self, authority: &[&str]) -> Value {
+        let keys = json!({
+            "url": format!("{}/.well-known/jwks.json", self.catalog.url()),
+            "caBundle": self.catalog.ca_pem(),
+        });
+        json!({ "classes": [CLASS], "jwt": {
+            "issuer": self.catalog.url(), "audiences": [self.audience], "jwks": keys,
+            "authorityClaims": authority,
+        } })
+    }
+
     /// Starts a controller whose users' keys are of the roles that AWS has for them, as far as their tokens' claims
     /// `buckets` and `permissions` go.
     pub async fn controller_of_roles(
@@ -281,18 +289,9 @@ impl QuiltWorld {
         aws: &StrictAws,
         tags: &Value,
     ) -> anyhow::Result<Controller> {
-        let roles: Value =
-            self.aws.users.iter().map(|user| (user.name.clone(), json!(user.role_arn))).collect();
-        let credentials = json!({ "source": "assumeRole", "assumeRole": {
-            "roleMap": { "roles": roles },
-            "endpoint": aws.endpoint(),
-            "tags": tags,
-            "claims": { "buckets": "buckets", "permissions": "permissions" },
-        } });
-        let mut documents = self.documents_with_keys(warm, aws.endpoint(), &credentials).await?;
-        let mut tokens: Value = serde_json::from_str(&documents[1])?;
-        tokens["spec"]["jwt"]["authorityClaims"] = json!(["buckets", "permissions"]);
-        documents[1] = tokens.to_string();
+        let (endpoint, authority) = (aws.endpoint(), &keys::AUTHORITY);
+        let credentials = keys::of_roles(self, Some(endpoint), tags);
+        let documents = self.documents_with_keys(warm, endpoint, &credentials, authority).await?;
         let key = &self.aws.registry_key;
         ControllerConfig::new(documents)
             .env("AWS_ACCESS_KEY_ID", &key.access_key_id)

@@ -111,9 +111,15 @@ impl StrictAws {
             world: Mutex::default(),
             owner: Mutex::default(),
         });
-        let app = Router::new().fallback(answer).with_state(state.clone());
-        tokio::spawn(axum::serve(listener, app).into_future());
+        serve(listener, state.clone());
         Ok(Self { endpoint: format!("http://{address}"), state })
+    }
+
+    /// Listens here as well.
+    pub fn listen_on(&self, listener: std::net::TcpListener) -> anyhow::Result<()> {
+        listener.set_nonblocking(true)?;
+        serve(TcpListener::from_std(listener)?, self.state.clone());
+        Ok(())
     }
 
     /// Where it listens, without a final slash.
@@ -181,6 +187,11 @@ impl StrictAws {
     pub fn asked_sts(&self) -> usize {
         self.state.faults.asked()
     }
+}
+
+fn serve(listener: TcpListener, front: Arc<Front>) {
+    let app = Router::new().fallback(answer).with_state(front);
+    tokio::spawn(axum::serve(listener, app).into_future());
 }
 
 async fn answer(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {
@@ -324,6 +335,8 @@ impl Front {
     /// Begins a session with keys of its role, which moto takes.
     async fn give(&self, action: &str, session: Session) -> anyhow::Result<Response> {
         let world = self.world.lock().clone().context("nobody is known")?;
+        // else the session would begin twice
+        let world = World { aws_endpoint: self.moto.clone(), ..world };
         let member = world.users.iter().find(|it| it.role_arn.as_deref() == Some(&session.role));
         let member = member.context("nobody has this role")?;
         let sts = Sts::new(SignedDuration::from_hours(1));

@@ -10,13 +10,16 @@ use patchbay_tests::{
     controller::{Controller, ControllerConfig},
     load::Load,
     mcp::McpClient,
-    quilt::{CLASS, Era, QuiltWorld, call, sdk_calls},
+    quilt::{CLASS, Era, QuiltWorld, exchanged, sdk_calls},
     secrets::Secrets,
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::time::Instant;
+
+/// The provider of their tokens.
+const STAFF: &str = "staff";
 
 struct Scene {
     catalog: Arc<Catalog>,
@@ -34,29 +37,20 @@ async fn start(warm: u32) -> anyhow::Result<Scene> {
     let login = AuthorizationServer::start(catalog.clone()).await?;
     let mut documents = world.documents(warm).await?;
     let mut class: Value = serde_json::from_str(&documents[0])?;
-    let source = &mut class["spec"]["credentials"]["catalog"];
-    source["caBundle"] = json!(format!("{}\n{}", catalog.ca_pem(), login.ca_pem()));
-    source["exchange"] = json!({
-        "tokenEndpoint": login.url(),
-        "audience": login::CATALOG,
-        "scope": "packages search",
-        "client": { "id": login::CLIENT, "secretRef": { "name": "login", "key": "client" } },
-    });
+    let source = class["spec"]["credentials"]["catalog"].as_object_mut().context("no catalog")?;
+    source.extend(exchanged::source(&world, &login).as_object().context("no source")?.clone());
     documents[0] = class.to_string();
     let staff = json!({
         "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
-        "metadata": { "name": "staff" },
-        "spec": { "classes": [CLASS], "jwt": {
-            "issuer": login::ISSUER, "audiences": [login::PATCHBAY], "algorithms": ["HS256"],
-            "jwks": { "secretRef": { "name": "login", "key": "hmac" } },
-        } },
+        "metadata": { "name": STAFF }, "spec": exchanged::provider(CLASS),
     });
     documents.push(staff.to_string());
     let secrets = tempfile::tempdir()?;
-    let at = secrets.path().join("login");
+    let at = secrets.path().join(exchanged::SECRET);
     fs::create_dir(&at)?;
-    fs::write(at.join("hmac"), login::KEY)?;
-    fs::write(at.join("client"), format!("{}\n", login::SECRET))?;
+    for (name, entry) in exchanged::secret() {
+        fs::write(at.join(name), entry)?;
+    }
     let below = secrets.path().display().to_string();
     let controller =
         ControllerConfig::new(documents).args(&["--provider-secrets", &below]).start().await?;
@@ -65,14 +59,6 @@ async fn start(warm: u32) -> anyhow::Result<Scene> {
 
 fn search() -> Value {
     json!({ "query": "note", "scope": "global" })
-}
-
-fn note(user: &str) -> [Value; 3] {
-    [
-        call("search_catalog", json!({ "query": "note", "scope": "global" })),
-        call("bucket_object_text", json!({ "s3_uri": format!("s3://b-{user}/notes/{user}.txt") })),
-        call("bucket_list", json!({})),
-    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,9 +71,9 @@ async fn a_token_for_patchbay_alone_is_exchanged_and_the_catalog_never_sees_it()
         let token = scene.login.token(user)?;
         let bearer = format!("Bearer {token}");
         for era in [Era::Modern, Era::Legacy] {
-            let report = sdk_calls(url, ("Authorization", &bearer), era, &note(user)).await?;
-            let said = report.said();
-            ensure!(said.iter().take(2).all(|it| it.contains(user)), "{user}: {report:?}");
+            let calls = exchanged::calls(user);
+            let report = sdk_calls(url, ("Authorization", &bearer), era, &calls).await?;
+            exchanged::check(user, &report.said())?;
         }
         presented.push(token);
     }
@@ -104,27 +90,11 @@ async fn a_token_for_patchbay_alone_is_exchanged_and_the_catalog_never_sees_it()
     }
     ensure!(scene.login.exchanged().len() == 2, "{:?}", scene.login.exchanged());
 
-    let seen = scene.catalog.record().all();
-    let bearers: BTreeSet<_> = seen.into_iter().filter_map(|seen| seen.bearer).collect();
+    let bearers = exchanged::never_shown(&scene.world, &presented)?;
     ensure!(bearers.len() >= 4, "{}", bearers.len());
-    ensure!(
-        presented.iter().all(|token| !bearers.contains(token)),
-        "the catalog saw a user's token"
-    );
     let logs = scene.controller.logs();
-    let told: Vec<Value> = logs
-        .lines()
-        .filter(|line| line.contains("\"a token was exchanged\""))
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
-    ensure!(told.len() == 2, "{told:?}");
-    for line in &told {
-        let span = &line["span"];
-        ensure!(span["provider"] == "staff" && span["mode"] == "jwt", "{line}");
-        ensure!(line["audience"] == login::CATALOG && line["token_endpoint"] == scene.login.url());
-        let is_said = |name: &str| span[name].as_str().is_some_and(|it| !it.is_empty());
-        ensure!(is_said("request_id") && is_said("tenant"), "{line}");
-    }
+    let told = exchanged::told(&scene.login, STAFF, &logs)?;
+    ensure!(told == 2, "{told}");
     let mut secrets = Secrets::new(&[("the client's secret", login::SECRET)])?;
     for token in presented.iter().chain(&bearers) {
         secrets.add("a token", token)?;

@@ -7,40 +7,13 @@ use patchbay_tests::{
     controller::{Controller, ControllerConfig, fixture_documents},
     load::Load,
     mcp::McpClient,
-    quilt::{CLASS, QuiltWorld},
+    quilt::{CLASS, QuiltWorld, rolls},
+    served::Served,
 };
 use serde_json::json;
 use std::fs;
 
 const FIXTURE: &str = "fixture";
-
-/// A token of alice's that is good for so many hours.
-fn token(world: &QuiltWorld, hours: i64) -> anyhow::Result<String> {
-    let credentials = world.catalog.credentials();
-    let lifetime = jiff::SignedDuration::from_hours(hours);
-    credentials.key().sign(&credentials.claims("alice", jiff::Timestamp::now(), lifetime))
-}
-
-async fn list_buckets(url: &str, token: &str) -> anyhow::Result<()> {
-    let answer = McpClient::bearer(url, token).call("bucket_list", json!({})).await?;
-    ensure!(answer.to_string().contains("b-alice"), "{answer}");
-    Ok(())
-}
-
-/// Callers who list buckets with the credential of the moment.
-fn listing_buckets(controller: &Controller, credential: &str) -> Load {
-    let url = controller.url(CLASS).to_owned();
-    Load::begin(credential, move |credential| {
-        let url = url.clone();
-        async move { list_buckets(&url, &credential).await }
-    })
-}
-
-/// The bearers that the catalog's registry was shown since the record was cleared.
-fn shown(world: &QuiltWorld) -> Vec<String> {
-    let seen = world.catalog.record().all();
-    seen.into_iter().filter(|one| one.operation.is_some()).filter_map(|one| one.bearer).collect()
-}
 
 async fn ensure_one_worker(controller: &Controller) -> anyhow::Result<()> {
     let tenants = controller.tenants().await?;
@@ -53,13 +26,13 @@ async fn a_rotated_token_is_used_from_then_on_and_two_live_ones_do_not_flap() ->
 {
     let world = QuiltWorld::start().await?;
     let controller = world.controller(1).await?;
-    let (first, second) = (token(&world, 1)?, token(&world, 2)?);
+    let (first, second) = (rolls::token(&world, 1)?, rolls::token(&world, 2)?);
     for (token, used) in
         [(&first, &first), (&second, &second), (&first, &second), (&second, &second)]
     {
         world.catalog.record().clear();
-        list_buckets(controller.url(CLASS), token).await?;
-        ensure!(shown(&world).last() == Some(used), "another bearer was used");
+        rolls::list_buckets(&McpClient::bearer(controller.url(CLASS), token)).await?;
+        ensure!(rolls::shown(&world).last() == Some(used), "another bearer was used");
     }
     ensure_one_worker(&controller).await
 }
@@ -68,17 +41,7 @@ async fn a_rotated_token_is_used_from_then_on_and_two_live_ones_do_not_flap() ->
 async fn a_token_is_rotated_while_calls_run_and_none_of_them_fails() -> anyhow::Result<()> {
     let world = QuiltWorld::start().await?;
     let controller = world.controller(1).await?;
-    let mut load = listing_buckets(&controller, &token(&world, 1)?);
-    load.goes_on(1).await?;
-    for hours in 2..=5 {
-        let next = token(&world, hours)?;
-        load.roll_to(&next).await?;
-        world.catalog.record().clear();
-        load.goes_on(3).await?;
-        let shown = shown(&world);
-        ensure!(shown.len() >= load.callers(), "the catalog was asked only {} times", shown.len());
-        ensure!(shown.iter().all(|bearer| *bearer == next), "an old bearer was used");
-    }
+    rolls::of_a_token(&world, &Served::by_one(controller.url(CLASS))).await?;
     ensure_one_worker(&controller).await
 }
 
@@ -86,17 +49,7 @@ async fn a_token_is_rotated_while_calls_run_and_none_of_them_fails() -> anyhow::
 async fn an_api_key_is_rolled_while_calls_run_and_none_of_them_fails() -> anyhow::Result<()> {
     let world = QuiltWorld::start().await?;
     let controller = world.controller(1).await?;
-    let mut key = world.api_key("alice");
-    let mut load = listing_buckets(&controller, &key);
-    load.goes_on(1).await?;
-    for _ in 0..3 {
-        let next = world.api_key("alice");
-        load.roll_to(&next).await?;
-        // she is on the new one: from now on the old one is worth nothing, at the catalog either
-        world.catalog.credentials().revoke(&key.into());
-        load.goes_on(3).await?;
-        key = next;
-    }
+    rolls::of_an_api_key(&world, &Served::by_one(controller.url(CLASS))).await?;
     ensure_one_worker(&controller).await
 }
 

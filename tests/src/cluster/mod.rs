@@ -45,6 +45,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+pub(crate) use node::apart;
 use rustix::process::geteuid;
 use std::{
     path::{Path, PathBuf},

@@ -124,7 +124,7 @@ fn innermost_pid(status: &str) -> Option<u32> {
 }
 
 /// Does `work` on a thread that ends with it: namespaces are changed for a thread, and for good.
-fn apart<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
     let done = std::thread::scope(|scope| scope.spawn(work).join());
     done.map_err(|_| anyhow!("a thread panicked"))?
 }

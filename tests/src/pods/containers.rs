@@ -2,17 +2,21 @@
 //! they were for.
 
 use crate::{
-    cluster::until,
+    cluster::{apart, until},
     processes::{self, Process},
     sandbox::inner_pid,
 };
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use nix::sched::{CloneFlags, setns};
 use rustix::{
     io::Errno,
     process::{Pid, Signal, kill_process},
 };
-use std::fs;
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener},
+};
 
 /// What is known of a container of a pod.
 pub fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
@@ -45,6 +49,17 @@ pub async fn kill(pod: &Pod, container: &str) -> anyhow::Result<()> {
         }
     }
     until("its processes have ended", async || Ok(!processes::any_alive(&inside))).await
+}
+
+/// Listens at an address of a pod's own network, such as its loopback, which nothing outside of it reaches.
+pub fn listener_in(pod: &Pod, container: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let first = processes_of(pod, container)?.into_iter().next().context("nothing runs in it")?;
+    let network = File::open(format!("/proc/{}/ns/net", first.pid))?;
+    // a socket is of the network that its thread was in when it was made
+    apart(|| {
+        setns(&network, CloneFlags::CLONE_NEWNET).context("cannot enter its network")?;
+        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
+    })
 }
 
 /// A container's processes are in cgroups that have its id in their names.

@@ -136,6 +136,24 @@ async fn the_gateway_may_get_the_secrets_that_are_listed_and_no_other() -> anyho
 }
 
 #[tokio::test]
+async fn the_gateway_alone_has_the_variables_that_somebody_adds() -> anyhow::Result<()> {
+    let secret = json!({ "secretKeyRef": { "name": "aws", "key": "id" } });
+    let added = json!([{ "name": "AWS_ACCESS_KEY_ID", "valueFrom": secret }]);
+    let rendered = render(json!({ "gateway": { "extraEnv": added } })).await?;
+    for (name, wanted) in [("patchbay-gateway", 1), ("patchbay-operator", 0)] {
+        let env = rendered.container(name)?.env.context("no environment")?;
+        ensure!(env.iter().any(|it| it.name == "PATCHBAY_LOG"), "{name}: {env:?}");
+        let found: Vec<_> = env.iter().filter(|it| it.name == "AWS_ACCESS_KEY_ID").collect();
+        ensure!(found.len() == wanted, "{name}: {env:?}");
+        for variable in found {
+            let source = variable.value_from.as_ref().and_then(|it| it.secret_key_ref.as_ref());
+            ensure!(source.is_some_and(|it| it.name == "aws" && it.key == "id"), "{variable:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_gateway_ends_tls_where_it_has_a_certificate() -> anyhow::Result<()> {
     let plain = render(json!({})).await?;
     let arguments = plain.arguments("patchbay-gateway")?;

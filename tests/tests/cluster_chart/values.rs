@@ -22,6 +22,12 @@ async fn a_wrong_value_is_refused_and_named() -> anyhow::Result<()> {
         (json!({ "gateway": { "replicas": 0 } }), "/gateway/replicas"),
         (json!({ "gateway": { "providerSecrets": ["A b"] } }), "/gateway/providerSecrets/0"),
         (json!({ "gateway": { "drainSeconds": -1 } }), "/gateway/drainSeconds"),
+        (json!({ "gateway": { "extraEnv": [{ "value": "a" }] } }), "/gateway/extraEnv/0"),
+        // what the chart itself says is said by values of their own
+        (
+            json!({ "gateway": { "extraEnv": [{ "name": "PATCHBAY_LOG" }] } }),
+            "/gateway/extraEnv/0/name",
+        ),
         (
             json!({ "gateway": { "publicUrl": "https://mcp.example.com/path" } }),
             "/gateway/publicUrl",

@@ -5,5 +5,6 @@ mod fixtures;
 mod hunt;
 mod lives;
 mod quilt;
+mod sources;
 mod tools;
 mod world;

@@ -13,7 +13,7 @@ use patchbay_tests::{
     mcp::{self, McpClient},
     pods::{roots, watched},
     quilt::{
-        AUDIENCE, QuiltWorld,
+        QuiltWorld,
         tools::{Check, checks, judge},
     },
 };
@@ -39,8 +39,7 @@ async fn asked(client: &McpClient, checks: &[Check]) -> anyhow::Result<Vec<Strin
 
 /// Who judged the credentials that a replica of the gateway has met, and as what.
 async fn judged(at: &Installation, replica: usize) -> anyhow::Result<Vec<(String, String)>> {
-    let pod = &at.replicas[replica].pod;
-    let logs = at.installed.release.place.kubectl(&["logs", pod]).await?;
+    let logs = at.logs(replica).await?;
     let lines = logs.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let told = lines.filter(|line| line["message"] == "authenticated");
     let word = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
@@ -60,13 +59,7 @@ async fn every_tool_and_every_resource_works_by_a_signed_token_and_by_an_api_key
     values["log"] = json!("info");
     values["quilt"]["warm"] = json!(1);
     values["quilt"]["extraSpec"]["tools"] = json!({ "signedUrls": true });
-    let keys = json!({
-        "url": format!("{}/.well-known/jwks.json", world.catalog.url()),
-        "caBundle": world.catalog.ca_pem(),
-    });
-    values["providers"] = json!({ TOKENS: { "classes": [CLASS], "jwt": {
-        "issuer": world.catalog.url(), "audiences": [AUDIENCE], "jwks": keys,
-    } } });
+    values["providers"] = json!({ TOKENS: world.tokens(&[]) });
     let at = Installation::make(place, values).await?;
     let bearer = format!("Bearer {}", world.token("alice")?);
     let key = world.api_key("alice");

@@ -14,6 +14,7 @@ use patchbay_tests::{
     installation::{Installed, Replica},
     mcp::McpClient,
     pods::watched,
+    served::Served,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -50,9 +51,26 @@ impl Installation {
         (header, credential): (&str, &str),
     ) -> anyhow::Result<McpClient> {
         let url = self.replicas.get(replica).context("no such replica")?.url();
-        let host = format!("{RELEASE}-gateway.{}.svc:8080", self.installed.release.place.name);
+        let host = self.host();
         let headers = [("host", host.as_str()), (header, credential)];
         Ok(McpClient::with_headers(&format!("{url}{path}"), &headers))
+    }
+
+    /// A class, by each of the replicas.
+    pub(crate) fn served(&self, path: &str) -> Served {
+        let urls = self.replicas.iter().map(|replica| format!("{}{path}", replica.url()));
+        Served::by_all(urls.collect(), &self.host())
+    }
+
+    /// As what clients in the cluster address all replicas.
+    fn host(&self) -> String {
+        format!("{RELEASE}-gateway.{}.svc:8080", self.installed.release.place.name)
+    }
+
+    /// What a replica has logged.
+    pub(crate) async fn logs(&self, replica: usize) -> anyhow::Result<String> {
+        let pod = &self.replicas.get(replica).context("no such replica")?.pod;
+        self.installed.release.place.kubectl(&["logs", pod]).await
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
