@@ -15,4 +15,5 @@ mod rolls;
 mod stdio;
 mod tenants;
 mod tools;
+mod why;
 mod world;
