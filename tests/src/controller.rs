@@ -3,9 +3,13 @@
 //! Each has free ports, a run directory of its own, and is ended by pid. What it logged is kept, so that a
 //! failing test can show it; a test whose controller logged a secret that is known fails.
 
-use crate::{binaries, http::Http, known};
+use crate::{
+    binaries,
+    heard::{Heard, Log},
+    http::Http,
+    known,
+};
 use anyhow::{Context, bail, ensure};
-use parking_lot::Mutex;
 use patchbay_core::{
     digest::Digest,
     id::ClassName,
@@ -20,7 +24,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -47,9 +50,9 @@ pub struct ControllerConfig {
 
 /// A running controller.
 pub struct Controller {
+    heard: Heard,
     child: Child,
     directory: TempDir,
-    logs: Logged,
     /// The URL of each class, by class name.
     pub urls: BTreeMap<String, String>,
     /// The admin pages.
@@ -214,22 +217,16 @@ impl ControllerConfig {
         let directory = tempfile::Builder::new().prefix("pb").tempdir()?;
         let mut child = self.command(directory.path())?.spawn()?;
         let stderr = child.stderr.take().context("no stderr")?;
-        let logs = Logged::default();
+        let heard = Heard::of("a controller");
         let (addresses, mut announced) = watch::channel(Announced::default());
         let file = self.log_file.as_ref().map(File::create).transpose()?;
-        tokio::spawn(read_logs(stderr, logs.0.clone(), addresses, file));
+        tokio::spawn(read_logs(stderr, heard.log().clone(), addresses, file));
         let seen = timeout(START_LIMIT, announced.wait_for(|seen| seen.admin.is_some())).await;
         let Ok(Ok(seen)) = seen.map(|seen| seen.map(|seen| seen.clone())) else {
-            bail!("patchbay does not serve:\n{}", logs.0.lock());
+            bail!("patchbay does not serve:\n{}", heard.log().text());
         };
-        Ok(Controller {
-            child,
-            directory,
-            logs,
-            urls: seen.urls,
-            admin: seen.admin.context("no admin address")?,
-            http: Http::default(),
-        })
+        let (admin, http) = (seen.admin.context("no admin address")?, Http::default());
+        Ok(Controller { heard, child, directory, urls: seen.urls, admin, http })
     }
 
     /// Runs it to its end, which a wrong configuration has, and returns what it said.
@@ -242,22 +239,6 @@ impl ControllerConfig {
     }
 }
 
-/// What it logged so far. Where it is let go of, nothing that is secret may be in it.
-#[derive(Default)]
-struct Logged(Arc<Mutex<String>>);
-
-impl Drop for Logged {
-    #[allow(clippy::panic, reason = "nobody has to think of asking, and nobody can be told")]
-    fn drop(&mut self) {
-        // a test that fails already says why
-        if !std::thread::panicking()
-            && let Err(found) = known::not_in_log("a controller's log", &self.0.lock())
-        {
-            panic!("{found}");
-        }
-    }
-}
-
 #[derive(Debug, Clone, Default)]
 struct Announced {
     urls: BTreeMap<String, String>,
@@ -266,7 +247,7 @@ struct Announced {
 
 async fn read_logs(
     stderr: ChildStderr,
-    logs: Arc<Mutex<String>>,
+    log: Log,
     announced: watch::Sender<Announced>,
     mut file: Option<File>,
 ) {
@@ -288,9 +269,7 @@ async fn read_logs(
             // a log that cannot be written must not end the one that is being logged
             let _ = writeln!(file, "{line}");
         }
-        let mut logs = logs.lock();
-        logs.push_str(&line);
-        logs.push('\n');
+        log.add(&line);
     }
 }
 
@@ -307,7 +286,7 @@ impl Controller {
 
     /// All that it logged so far.
     pub fn logs(&self) -> String {
-        self.logs.0.lock().clone()
+        self.heard.log().text()
     }
 
     /// Its run directory.

@@ -14,6 +14,13 @@ pub fn tell(suite: &str, counted: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
+/// Says again what another run of tests, of which this is the output, told.
+pub fn tell_again(output: &str) {
+    for counted in output.lines().filter_map(told) {
+        let _ = std::io::stderr().write_all(format!("{MARK}{counted}\n").as_bytes());
+    }
+}
+
 /// What was told in a line of a run's output, which may stand behind the name of the test that runs.
 pub fn told(line: &str) -> Option<&str> {
     Some(line.split_once(MARK)?.1)

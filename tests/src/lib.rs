@@ -16,6 +16,7 @@ pub mod evidence;
 pub mod fed;
 pub mod figures;
 pub mod fixture;
+pub mod heard;
 pub mod http;
 pub mod https;
 pub mod inside;

@@ -2,7 +2,7 @@
 //! machine: the test runs itself again in it. Files, and what is started in there, are the machine's. It must not know who
 //! listens in it.
 
-use crate::repository::repository;
+use crate::{figures, repository::repository};
 use anyhow::{Context, ensure};
 use std::{
     env,
@@ -48,6 +48,7 @@ pub async fn is_inside(test: &str, names: &[&str]) -> anyhow::Result<bool> {
     ensure!(ran.status.success(), "in a network of its own: {}", said.join("\n"));
     // a name that no test has is no failure
     ensure!(said[0].contains("1 passed"), "{test} is no test of this program: {}", said[0]);
+    figures::tell_again(&said[1]);
     Ok(false)
 }
 

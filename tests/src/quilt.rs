@@ -2,6 +2,7 @@
 //! controller with a class of quilt workers. It turns two users into credentials and one URL.
 
 pub mod alone;
+pub mod docs_site;
 pub mod exchanged;
 pub mod isolation;
 pub mod keys;

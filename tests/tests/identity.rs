@@ -12,6 +12,8 @@ use patchbay_tests::{
     enhanced::tenant,
     fed::fed,
     mcp::McpClient,
+    moto::Moto,
+    strict_aws::StrictAws,
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -37,15 +39,29 @@ fn origins(catalog: &Catalog) -> Value {
 
 /// A controller of the fixture with one more way in, and a directory of keys in which `hmac` is the browsers'.
 async fn start(way: &Value) -> anyhow::Result<(Controller, TempDir)> {
-    let keys = tempfile::tempdir()?;
-    fs::create_dir(keys.path().join("quilt"))?;
-    fs::write(keys.path().join("quilt/hmac"), BROWSERS_KEY)?;
+    let keys = browsers_key()?;
     let controller = configured(way, Some(keys.path()))?.start().await?;
     Ok((controller, keys))
 }
 
+fn browsers_key() -> anyhow::Result<TempDir> {
+    let keys = tempfile::tempdir()?;
+    fs::create_dir(keys.path().join("quilt"))?;
+    fs::write(keys.path().join("quilt/hmac"), BROWSERS_KEY)?;
+    Ok(keys)
+}
+
 fn configured(way: &Value, keys: Option<&Path>) -> anyhow::Result<ControllerConfig> {
-    let mut documents = fixture_documents(CLASS, 1, &["unused"], "")?;
+    configured_with(way, keys, "")
+}
+
+/// The same with further fields of the class.
+fn configured_with(
+    way: &Value,
+    keys: Option<&Path>,
+    fields: &str,
+) -> anyhow::Result<ControllerConfig> {
+    let mut documents = fixture_documents(CLASS, 1, &["unused"], fields)?;
     let mut spec = json!({ "classes": [CLASS] });
     spec.as_object_mut().context("spec")?.extend(way.as_object().context("way")?.clone());
     let provider = json!({
@@ -172,6 +188,32 @@ async fn what_a_browser_can_sign_gains_nothing() -> anyhow::Result<()> {
     catalog.faults().clear();
     call(&controller, &bob).await?;
     ensure!(!controller.logs().contains("every browser has"), "the key is in the log");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_role_that_a_browser_can_sign_is_refused_before_aws_hears_of_it() -> anyhow::Result<()> {
+    let catalog = catalog().await?;
+    let moto = Moto::start().await?;
+    let accounts = moto.set_up(&["alice"]).await?;
+    let aws = StrictAws::start(moto.endpoint()).await?;
+    let role = accounts.users[0].role_arn.as_deref().context("no role")?;
+    let source = json!({ "source": "assumeRole", "assumeRole": {
+        "roleClaim": { "claim": "roles", "roles": [role] }, "endpoint": aws.endpoint(),
+    } });
+    let (way, keys) = (enhanced(&json!({ "catalog": origins(&catalog) }))?, browsers_key()?);
+    let own = &accounts.registry_key;
+    let controller = configured_with(&way, Some(keys.path()), &format!("  credentials: {source}"))?
+        .env("AWS_ACCESS_KEY_ID", &own.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", own.secret_access_key.expose_secret())
+        .start()
+        .await?;
+    // the class takes this role from a claim, and the catalog says that she is alice
+    let grants = json!({ "p": ["g"], "b": ["b-alice"], "l": "read", "r": [role] });
+    let claims = with(&catalog.credentials().enhanced_claims("alice"), &grants)?;
+    let answer = refused(&controller, &signed(&claims, &BROWSERS_KEY)?).await?;
+    ensure!(answer == (403, "role_denied".into()), "{answer:?}\n{}", controller.logs());
+    ensure!(aws.asked_sts() == 0 && tenants(&controller).await?.is_empty(), "something was made");
     Ok(())
 }
 

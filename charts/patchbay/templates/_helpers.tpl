@@ -72,8 +72,10 @@ tolerations: {{- toYaml . | nindent 2 }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 topologySpreadConstraints:
-{{- if .own.topologySpreadConstraints }}
-  {{- toYaml .own.topologySpreadConstraints | nindent 2 }}
+{{- $selector := dict "labelSelector" (dict "matchLabels" (include "patchbay.selector" $ | fromYaml)) }}
+{{- range .own.topologySpreadConstraints }}
+  {{- /* one without a selector would be of no pod */}}
+  - {{- (hasKey . "labelSelector" | ternary . (merge (dict) $selector .)) | toYaml | nindent 4 }}
 {{- else }}
 {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
   - topologyKey: {{ $key }}

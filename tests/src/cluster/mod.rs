@@ -41,6 +41,7 @@ use self::{
 };
 use crate::repository::made_by;
 use anyhow::{Context, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -48,6 +49,7 @@ use kube::{
 pub(crate) use node::apart;
 use rustix::process::geteuid;
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::Duration,
@@ -290,6 +292,13 @@ impl Cluster {
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command
+    }
+
+    /// The definitions, as published, of kinds that the chart uses and that are others': the cluster has none of
+    /// them until somebody makes them.
+    pub fn others_definitions(&self) -> anyhow::Result<Vec<CustomResourceDefinition>> {
+        let files = fs::read_dir(self.state.programs.join("definitions"))?;
+        files.map(|file| Ok(serde_saphyr::from_str(&fs::read_to_string(file?.path())?)?)).collect()
     }
 
     /// Where it is: what runs inside has these addresses, and pods reach the host at one of them.

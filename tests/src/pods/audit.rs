@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use jiff::Timestamp;
+use patchbay_operator::worker_class::Pace;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -34,6 +35,10 @@ pub struct Claim {
     pub failed: usize,
     /// How often a gateway noted that the tenant waits: first, and again where that is long ago.
     pub waits: usize,
+    /// When the first of these was noted.
+    pub waits_since: Option<Timestamp>,
+    /// Words of the operator that the tenant waits, where the wait was long enough for one.
+    pub waits_told: usize,
     /// Writes of gateways that came to nothing, because another was faster: refused by the comparison, as by a gateway that
     /// does not see yet what another has just written, or followed by another assignment.
     pub lost: usize,
@@ -56,9 +61,9 @@ impl Claim {
     }
 
     /// The most that it may be: the assignment, the mark on the worker, and the word to the tenant. Whoever waits has
-    /// that noted and is told so before, and whoever loses a race has written once more (DESIGN, budgets).
+    /// that noted before, and is told so if it is long; whoever loses a race has written once more (ADR 22).
     pub const fn budget(&self) -> usize {
-        3 + 2 * self.waits + self.lost
+        3 + self.waits + self.waits_told + self.lost
     }
 
     /// Whether nothing more follows.
@@ -94,7 +99,10 @@ pub fn claims(
             // a name that is taken, and a patch whose test fails
             claim.lost += usize::from(matches!(status, 409 | 422));
             match after["spec"]["assignment"]["worker"].as_str().filter(|_| status < 300) {
-                Some("") => claim.waits += 1,
+                Some("") => {
+                    claim.waits += 1;
+                    claim.waits_since = claim.waits_since.or_else(|| requested(after));
+                }
                 Some(worker) => {
                     claim.lost += usize::from(claim.assigned.is_some());
                     claim.assigned = time(entry);
@@ -115,6 +123,9 @@ pub fn claims(
                     claim.last_word = claim.last_word.max(time(entry));
                     claim.is_marked |= !is_word;
                     claim.is_told |= is_word && after["status"]["phase"] == "Ready";
+                    let is_of_wait = is_word && after["status"]["phase"] == "Waiting";
+                    let is_long = is_long(claim.waits_since, received(entry));
+                    claim.waits_told += usize::from(is_of_wait && is_long);
                 }
             }
         }
@@ -183,6 +194,17 @@ fn told(entry: &Value) -> String {
         "{came} {verb} {kind}/{part} by {}: {} {}, {assignment}, {phase}",
         entry["user"]["username"], entry["responseStatus"]["code"], after["message"]
     )
+}
+
+/// Since when a tenant waits, by its own word.
+fn requested(tenant: &Value) -> Option<Timestamp> {
+    tenant["spec"]["assignment"]["requestedAt"].as_str()?.parse().ok()
+}
+
+/// Whether a wait is so long that it is told.
+fn is_long(since: Option<Timestamp>, now: Option<Timestamp>) -> bool {
+    let waited = since.zip(now).map(|(since, now)| now.duration_since(since).unsigned_abs());
+    waited.is_some_and(|waited| waited >= Pace::default().untold)
 }
 
 /// When an entry's request was answered.
@@ -308,22 +330,30 @@ mod tests {
     }
 
     #[test]
-    fn the_claim_of_a_tenant_that_waited_is_told_twice_and_its_mark_may_come_last() {
-        let mut busy = at(4, "gateway", &tenant(), &Value::Null);
+    fn the_claim_of_a_tenant_that_waited_for_long_is_told_twice_and_its_mark_may_come_last() {
+        let mut busy = at(8, "gateway", &tenant(), &Value::Null);
         busy["responseStatus"]["code"] = 503.into();
-        let log = [
-            at(1, "gateway", &tenant(), &assigned("")),
-            at(2, "operator", &status(), &phase("Waiting")),
-            at(3, "operator", &pod("w"), &Value::Null),
-            busy,
-            at(5, "gateway", &tenant(), &assigned("w")),
-            at(6, "operator", &status(), &phase("Ready")),
-            at(7, "operator", &pod("w"), &Value::Null),
-        ];
+        let mut waits = assigned("");
+        waits["spec"]["assignment"]["requestedAt"] = "2026-11-26T12:00:01Z".into();
+        let log_of = |told: u32| {
+            [
+                at(1, "gateway", &tenant(), &waits),
+                at(told, "operator", &status(), &phase("Waiting")),
+                at(7, "operator", &pod("w"), &Value::Null),
+                busy.clone(),
+                at(9, "gateway", &tenant(), &assigned("w")),
+                at(10, "operator", &status(), &phase("Ready")),
+                at(11, "operator", &pod("w"), &Value::Null),
+            ]
+        };
+        let log = log_of(6);
         assert!(!claim(&log[..log.len() - 1]).is_over());
         let claim = claim(&log);
         assert_eq!((claim.by_gateways, claim.by_operator, claim.failed), (2, 3, 1));
         assert_eq!((claim.is_over(), claim.budget()), (true, 5));
+        // a word about a short wait is one too many
+        let early = self::claim(&log_of(2));
+        assert_eq!((early.in_all(), early.budget()), (5, 4));
     }
 
     #[test]

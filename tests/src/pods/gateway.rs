@@ -5,6 +5,7 @@ use crate::{
     binaries,
     cluster::{from, until},
     evidence::Evidence as _,
+    heard::{Heard, Log},
     http::Http,
     known,
     mcp::McpClient,
@@ -18,11 +19,15 @@ use k8s_openapi::api::{
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{Api, api::PostParams};
-use parking_lot::Mutex;
 use patchbay_core::{pin, session::SessionRoots};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -38,6 +43,8 @@ const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 /// The root keys of sessions.
 const SESSION_KEYS: &str = "session-keys.json";
+/// An address where nobody listens.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 /// How long a gateway may take to serve, or to end.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -53,12 +60,13 @@ pub struct GatewayConfig {
     /// The root keys of sessions, as an operator would have written them.
     session_keys: String,
     args: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 /// A running gateway.
 pub struct Gateway {
+    heard: Heard,
     child: Child,
-    logs: Arc<Mutex<String>>,
     directory: TempDir,
     /// Its certificate for workers.
     link: Mounted,
@@ -88,15 +96,34 @@ impl GatewayConfig {
         allow(stage, ACCOUNT, &rules).await?;
         let request: TokenRequest = from(json!({ "spec": { "audiences": [] } }))?;
         let token = accounts.create_token_request(ACCOUNT, &params, &request).await?;
+        let token = token.status.context("no token")?.token;
+        known::hold("a gateway's token for the API server", &token);
         Ok(Self {
             namespace: namespace.clone(),
-            token: token.status.context("no token")?.token,
+            token,
             authority: std::fs::read_to_string(place.cluster.authority())?,
             server: place.cluster.addresses()?.api().to_string(),
             detour: None,
             certificate: Self::certificate(&stage.authority)?,
             session_keys: session_keys()?,
             args: Vec::new(),
+            env: Vec::new(),
+        })
+    }
+
+    /// Of a namespace of no cluster: one says what it would watch there, and never that it is ready.
+    pub fn nowhere(namespace: &str) -> anyhow::Result<Self> {
+        let authority = Authority::new()?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            token: "of-nobody".to_owned(),
+            authority: authority.pem(),
+            server: NOWHERE.ip().to_string(),
+            detour: Some(NOWHERE.to_string()),
+            certificate: Self::certificate(&authority)?,
+            session_keys: session_keys()?,
+            args: Vec::new(),
+            env: Vec::new(),
         })
     }
 
@@ -119,7 +146,7 @@ impl GatewayConfig {
 
     /// By another way to the API server.
     #[must_use]
-    pub fn by_way_of(&self, address: std::net::SocketAddr) -> Self {
+    pub fn by_way_of(&self, address: SocketAddr) -> Self {
         Self { detour: Some(address.to_string()), ..self.clone() }
     }
 
@@ -136,7 +163,14 @@ impl GatewayConfig {
         Self { args: self.args.iter().cloned().chain(further).collect(), ..self.clone() }
     }
 
-    fn kubeconfig(&self) -> Value {
+    /// With a further variable in their environment.
+    #[must_use]
+    pub fn env(&self, name: &str, value: &str) -> Self {
+        let further = (name.to_owned(), value.to_owned());
+        Self { env: self.env.iter().cloned().chain([further]).collect(), ..self.clone() }
+    }
+
+    pub(super) fn kubeconfig(&self) -> Value {
         let server = self.detour.as_deref().unwrap_or(&self.server);
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -180,6 +214,7 @@ impl GatewayConfig {
             .arg("--session-keys")
             .arg(sessions.file(SESSION_KEYS))
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .env("KUBECONFIG", at("kubeconfig"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -187,27 +222,20 @@ impl GatewayConfig {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let logs = Arc::new(Mutex::new(String::new()));
+        let heard = Heard::of("a gateway");
         let (told, mut announced) = watch::channel(Urls::default());
         let stderr = child.stderr.take().context("no stderr")?;
-        tokio::spawn(read_logs(stderr, logs.clone(), told));
+        tokio::spawn(read_logs(stderr, heard.log().clone(), told));
         let is_there =
             |urls: &Urls| urls.admin.is_some() && (urls.url.is_some() || !with_certificate);
         let Ok(Ok(urls)) = timeout(LIMIT, announced.wait_for(is_there)).await else {
-            bail!("patchbay gateway does not serve:\n{}", logs.lock());
+            bail!("patchbay gateway does not serve:\n{}", heard.log().text());
         };
         let Urls { url, admin } = urls.clone();
         drop(urls);
-        Ok(Gateway {
-            child,
-            logs,
-            directory,
-            link,
-            _sessions: sessions,
-            url: url.unwrap_or_default(),
-            admin: admin.context("no admin pages")?,
-            http: Http::default(),
-        })
+        let (url, admin) = (url.unwrap_or_default(), admin.context("no admin pages")?);
+        let (http, _sessions) = (Http::default(), sessions);
+        Ok(Gateway { heard, child, directory, link, _sessions, url, admin, http })
     }
 
     /// Puts the certificate for workers where a gateway that was started without it looks.
@@ -266,6 +294,7 @@ impl Clone for GatewayConfig {
             certificate: self.certificate.clone(),
             session_keys: self.session_keys.clone(),
             args: self.args.clone(),
+            env: self.env.clone(),
         }
     }
 }
@@ -276,7 +305,7 @@ struct Urls {
     admin: Option<String>,
 }
 
-async fn read_logs(stderr: ChildStderr, logs: Arc<Mutex<String>>, told: watch::Sender<Urls>) {
+async fn read_logs(stderr: ChildStderr, log: Log, told: watch::Sender<Urls>) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         if let Ok(event) = serde_json::from_str::<Value>(&line) {
@@ -287,16 +316,14 @@ async fn read_logs(stderr: ChildStderr, logs: Arc<Mutex<String>>, told: watch::S
                 _ => {}
             }
         }
-        let mut logs = logs.lock();
-        logs.push_str(&line);
-        logs.push('\n');
+        log.add(&line);
     }
 }
 
 impl Gateway {
     /// All that it logged so far.
     pub fn logs(&self) -> String {
-        self.logs.lock().clone()
+        self.heard.log().text()
     }
 
     /// A client of the class at `/mcp`.
@@ -317,6 +344,7 @@ impl Gateway {
     /// One value of its metrics; none if there is no such line.
     pub async fn metric(&self, line: &str) -> anyhow::Result<Option<f64>> {
         let metrics = self.http.get(&format!("{}/metrics", self.admin), &[]).await?.text();
+        known::not_in_log("the metrics of a gateway", &metrics)?;
         let value = metrics.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(' '));
         Ok(value.map(str::parse).transpose()?)
     }

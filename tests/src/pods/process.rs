@@ -1,11 +1,18 @@
 //! A running `patchbay operator`, on the host, with its log. It is ended by pid.
 
-use super::{Authority, Mounted, Stage};
-use crate::{binaries, evidence::Evidence as _};
+use super::{Authority, GatewayConfig, Mounted, Stage};
+use crate::{
+    binaries,
+    evidence::Evidence as _,
+    heard::{Heard, Log},
+    http::{Answer, Http},
+    known,
+};
 use anyhow::{Context, bail, ensure};
 use patchbay_core::pin::Role;
 use serde_json::Value;
-use std::{fmt::Write as _, path::Path, process::Stdio, time::Duration};
+use std::{io::Write as _, path::Path, process::Stdio, time::Duration};
+use tempfile::NamedTempFile;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, ChildStderr, Command},
@@ -67,10 +74,13 @@ impl<'a> KeptOperator<'a> {
 
 /// A running operator.
 pub struct OperatorProcess {
+    heard: Heard,
     child: Child,
     log: watch::Receiver<Vec<Value>>,
     /// Its certificate for workers, where it does not make one itself.
     link: Option<Mounted>,
+    /// The kubeconfig that was made for it alone.
+    kubeconfig: Option<NamedTempFile>,
 }
 
 impl OperatorProcess {
@@ -93,6 +103,18 @@ impl OperatorProcess {
     /// The same, with this certificate and its key, as the texts of two files.
     pub fn start_certified(stage: &Stage, certificate: &(String, String)) -> anyhow::Result<Self> {
         Self::certified(command(stage)?, certificate)
+    }
+
+    /// Starts one for a namespace of no cluster: it says what it would watch there, and never leads.
+    pub fn start_nowhere(namespace: &str) -> anyhow::Result<Self> {
+        let mut kubeconfig = tempfile::NamedTempFile::new()?;
+        let config = GatewayConfig::nowhere(namespace)?.kubeconfig();
+        kubeconfig.write_all(config.to_string().as_bytes())?;
+        let mut command = command_in(namespace, "worker:1", kubeconfig.path())?;
+        command.args(["--cluster-range", "10.0.0.0/8"]);
+        let mut started = Self::certified(command, &Authority::new()?.files(Role::Operator)?)?;
+        started.kubeconfig = Some(kubeconfig);
+        Ok(started)
     }
 
     /// Starts it with another kubeconfig.
@@ -126,8 +148,9 @@ impl OperatorProcess {
         let mut child = command.spawn()?;
         let stderr = child.stderr.take().context("no stderr")?;
         let (lines, log) = watch::channel(Vec::new());
-        tokio::spawn(read(stderr, lines));
-        Ok(Self { child, log, link })
+        let heard = Heard::of("an operator");
+        tokio::spawn(read(stderr, heard.log().clone(), lines));
+        Ok(Self { heard, child, log, link, kubeconfig: None })
     }
 
     /// Puts another certificate for workers, and its key, where it looks.
@@ -163,20 +186,18 @@ impl OperatorProcess {
 
     /// All that it said.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        for line in self.log.borrow().iter() {
-            let _ = writeln!(text, "{line}");
-        }
-        text
+        self.heard.log().text()
     }
 
     /// The pages for probes and metrics.
-    pub async fn page(&self, path: &str) -> anyhow::Result<crate::http::Answer> {
+    pub async fn page(&self, path: &str) -> anyhow::Result<Answer> {
         self.logged("admin pages", |line| line["message"] == "admin pages").await?;
         let log = self.log.borrow().clone();
         let line = log.iter().find(|line| line["message"] == "admin pages");
         let address = line.and_then(|line| line["address"].as_str()).context("no address")?;
-        crate::http::Http::default().get(&format!("http://{address}{path}"), &[]).await
+        let answer = Http::default().get(&format!("http://{address}{path}"), &[]).await?;
+        known::not_in_log("a page of an operator", &answer.text())?;
+        Ok(answer)
     }
 
     /// Its process.
@@ -218,27 +239,35 @@ fn files((certificate, key): &(String, String)) -> [(&str, &str); 2] {
 }
 
 fn command(stage: &Stage) -> anyhow::Result<Command> {
-    let mut command = Command::new(binaries::path("patchbay")?);
-    command
-        .arg("operator")
-        .args(["--namespace", &stage.place.name])
-        .args(["--worker-image", &stage.images.worker])
-        .args(["--admin-listen", "127.0.0.1:0"])
-        .env("KUBECONFIG", stage.place.cluster.kubeconfig())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
+    let place = &stage.place;
+    let kubeconfig = place.cluster.kubeconfig();
+    let mut command = command_in(&place.name, &stage.images.worker, &kubeconfig)?;
     for range in &stage.settings().cluster_ranges {
         command.args(["--cluster-range", &range.to_string()]);
     }
     Ok(command)
 }
 
-async fn read(stderr: ChildStderr, log: watch::Sender<Vec<Value>>) {
+fn command_in(namespace: &str, worker_image: &str, kubeconfig: &Path) -> anyhow::Result<Command> {
+    let mut command = Command::new(binaries::path("patchbay")?);
+    command
+        .arg("operator")
+        .args(["--namespace", namespace])
+        .args(["--worker-image", worker_image])
+        .args(["--admin-listen", "127.0.0.1:0"])
+        .env("KUBECONFIG", kubeconfig)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+async fn read(stderr: ChildStderr, heard: Log, log: watch::Sender<Vec<Value>>) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
+        heard.add(&line);
         let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
         log.send_modify(|lines| lines.push(line));
     }

@@ -318,8 +318,16 @@ pub fn ended<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStateTerm
 
 /// Patchbay's kinds are the whole cluster's: whichever test is first makes them.
 pub async fn ensure_kinds(client: &Client) -> anyhow::Result<()> {
+    ensure_defined(client, patchbay_crds::all()).await
+}
+
+/// The same of any kinds.
+pub async fn ensure_defined(
+    client: &Client,
+    definitions: impl IntoIterator<Item = CustomResourceDefinition>,
+) -> anyhow::Result<()> {
     let kinds = Api::<CustomResourceDefinition>::all(client.clone());
-    for kind in patchbay_crds::all() {
+    for kind in definitions {
         match kinds.create(&PostParams::default(), &kind).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             result => drop(result?),

@@ -2,8 +2,8 @@
 //! what it answers.
 
 use super::{Era, Report, sdk_calls};
-use crate::moto::python_environment;
-use anyhow::{Context, bail};
+use crate::{moto::python_environment, repository::repository};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use std::{process::Stdio, time::Duration};
 use tokio::{
@@ -14,6 +14,19 @@ use tokio::{
 
 /// It imports for long on a loaded machine.
 const START_LIMIT: Duration = Duration::from_mins(2);
+
+/// The `context` in the answer of `search_suggest`: of the function itself, which is told one, and of the server.
+pub async fn contexts_of_suggest() -> anyhow::Result<Value> {
+    let python = python_environment("quilt").await?.join("bin/python");
+    let mut command = Command::new(python);
+    command.arg(repository().join("tests/python/suggests.py"));
+    let home = tempfile::tempdir()?;
+    command.env_clear().env("HOME", home.path()).env("QUILT_DEPLOYMENT", "legacy");
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let last = output.stdout.trim_ascii().rsplit(|byte| *byte == b'\n').next();
+    Ok(serde_json::from_slice(last.context("it says nothing")?)?)
+}
 
 /// What it answers to these calls.
 pub async fn calls_without_patchbay(calls: &[Value]) -> anyhow::Result<Report> {

@@ -7,7 +7,7 @@ mod controls;
 mod table;
 
 pub use controls::{found, searches_for};
-pub use table::checks;
+pub use table::{checks, checks_with_docs};
 
 use anyhow::{bail, ensure};
 use serde_json::Value;

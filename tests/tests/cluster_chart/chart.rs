@@ -1,5 +1,6 @@
 //! The chart as Helm renders it, as objects of their types.
 
+use crate::server;
 use anyhow::{Context, ensure};
 use k8s_openapi::{
     api::{
@@ -35,10 +36,17 @@ pub(crate) struct AnyPod {
     pub(crate) spec: PodSpec,
 }
 
-/// What Helm makes of these values.
+/// What Helm makes of these values, and the API server has taken to the last object.
 pub(crate) async fn render(values: Value) -> anyhow::Result<Rendered> {
     let cluster = Cluster::up(&default_directory()?).await?;
-    let text = run(&cluster, &["template", RELEASE], NAMESPACE, &values).await?;
+    let rendered = template(&cluster, values.clone()).await?;
+    server::ask(&cluster, rendered.objects()).await.with_context(|| values.to_string())?;
+    Ok(rendered)
+}
+
+/// What Helm makes of these values, whatever a server says of it.
+async fn template(cluster: &Cluster, values: Value) -> anyhow::Result<Rendered> {
+    let text = run(cluster, &["template", RELEASE], NAMESPACE, &values).await?;
     let all: Vec<Value> = serde_saphyr::from_multiple(&text)?;
     let objects = all.into_iter().filter(|object| !object.is_null()).collect();
     Ok(Rendered { text, objects })
@@ -46,7 +54,8 @@ pub(crate) async fn render(values: Value) -> anyhow::Result<Rendered> {
 
 /// Why Helm refuses these values.
 pub(crate) async fn refusal(values: Value) -> anyhow::Result<String> {
-    let refused = render(values.clone()).await.err();
+    let cluster = Cluster::up(&default_directory()?).await?;
+    let refused = template(&cluster, values.clone()).await.err();
     Ok(refused.with_context(|| format!("taken: {values}"))?.to_string())
 }
 

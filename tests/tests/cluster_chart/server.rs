@@ -1,62 +1,112 @@
 //! The chart on a real API server: installed, or asked what it would say.
 
-use crate::chart::NAMESPACE;
+use crate::chart::{NAMESPACE, render};
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use patchbay_tests::{
     chart::{self, RELEASE, Release},
-    cluster::{Cluster, default_directory, until},
+    cluster::{Cluster, default_directory, from, until},
+    pods::stage::{ensure_defined, ensure_kinds},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::fs;
+use std::{collections::BTreeSet, fmt::Debug, fs};
 
-/// Whether the API server itself knows a kind, or Patchbay's definitions make it known.
-fn is_known(object: &Value) -> bool {
-    let version = object["apiVersion"].as_str().unwrap_or_default();
-    let group = version.split_once('/').map_or("", |(group, _)| group);
-    group.is_empty()
-        || !group.contains('.')
-        || group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io"
-        || group == "patchbay.dev"
+/// Where nothing but questions is asked of what Helm makes. It ends with the cluster.
+const ASKED: &str = "rendered";
+
+/// Fails unless the API server would take these objects as they are, without a word. What another's kind may be is
+/// known from its published definition, and Pod Security is at its strictest.
+pub(crate) async fn ask(cluster: &Cluster, objects: &[Value]) -> anyhow::Result<()> {
+    let client = cluster.client().await?;
+    ensure_kinds(&client).await?;
+    ensure_defined(&client, cluster.others_definitions()?).await?;
+    let namespace = json!({ "metadata": {
+        "name": ASKED, "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+    }});
+    ensure_there(Api::<Namespace>::all(client.clone()), namespace).await?;
+    // a pod's account has to be there, and what is only asked for does not come to be
+    for pod in objects.iter().filter(|object| object["kind"] == "Pod") {
+        let account = json!({ "metadata": { "name": pod["spec"]["serviceAccountName"] } });
+        ensure_there(Api::<ServiceAccount>::namespaced(client.clone(), ASKED), account).await?;
+    }
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("manifest.json");
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+    fs::write(&file, list.to_string())?;
+    let mut kubectl = cluster.kubectl();
+    // as Helm would
+    kubectl.args(["apply", "--server-side", "--field-manager=helm", "--dry-run=server"]);
+    kubectl.args(["--validate=strict", "--namespace", ASKED, "--output=name", "-f"]).arg(&file);
+    let output = kubectl.output().await?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(output.status.success() && said.is_empty(), "{said}");
+    let taken = String::from_utf8(output.stdout)?.lines().count();
+    ensure!(taken == objects.len(), "{taken} of {} objects were asked for", objects.len());
+    Ok(())
+}
+
+/// Makes what another test may have made.
+async fn ensure_there<K>(api: Api<K>, object: Value) -> anyhow::Result<()>
+where
+    K: Clone + Debug + DeserializeOwned + Serialize,
+{
+    match api.create(&PostParams::default(), &from(object)?).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        result => drop(result?),
+    }
+    Ok(())
 }
 
 #[tokio::test]
 async fn the_api_server_takes_everything_that_the_chart_can_make_without_a_word()
 -> anyhow::Result<()> {
-    let mut values = crate::defaults::everything();
-    let release = Release::install("strict", json!({})).await?;
-    // a pod's account has to be there, and what is only asked for does not come to be
-    for account in ["patchbay-verify-test", "patchbay-contact-test"] {
-        release.place.kubectl(&["create", "serviceaccount", account]).await?;
-    }
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("manifest.yaml");
+    let mut values = crate::defaults::everything_and_others();
     for crds in [false, true] {
         values["crds"] = json!({ "install": crds });
-        let arguments = ["template", RELEASE];
-        let text =
-            chart::run(&release.place.cluster, &arguments, &release.place.name, &values).await?;
-        let objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
-        let known: Vec<_> =
-            objects.into_iter().filter(|it| !it.is_null() && is_known(it)).collect();
-        ensure!(known.len() >= 30, "{}", known.len());
-        fs::write(
-            &file,
-            json!({ "apiVersion": "v1", "kind": "List", "items": known }).to_string(),
-        )?;
-        let mut kubectl = release.place.cluster.kubectl();
-        // as Helm would: what this manifest leaves out goes
-        kubectl.args(["apply", "--server-side", "--field-manager=helm", "--dry-run=server"]);
-        kubectl.args(["--validate=strict", "--namespace", &release.place.name, "-f"]).arg(&file);
-        let output = kubectl.output().await?;
-        let said = String::from_utf8(output.stderr)?;
-        ensure!(output.status.success() && said.is_empty(), "{said}");
+        let rendered = render(values.clone()).await?;
+        ensure!(rendered.objects().len() >= 40, "{}", rendered.objects().len());
+        for kind in ["HTTPRoute", "ServiceMonitor", "PrometheusRule", "Certificate", "Issuer"] {
+            ensure!(!rendered.names(kind).is_empty(), "no {kind} was asked for");
+        }
     }
-    release.end().await
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_wrong_field_of_any_object_that_the_chart_makes_is_seen() -> anyhow::Result<()> {
+    let cluster = Cluster::up(&default_directory()?).await?;
+    let rendered = render(crate::defaults::everything_and_others()).await?;
+    let mut kinds = BTreeSet::new();
+    for object in rendered.objects() {
+        let kind = object["kind"].as_str().context("no kind")?;
+        // one of each
+        if kinds.insert(kind) {
+            let mut wrong = object.clone();
+            wrong["metadata"]["lables"] = json!({});
+            wrong["spce"] = json!({});
+            let refused = ask(&cluster, &[wrong]).await.err();
+            let said = refused.with_context(|| format!("a wrong {kind} is taken"))?.to_string();
+            ensure!(said.contains("spce"), "{kind}: {said}");
+        }
+    }
+    ensure!(kinds.len() >= 20, "{kinds:?}");
+    // and of what a field may be, the definitions of others know as much
+    for (kind, name, field, value) in [
+        ("HTTPRoute", "patchbay", "/spec/rules/0/timeouts/request", json!("never")),
+        ("Certificate", "patchbay-gateway", "/spec/usages/0", json!("anything")),
+        ("ServiceMonitor", "patchbay", "/spec/endpoints/0/interval", json!("often")),
+        ("PrometheusRule", "patchbay", "/spec/groups/0/rules/0/for", json!("a while")),
+    ] {
+        let mut wrong = rendered.object(kind, name)?.clone();
+        *wrong.pointer_mut(field).with_context(|| format!("{kind} has no {field}"))? = value;
+        ensure!(ask(&cluster, &[wrong]).await.is_err(), "a wrong {kind} is taken");
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use crate::chart::{AnyPod, Direction, render};
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::{
     api::{
+        apps::v1::Deployment,
         autoscaling::v2::HorizontalPodAutoscaler,
         core::v1::{ConfigMap, Pod, Service, ServiceAccount},
         networking::v1::Ingress,
@@ -259,8 +260,11 @@ async fn pods_are_placed_and_marked_as_the_values_say() -> anyhow::Result<()> {
             "priorityClassName": "high", "nodeSelector": { "pool": "c" },
             "tolerations": [{ "key": "d", "operator": "Exists" }],
             "affinity": { "podAntiAffinity": {} },
-            "topologySpreadConstraints": [{ "topologyKey": "rack", "maxSkew": 2,
-                "whenUnsatisfiable": "DoNotSchedule" }],
+            "topologySpreadConstraints": [
+                { "topologyKey": "rack", "maxSkew": 2, "whenUnsatisfiable": "DoNotSchedule" },
+                { "topologyKey": "row", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway",
+                  "labelSelector": { "matchLabels": { "team": "a" } } },
+            ],
             "serviceAccount": { "annotations": { "role": "e" } },
         });
         let rendered = render(json!({ part: own })).await?;
@@ -273,7 +277,15 @@ async fn pods_are_placed_and_marked_as_the_values_say() -> anyhow::Result<()> {
         ensure!(spec.node_selector.context("no selector")?["pool"] == "c");
         ensure!(spec.tolerations.context("none")?[0].key.as_deref() == Some("d"));
         ensure!(spec.affinity.context("none")?.pod_anti_affinity.is_some());
-        ensure!(spec.topology_spread_constraints.context("none")?[0].topology_key == "rack");
+        let spread = spec.topology_spread_constraints.context("none")?;
+        ensure!(spread[0].topology_key == "rack" && spread[0].max_skew == 2);
+        let selected = |index: usize| {
+            spread[index].label_selector.as_ref().and_then(|it| it.match_labels.clone())
+        };
+        // whose pods are spread is said by whoever says nothing of it, and left to who does
+        let own = rendered.one::<Deployment>(&name)?.spec.and_then(|it| it.selector.match_labels);
+        ensure!(own.is_some() && selected(0) == own, "{:?}", selected(0));
+        ensure!(selected(1) == Some([("team".to_owned(), "a".to_owned())].into()));
         let account: ServiceAccount = rendered.one(&name)?;
         ensure!(account.metadata.annotations.context("none")?["role"] == "e");
     }

@@ -10,10 +10,13 @@ use patchbay_tests::{
     enhanced::tenant,
     evidence::Evidence as _,
     issuer::{AUDIENCE, Issuer, claims, hs256},
+    moto::Moto,
     pods::Gateway,
+    strict_aws::StrictAws,
 };
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A key that only servers hold, and one that every browser of a catalog with enhanced tokens has.
 const SHARED_KEY: &[u8] = b"only servers hold these 32 bytes";
@@ -125,7 +128,15 @@ async fn claims_of_enhanced_tokens_narrow_and_name_nobody() -> anyhow::Result<()
     let _cluster = shared().await;
     let of_users = CatalogWorld::without_aws(&["alice", "bob"]);
     let catalog = Catalog::start(Config::default(), of_users).await?;
-    let world = World::make("enhanced", json!({}), &[]).await?;
+    let moto = Moto::start().await?;
+    let accounts = moto.set_up(&["alice", "bob"]).await?;
+    let aws = StrictAws::start(moto.endpoint()).await?;
+    let role = |index: usize| accounts.users[index].role_arn.as_deref().context("no role");
+    let source = json!({ "source": "assumeRole", "assumeRole": {
+        "roleMap": { "roles": { "alice": role(0)?, "bob": role(1)? } },
+        "endpoint": aws.endpoint(), "tags": { "team": "biology" },
+    } });
+    let world = World::make("enhanced", json!({ "credentials": source }), &[]).await?;
     world.secret("quilt", &[("hmac", BROWSERS_KEY)]).await?;
     world.config.allow_secrets(&world.stage, &["quilt"]).await?;
     let origins = json!({
@@ -138,7 +149,12 @@ async fn claims_of_enhanced_tokens_narrow_and_name_nobody() -> anyhow::Result<()
     } });
     world.provide("enhanced", way).await?;
     tokio::try_join!(world.warm(), world.warm())?;
-    let gateway = world.config.start().await?;
+    let own = &accounts.registry_key;
+    let config = world
+        .config
+        .env("AWS_ACCESS_KEY_ID", &own.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", own.secret_access_key.expose_secret());
+    let gateway = config.start().await?;
     let session = catalog.credentials().enhanced_claims("alice");
     let with = |further: &Value| -> anyhow::Result<Value> {
         let mut claims = session.clone();
@@ -169,12 +185,38 @@ async fn claims_of_enhanced_tokens_narrow_and_name_nobody() -> anyhow::Result<()
     for (claim, value) in [("sub", "bob"), ("id", "bob"), ("email", "bob@example.com")] {
         forged[claim] = value.into();
     }
+    for claim in ["role_arn", "aws_role", "role"] {
+        forged[claim] = role(1)?.into();
+    }
+    for claim in ["session_tags", "https://aws.amazon.com/tags"] {
+        forged[claim] = json!({ "team": "forgery", "principal_tags": { "team": ["forgery"] } });
+    }
     ensure!(told(&gateway, &hs256(&forged, BROWSERS_KEY)?).await?.0 == 200);
     ensure!(names().await? == [alice.clone()].into(), "{:?}", names().await?);
     let more = json!({ "l": "admin", "p": ["g", "p"], "b": ["*"], "r": ["AdminQuilt"] });
     ensure!(told(&gateway, &hs256(&with(&more)?, BROWSERS_KEY)?).await?.0 == 200);
     let admin = tenant(CLASS, catalog.url(), "alice", &more, SaidBy::Holder)?;
-    ensure!(names().await? == [alice, admin].into(), "{:?}", names().await?);
+    let mine = BTreeSet::from([alice, admin]);
+    ensure!(names().await? == mine, "{:?}", names().await?);
+
+    // and of nothing that she made up is a word at STS: each of her workers acts as hers, with the tags of the class
+    let sessions = aws.sessions();
+    ensure!(sessions.len() >= 2, "{sessions:?}");
+    let expected = BTreeMap::from([
+        ("patchbay:class".to_owned(), CLASS.to_owned()),
+        ("patchbay:issuer".to_owned(), catalog.url().to_owned()),
+        ("patchbay:subject".to_owned(), "alice".to_owned()),
+        ("team".to_owned(), "biology".to_owned()),
+    ]);
+    for session in &sessions {
+        let mut tags = session.tags.clone();
+        let tenant = tags.remove("patchbay:tenant").context("no tenant")?;
+        ensure!(mine.contains(&tenant) && tags == expected, "{session:?}");
+        ensure!(session.role == role(0)?, "{session:?}");
+        ensure!(session.source_identity.as_deref() == Some("alice"), "{session:?}");
+    }
+    let all = format!("{sessions:?}");
+    ensure!(!all.contains("forgery") && !all.contains("bob"), "{all}");
 
     // claims that cannot be read, and a session that the catalog does not know, gain nothing
     let stranger = json!({ "uuid": "00000000-0000-4000-8000-000000000000" });

@@ -16,4 +16,5 @@ mod sessions;
 mod stdio;
 mod tenants;
 mod tools;
+mod why;
 mod world;

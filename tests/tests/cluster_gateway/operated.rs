@@ -15,7 +15,7 @@ use tokio::process::Command;
 #[tokio::test]
 async fn who_finds_no_worker_is_brought_one_and_who_slept_is_woken() -> anyhow::Result<()> {
     let _cluster = shared().await;
-    let class = json!({ "warm": 0, "idleTimeout": "2s" });
+    let class = json!({ "warm": 0, "idleTimeout": "6s" });
     let world = World::operated("woken", class, &["alice"]).await?;
     let (one, two) = tokio::try_join!(world.config.start(), world.config.start())?;
     let called = one.client(&api_key("alice")).call("echo", json!({ "text": "first" })).await;
@@ -24,6 +24,21 @@ async fn who_finds_no_worker_is_brought_one_and_who_slept_is_woken() -> anyhow::
     let writes = world.writes("alice")?;
     ensure!(writes == [("create".to_owned(), 201), ("patch".to_owned(), 200)], "{writes:?}");
     let first = world.assignment("alice").await?;
+    let mut claims = Vec::new();
+    until("the operator has followed up", async || {
+        claims = world.claims(&["alice"])?;
+        Ok(claims.iter().all(Claim::is_over))
+    })
+    .await
+    .with_logs(|| world.operators_log())?;
+    // of a short wait nobody is told: four writes
+    let claim = claims.first().context("no claim")?;
+    println!(
+        "a claim that waited: {} writes, {} of them a word of it",
+        claim.in_all(),
+        claim.waits_told
+    );
+    ensure!(claim.waits == 1 && claim.in_all() <= 4 + claim.waits_told, "{claim:?}");
     until("she sleeps", async || {
         let assignment = world.assignment("alice").await?;
         Ok(assignment.worker.is_empty() && assignment.requested_at.is_none())
@@ -38,7 +53,7 @@ async fn who_finds_no_worker_is_brought_one_and_who_slept_is_woken() -> anyhow::
 }
 
 #[tokio::test]
-async fn a_crowd_through_two_replicas_has_a_worker_each_for_three_writes_and_two_more_where_it_waits()
+async fn a_crowd_through_two_replicas_has_a_worker_each_for_three_writes_and_one_more_where_it_waits_two_where_for_long()
 -> anyhow::Result<()> {
     let _cluster = shared().await;
     let users: Vec<String> = (0..10).map(|n| format!("user{n}")).collect();

@@ -34,6 +34,8 @@ pub struct Seen<'a> {
     pub trouble: Option<&'a Trouble>,
     /// For how long a gateway holds a request.
     pub hold: Duration,
+    /// For how long a wait is not worth a word.
+    pub untold: Duration,
     /// Now.
     pub now: Timestamp,
 }
@@ -43,6 +45,9 @@ pub fn status(tenant: &Tenant, seen: &Seen<'_>) -> Option<TenantStatus> {
     let known = tenant.status.clone().unwrap_or_default();
     let generation = tenant.metadata.generation;
     let (phase, reason, message) = phase(tenant, seen, &known);
+    if phase == Phase::Waiting && is_short_wait(tenant, seen, &known) {
+        return None;
+    }
     let said = seen.farewell.and_then(|farewell| farewell.last_activity);
     let mut next = TenantStatus {
         phase: Some(phase),
@@ -76,6 +81,18 @@ pub fn status(tenant: &Tenant, seen: &Seen<'_>) -> Option<TenantStatus> {
         set_condition(&mut next.conditions, mismatch);
     }
     (next != known).then_some(next)
+}
+
+/// Whether all that is new of a tenant that slept is that it has begun to wait. Most waits are over, with a worker,
+/// before anybody reads of them.
+fn is_short_wait(tenant: &Tenant, seen: &Seen<'_>, known: &TenantStatus) -> bool {
+    let has_slept = matches!(known.phase, None | Some(Phase::Asleep));
+    let is_all = seen.farewell.is_none() && seen.trouble.is_none();
+    let Standing::Waiting { since } = Standing::of(tenant.spec.assignment.as_ref(), seen.now)
+    else {
+        return false;
+    };
+    has_slept && is_all && after(since, seen.untold) > seen.now
 }
 
 type Word = Cow<'static, str>;
@@ -193,7 +210,8 @@ mod tests {
     }
 
     fn look<'a>(worker: Option<&'a ObservedPod>, farewell: Option<&'a Farewell>) -> Seen<'a> {
-        Seen { worker, farewell, trouble: None, hold: Duration::from_mins(1), now: at(100) }
+        let (hold, untold) = (Duration::from_mins(1), Duration::from_secs(5));
+        Seen { worker, farewell, trouble: None, hold, untold, now: at(100) }
     }
 
     /// Applies the status, and shows that it is no change when it is seen again.
@@ -241,6 +259,33 @@ mod tests {
         let ready = (Phase::Ready, "WorkerAssigned".into());
         assert_eq!(step(&mut tenant, &look(Some(&unready), None)), ready);
         assert_eq!(status(&tenant, &look(Some(&worker(Life::Up)), None)), None);
+    }
+
+    #[test]
+    fn a_wait_is_told_once_it_is_no_short_one() {
+        let mut tenant = tenant();
+        tenant.spec.assignment = Some(assignment(""));
+        let early = Seen { now: at(94), ..look(None, None) };
+        // it was made to wait, or has slept before
+        assert_eq!(status(&tenant, &early), None);
+        let late = Seen { now: at(95), ..early };
+        assert_eq!(step(&mut tenant.clone(), &late), (Phase::Waiting, "NoWarmWorker".into()));
+        tenant.spec.assignment = None;
+        step(&mut tenant, &early);
+        tenant.spec.assignment = Some(assignment(""));
+        assert_eq!(status(&tenant, &early), None);
+        // what else there is to say is said at once
+        let farewell = Farewell {
+            tenant: None,
+            reason: LeaveReason::Idle,
+            last_activity: Some(at(50)),
+            detail: None,
+        };
+        assert!(status(&tenant, &Seen { farewell: Some(&farewell), ..early }).is_some());
+        tenant.spec.suspended = true;
+        assert_eq!(step(&mut tenant, &early).0, Phase::Suspended);
+        tenant.spec.suspended = false;
+        assert_eq!(step(&mut tenant, &early).0, Phase::Waiting);
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Pace {
     pub window: Duration,
     /// For how long a gateway holds a request that waits for a worker.
     pub hold: Duration,
+    /// A wait that is over before is not told in its tenant's status: the word would cost a write, and most where
+    /// many wait.
+    pub untold: Duration,
     /// A worker beyond those that are wanted stays this long: a client whose wait ended comes back, and must
     /// find the worker that was started for it.
     pub linger: Duration,
@@ -40,6 +43,7 @@ impl Default for Pace {
             creates_per_window: 500,
             window: Duration::from_secs(10),
             hold: Duration::from_mins(1),
+            untold: Duration::from_secs(5),
             linger: Duration::from_mins(1),
             start_within: Duration::from_mins(10),
             ask_every: Duration::from_secs(30),

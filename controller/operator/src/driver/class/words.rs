@@ -127,6 +127,7 @@ impl Task {
                 farewell,
                 trouble,
                 hold: self.context.pace.hold,
+                untold: self.context.pace.untold,
                 now,
             };
             let Some(next) = tenant_status::status(&record.object, &seen) else {
@@ -172,8 +173,9 @@ impl Task {
         let (worker, until) = match &standing {
             Standing::Assigned(assigned) => (workers.get(&assigned.uid).copied(), None),
             Standing::Waiting { since } => {
-                let end = after(*since, self.context.pace.hold);
-                (None, (end > now).then_some(end))
+                let pace = &self.context.pace;
+                let moments = [pace.untold, pace.hold].map(|time| after(*since, time));
+                (None, moments.into_iter().filter(|moment| *moment > now).min())
             }
             Standing::Asleep => (None, None),
         };
