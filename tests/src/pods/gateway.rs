@@ -234,8 +234,16 @@ impl GatewayConfig {
         let Urls { url, admin } = urls.clone();
         drop(urls);
         let (url, admin) = (url.unwrap_or_default(), admin.context("no admin pages")?);
-        let (http, _sessions) = (Http::default(), sessions);
-        Ok(Gateway { heard, child, directory, link, _sessions, url, admin, http })
+        Ok(Gateway {
+            heard,
+            child,
+            directory,
+            link,
+            _sessions: sessions,
+            url,
+            admin,
+            http: Http::default(),
+        })
     }
 
     /// Puts the certificate for workers where a gateway that was started without it looks.
