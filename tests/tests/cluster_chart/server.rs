@@ -4,7 +4,7 @@ use crate::chart::{NAMESPACE, render};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::{
-    Api,
+    Api, Client,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use patchbay_tests::{
@@ -15,6 +15,7 @@ use patchbay_tests::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fmt::Debug, fs};
+use tokio::sync::OnceCell;
 
 /// Where nothing but questions is asked of what Helm makes. It ends with the cluster.
 const ASKED: &str = "rendered";
@@ -22,13 +23,9 @@ const ASKED: &str = "rendered";
 /// Fails unless the API server would take these objects as they are, without a word. What another's kind may be is
 /// known from its published definition, and Pod Security is at its strictest.
 pub(crate) async fn ask(cluster: &Cluster, objects: &[Value]) -> anyhow::Result<()> {
+    static PREPARED: OnceCell<()> = OnceCell::const_new();
     let client = cluster.client().await?;
-    ensure_kinds(&client).await?;
-    ensure_defined(&client, cluster.others_definitions()?).await?;
-    let namespace = json!({ "metadata": {
-        "name": ASKED, "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
-    }});
-    ensure_there(Api::<Namespace>::all(client.clone()), namespace).await?;
+    PREPARED.get_or_try_init(async || prepare(cluster, &client).await).await?;
     // a pod's account has to be there, and what is only asked for does not come to be
     for pod in objects.iter().filter(|object| object["kind"] == "Pod") {
         let account = json!({ "metadata": { "name": pod["spec"]["serviceAccountName"] } });
@@ -48,6 +45,16 @@ pub(crate) async fn ask(cluster: &Cluster, objects: &[Value]) -> anyhow::Result<
     let taken = String::from_utf8(output.stdout)?.lines().count();
     ensure!(taken == objects.len(), "{taken} of {} objects were asked for", objects.len());
     Ok(())
+}
+
+/// Makes the kinds and the place.
+async fn prepare(cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
+    ensure_kinds(client).await?;
+    ensure_defined(client, cluster.others_definitions()?).await?;
+    let namespace = json!({ "metadata": {
+        "name": ASKED, "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+    }});
+    ensure_there(Api::<Namespace>::all(client.clone()), namespace).await
 }
 
 /// Makes what another test may have made.
