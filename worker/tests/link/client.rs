@@ -13,6 +13,7 @@ use patchbay_core::{
     id::{Epoch, TenantUid},
     link::{BindRequest, EPOCH_HEADER, TENANT_HEADER, User},
     pin::{Fingerprint, Role},
+    session::SessionKeys,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -151,9 +152,20 @@ impl Client {
         epoch: u64,
         grant: Grant,
     ) -> (StatusCode, serde_json::Value) {
+        self.bind_all(tenant, epoch, grant, None).await
+    }
+
+    /// Binds a tenant with this grant and these keys of sessions.
+    pub(crate) async fn bind_all(
+        &self,
+        tenant: &str,
+        epoch: u64,
+        grant: Grant,
+        sessions: Option<SessionKeys>,
+    ) -> (StatusCode, serde_json::Value) {
         let user = Some(User { issuer: "https://issuer.example".into(), subject: "alice".into() });
         let tenant = TenantUid::parse(tenant).unwrap();
-        let bind = BindRequest { tenant, epoch: Epoch(epoch), grant, user, sessions: None };
+        let bind = BindRequest { tenant, epoch: Epoch(epoch), grant, user, sessions };
         self.control(Method::POST, "/v1/bind", serde_json::to_vec(&bind).unwrap()).await
     }
 

@@ -27,6 +27,8 @@ mod relaying;
 )]
 mod secrets;
 mod serving;
+mod sessioned;
+mod sessions;
 mod standalone;
 mod starting;
 mod worker;

@@ -1,7 +1,7 @@
 //! The MCP server of these tests: this test binary again, run by the host. It answers under `/mcp`
 //! like a server, remembers what it saw, and lets the tests wait for that under `/test`.
 
-use crate::within;
+use crate::{sessioned::Sessioned, within};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, channel::Channel, combinators::UnsyncBoxBody};
@@ -28,6 +28,7 @@ struct Seen {
     events: watch::Sender<Vec<String>>,
     is_released: watch::Sender<bool>,
     is_deaf: watch::Sender<bool>,
+    sessioned: Sessioned,
 }
 
 #[test]
@@ -44,6 +45,7 @@ async fn serve(port: u16) {
         events: watch::Sender::new(Vec::new()),
         is_released: watch::Sender::new(false),
         is_deaf: watch::Sender::new(false),
+        sessioned: Sessioned::default(),
     });
     println!("serving on port {port}");
     let mut is_deaf = seen.is_deaf.subscribe();
@@ -75,6 +77,15 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
             let environment: BTreeMap<_, _> = std::env::vars().collect();
             return Ok(text(json!(environment).to_string()));
         }
+        "/test/forget" => {
+            seen.sessioned.forget();
+            return Ok(text(""));
+        }
+        "/test/change" => {
+            seen.sessioned.change();
+            return Ok(text(""));
+        }
+        "/test/heard" => return Ok(text(json!(seen.sessioned.heard()).to_string())),
         "/test/release" => {
             seen.is_released.send_replace(true);
             return Ok(text(""));
@@ -83,6 +94,7 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     }
     let closed = NoteClosed(Some((Arc::clone(&seen), path.clone())));
     let response = match path.as_str() {
+        "/mcp" => sessioned(&seen.sessioned, request).await,
         "/mcp/hang" => std::future::pending().await,
         "/mcp/exit" => std::process::exit(7),
         "/mcp/slow" => {
@@ -106,6 +118,18 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     };
     closed.disarm();
     Ok(response)
+}
+
+async fn sessioned(sessioned: &Sessioned, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let (status, id, answer) = sessioned.answer(&parts.method, &parts.headers, &body);
+    let mut response = typed("application/json", answer.to_string());
+    *response.status_mut() = status;
+    if let Some(id) = id {
+        response.headers_mut().insert("mcp-session-id", id.parse().unwrap());
+    }
+    response
 }
 
 async fn echo(request: Request<Incoming>) -> Response<Body> {
@@ -223,6 +247,21 @@ impl Witness {
     /// Returns once the server saw this.
     pub(crate) async fn saw(self, event: &str) {
         self.ask(Method::GET, &format!("/test/wait-for/{}", event.replacen(" /", "/", 1))).await;
+    }
+
+    /// Session and method of every message in one.
+    pub(crate) async fn heard(self) -> Vec<(String, String)> {
+        serde_json::from_slice(&self.ask(Method::GET, "/test/heard").await).unwrap()
+    }
+
+    /// Has the server let go of its sessions.
+    pub(crate) async fn forget(self) {
+        self.ask(Method::POST, "/test/forget").await;
+    }
+
+    /// Has the server become another one.
+    pub(crate) async fn change(self) {
+        self.ask(Method::POST, "/test/change").await;
     }
 
     /// Lets slow calls end.

@@ -314,8 +314,8 @@ fn mint(keys: &SessionKeys, opening: Option<Opening>) -> Result<(String, Option<
     }
     let mut bytes = [0; 16];
     default_provider().secure_random.fill(&mut bytes).map_err(|_| no_id())?;
-    // of no form that another worker reads, and nobody can guess it
-    Ok((format!("pbw1.{}", HEXLOWER.encode(&bytes)), opening))
+    // of no form that another worker reads, and nobody can guess it; what it began with may be long, and is not kept
+    Ok((format!("pbw1.{}", HEXLOWER.encode(&bytes)), None))
 }
 
 fn unknown() -> Failed {
