@@ -48,6 +48,7 @@ async fn an_upgrade_of_a_class_replaces_free_workers_and_moves_nobody_who_calls(
     let load = installation.load(&["alice", "bob"]).await?;
     let [busy, idle] = ["carol", "dave"].map(|user| installation.client(user));
     installation.contact(&idle).await?;
+    let session = idle.initialize().await?;
     let first_idle = installation.assignment("dave").await?;
     installation.until_whole().await?;
     let revisions = async |installation: &Installation| {
@@ -85,10 +86,10 @@ async fn an_upgrade_of_a_class_replaces_free_workers_and_moves_nobody_who_calls(
     for (user, tally) in load.end().await? {
         tally.ensure_undisturbed().with_context(|| user)?;
     }
-    // who is idle leaves, and comes back to a new one
+    // who is idle leaves, and comes back to a new one, in the session that was begun in the old one
     until("dave sleeps", async || Ok(installation.assignment("dave").await?.worker.is_empty()))
         .await?;
-    ensure!(idle.call("whoami", json!({})).await?["env"]["NEW"] == "yes");
+    ensure!(session.call("whoami", json!({})).await?["env"]["NEW"] == "yes");
     ensure!(installation.assignment("dave").await?.epoch > first_idle.epoch);
     installation.end().await
 }
