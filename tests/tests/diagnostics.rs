@@ -43,6 +43,13 @@ fn lines(controller: &Controller, message: &str) -> Vec<Value> {
     lines.filter(|line| line["message"] == message).collect()
 }
 
+/// The same, once there are so many: what is logged is read a moment later, and what a worker logs after another one.
+async fn told(controller: &Controller, message: &str, count: usize) -> anyhow::Result<Vec<Value>> {
+    let is_told = async || Ok(lines(controller, message).len() >= count);
+    controller.eventually(message, is_told).await?;
+    Ok(lines(controller, message))
+}
+
 /// A controller with one more way in, and what is written for it.
 struct World {
     controller: Controller,
@@ -106,7 +113,7 @@ async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presente
         lines(&controller, "serving").iter().map(|it| it["modes"].clone()).collect();
     ensure!(modes == [json!("api_key, jwt")], "{modes:?}");
 
-    let told = lines(&controller, "authenticated");
+    let told = told(&controller, "authenticated", 2).await?;
     let [hers, his] = &told[..] else { anyhow::bail!("not one line for each: {told:?}") };
     for (field, expected) in [
         ("provider", json!("front-end")),
@@ -127,7 +134,7 @@ async fn each_credential_is_told_of_once_and_each_refusal_says_what_was_presente
         controller.tenants().await?.iter().map(|it| it["tenant"].clone()).collect();
     ensure!(tenants.contains(&hers["tenant"]) && tenants.contains(&his["tenant"]), "{told:?}");
 
-    let refusals = lines(&controller, "refused");
+    let refusals = self::told(&controller, "refused", 4).await?;
     let seen: Vec<_> = refusals
         .iter()
         .map(|it| [&it["reason"], &it["mode"], &it["provider"], &it["missing"]].map(Value::clone))
@@ -174,8 +181,8 @@ async fn what_of_a_token_cannot_be_read_and_what_a_call_lacks_is_told() -> anyho
     let unread = json!({ "b": { "_type": "zip", "_data": BUCKET }, "l": null });
     let unread = McpClient::bearer(&url, &token(&unread)?);
     unread.call("whoami", json!({})).await?;
-    let told = lines(&controller, "authenticated");
-    let [line] = &told[..] else { anyhow::bail!("{told:?}") };
+    let authenticated = told(&controller, "authenticated", 1).await?;
+    let [line] = &authenticated[..] else { anyhow::bail!("{authenticated:?}") };
     ensure!(line["decoded"] == "in_part" && line["buckets"] == 0, "{line}");
     ensure!(line["flaws"] == "no_level, unknown_form_of_buckets", "{line}");
 
@@ -183,8 +190,8 @@ async fn what_of_a_token_cannot_be_read_and_what_a_call_lacks_is_told() -> anyho
     let write = json!({ "path": "/tmp/x", "text": BUCKET });
     let answer = alice.modern_call("write_file", write).await?;
     ensure!(answer.reason().as_deref() == Some("permission_missing"), "{}", answer.text());
-    let told = lines(&controller, "answered in the server's place");
-    let [line] = &told[..] else { anyhow::bail!("{told:?}") };
+    let denied = told(&controller, "answered in the server's place", 1).await?;
+    let [line] = &denied[..] else { anyhow::bail!("{denied:?}") };
     let said: Value = serde_json::from_str(line["fields"].as_str().context("no fields")?)?;
     ensure!(said["tool"] == "write_file" && said["missing"] == "s3:DeleteObject", "{line}");
     let request = &answer.json()?["error"]["data"]["requestId"];
@@ -255,8 +262,8 @@ async fn each_role_and_each_exchange_is_told_of_in_one_line_and_counted() -> any
         ("a role was assumed", "assuming-keys", "api_key"),
         ("a token was exchanged for keys", "tokens", "jwt"),
     ] {
-        let told = lines(&controller, message);
-        let [line] = &told[..] else { anyhow::bail!("not one line: {told:?}") };
+        let exchanged = told(&controller, message, 1).await?;
+        let [line] = &exchanged[..] else { anyhow::bail!("not one line: {exchanged:?}") };
         ensure!(line["role"] == role.as_str() && line["is_narrowed"] == false, "{line}");
         let span = &line["span"];
         ensure!(span["provider"] == provider && span["mode"] == mode, "{line}");
@@ -264,7 +271,7 @@ async fn each_role_and_each_exchange_is_told_of_in_one_line_and_counted() -> any
         ensure!(is_said("request_id") && is_said("tenant") && line["ends"].is_string(), "{line}");
     }
     // who is refused after they were known is told of by the tenant that they would have been
-    let refusals = lines(&controller, "refused");
+    let refusals = told(&controller, "refused", 1).await?;
     let [line] = &refusals[..] else { anyhow::bail!("{refusals:?}") };
     ensure!(line["reason"] == "role_denied" && line["provider"] == "tokens", "{line}");
     ensure!(line["tenant"].as_str().is_some_and(|it| it.starts_with("t-")), "{line}");

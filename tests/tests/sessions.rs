@@ -142,7 +142,8 @@ async fn a_session_whose_beginning_is_too_long_for_an_id_ends_with_its_worker() 
     let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     alice.post(&headers, &initialized).await?;
     session.call("echo", json!({ "text": "here" })).await?;
-    ensure!(controller.logs().contains("a session will end with this worker"));
+    let told = async || Ok(controller.logs().contains("a session will end with this worker"));
+    controller.eventually("it is said", told).await?;
 
     killed(&controller, FIXTURE, Part::Server).await?;
     let late = session.raw_call("echo", json!({ "text": "x" })).await?;

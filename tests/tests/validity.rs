@@ -73,7 +73,8 @@ async fn a_revoked_key_ends_with_its_catalogs_next_word_and_a_catalogs_unrest_en
         let unknown = McpClient::with_headers(url, &[("x-api-key", unknown.expose_secret())]);
         ensure!(told(&unknown).await? == "provider_unavailable", "{fault:?}");
     }
-    ensure!(controller.logs().contains("a catalog cannot be asked"));
+    let is_said = async || Ok(controller.logs().contains("a catalog cannot be asked"));
+    controller.eventually("it is said", is_said).await?;
 
     // and as soon as the catalog has a word, it is taken
     catalog.credentials().revoke(&bobs);
