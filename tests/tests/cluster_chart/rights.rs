@@ -201,7 +201,7 @@ async fn each_account_has_the_rights_that_the_document_lists_and_no_other() -> a
     for (component, _) in ACCOUNTS {
         documented.extend(own(component, &namespace)?.into_iter().filter_map(|right| right.name));
     }
-    ensure!(documented.len() == 3, "{documented:?}");
+    ensure!(documented.len() == 4, "{documented:?}");
     let names: Vec<_> = documented.iter().map(String::as_str).chain(["another"]).collect();
     for (component, _) in ACCOUNTS {
         let (paths, clusters): (BTreeSet<_>, BTreeSet<_>) =
