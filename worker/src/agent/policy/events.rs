@@ -88,6 +88,8 @@ pub(crate) struct Splitter {
     held: BytesMut,
     /// Where the first line begins that has not been seen whole.
     seen: usize,
+    /// Whether what was seen ends with a carriage return: a line feed that comes next is of the same mark.
+    is_after_return: bool,
 }
 
 impl Splitter {
@@ -103,9 +105,17 @@ impl Splitter {
 
     /// The next event; at the end of the stream, also one without its empty line.
     pub(crate) fn next(&mut self, is_end: bool) -> Option<Bytes> {
-        while let Some(end) = line_end(&self.held[self.seen..]) {
+        loop {
+            if self.is_after_return
+                && let Some(next) = self.held.get(self.seen)
+            {
+                self.seen += usize::from(*next == b'\n');
+                self.is_after_return = false;
+            }
+            let Some(end) = line_end(&self.held[self.seen..]) else { break };
             let is_empty = end.content == 0;
             self.seen += end.content + end.mark;
+            self.is_after_return = self.held[..self.seen].ends_with(b"\r");
             if is_empty {
                 let event = self.held.split_to(self.seen).freeze();
                 self.seen = 0;
@@ -126,8 +136,7 @@ struct LineEnd {
     mark: usize,
 }
 
-/// Lines end with a line feed, a carriage return, or both. The second of both may not have come yet: it is an empty line
-/// then, which means nothing between events.
+/// Lines end with a line feed, a carriage return, or both.
 fn line_end(text: &[u8]) -> Option<LineEnd> {
     let content = text.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?;
     let mark = if text[content..].starts_with(b"\r\n") { 2 } else { 1 };
