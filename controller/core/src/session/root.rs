@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_is_known_a_day_before_it_seals_and_the_old_one_a_month_after() {
+    fn a_new_key_is_known_a_day_before_it_seals_and_the_old_one_until_the_fourth() {
         let first = SessionRoots::generate(at(0)).unwrap();
         let oldest = sealing(&first, at(0));
         assert!(first.next(at(29 * 24 - 1)).unwrap().is_none());
