@@ -31,7 +31,8 @@ pub struct Claim {
     pub by_gateways: usize,
     /// Writes by the operator: the mark on the worker, and what the tenant is told, up to the word that it is ready.
     pub by_operator: usize,
-    /// Writes that the API server had no time for (5xx). They are done again, and are among neither of the others.
+    /// Writes that the API server had no time for (5xx), where it did not do them before it said so. They are done again,
+    /// and are among neither of the others.
     pub failed: usize,
     /// How often a gateway noted that the tenant waits: first, and again where that is long ago.
     pub waits: usize,
@@ -86,9 +87,11 @@ pub fn claims(
     let mut entries: Vec<&Value> = entries.iter().filter(is_here).collect();
     entries.sort_by_key(|entry| received(entry));
     let mut by_worker = BTreeMap::new();
-    for entry in entries {
-        let status = entry["responseStatus"]["code"].as_u64().unwrap_or_default();
-        let after = &entry["responseObject"];
+    for &entry in &entries {
+        let (status, after) = match entry["responseStatus"]["code"].as_u64().unwrap_or_default() {
+            500.. if let Some(after) = done_after_all(entry, &entries) => (200, after),
+            status => (status, &entry["responseObject"]),
+        };
         if let Some(write) = write(entry, gateways) {
             let Some(claim) = claims.get_mut(&write.tenant) else { continue };
             claim.told.push(told(entry));
@@ -131,6 +134,30 @@ pub fn claims(
         }
     }
     claims
+}
+
+/// The tenant as a write has made it that was answered as one that failed: the API server gave up on the answer when it was
+/// done already. Others saw it, and nobody was told that an assignment asked for at the same time was written.
+fn done_after_all<'a>(write: &Value, entries: &[&'a Value]) -> Option<&'a Value> {
+    let asked = asked(&write["requestObject"])?;
+    let tenants = entries.iter().map(|entry| &entry["responseObject"]);
+    let mut same = entries
+        .iter()
+        .zip(tenants)
+        .filter(|(_, tenant)| tenant["spec"]["assignment"]["requestedAt"] == *asked);
+    let (first, tenant) = same.next()?;
+    (first["user"] != write["user"]).then_some(tenant)
+}
+
+/// When the assignment was asked for that a request writes: an object, or the steps of a JSON patch.
+fn asked(request: &Value) -> Option<&Value> {
+    let steps = request.as_array().map(Vec::as_slice).unwrap_or_default();
+    let patched = steps.iter().find_map(|step| match step["path"].as_str()? {
+        "/spec/assignment" => step["value"].get("requestedAt"),
+        "/spec/assignment/requestedAt" => step.get("value"),
+        _ => None,
+    });
+    patched.or_else(|| request["spec"]["assignment"].get("requestedAt"))
 }
 
 /// The tenant that somebody else than a gateway writes to, or to whose worker, which has it by now.
@@ -354,6 +381,35 @@ mod tests {
         // a word about a short wait is one too many
         let early = self::claim(&log_of(2));
         assert_eq!((early.in_all(), early.budget()), (5, 4));
+    }
+
+    #[test]
+    fn a_write_that_was_done_though_its_answer_says_it_failed_counts() {
+        let waits = json!({ "worker": "", "requestedAt": "2026-11-26T12:00:01Z" });
+        let mut made = at(1, "gateway", &tenant(), &json!({ "message": "context canceled" }));
+        made["responseStatus"]["code"] = 504.into();
+        made["requestObject"]["spec"]["assignment"] = waits.clone();
+        let mut told = phase("Waiting");
+        told["spec"]["assignment"] = waits;
+        let log = [
+            made.clone(),
+            at(7, "operator", &status(), &told),
+            at(8, "gateway", &tenant(), &assigned("w")),
+            at(9, "operator", &pod("w"), &Value::Null),
+            at(9, "operator", &status(), &phase("Ready")),
+        ];
+        let claim = self::claim(&log);
+        assert_eq!((claim.waits, claim.waits_told, claim.failed), (1, 1, 0));
+        assert_eq!((claim.in_all(), claim.budget()), (5, 5));
+
+        // as a step of a patch; and one that was not done, and was written again
+        made["requestObject"] = json!([
+            { "op": "add", "path": "/spec/assignment/requestedAt", "value": "2026-11-26T12:00:01Z" }
+        ]);
+        assert!(done_after_all(&made, &[&log[1]]).is_some());
+        let again = at(2, "gateway", &tenant(), &told);
+        assert_eq!(done_after_all(&made, &[&again, &log[1]]), None);
+        assert_eq!(done_after_all(&made, &[&log[2]]), None);
     }
 
     #[test]
