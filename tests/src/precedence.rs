@@ -66,9 +66,7 @@ pub async fn catalog() -> anyhow::Result<Catalog> {
 
 /// The two ways in beside [`WITH_KEY`]'s: names and specifications of providers of a class.
 pub fn ways(catalog: &Catalog, class: &str) -> [(&'static str, Value); 2] {
-    let origins = json!({
-        "origin": catalog.url(), "registry": catalog.registry_url(), "caBundle": catalog.ca_pem(),
-    });
+    let origins = catalog.origins();
     [
         ("catalog", json!({ "classes": [class], "introspection": { "catalog": origins } })),
         ("staff", json!({ "classes": [class], "jwt": staff() })),

@@ -212,11 +212,7 @@ impl QuiltWorld {
         let python = environment.join("bin/python");
         let endpoint = self.aws.aws_endpoint.trim_end_matches('/');
         let aws: http::Uri = endpoint.parse()?;
-        let catalog = json!({
-            "origin": self.catalog.url(),
-            "registry": self.catalog.registry_url(),
-            "caBundle": self.catalog.ca_pem(),
-        });
+        let catalog = self.catalog.origins();
         let class = document(
             "WorkerClass",
             CLASS,
@@ -272,10 +268,7 @@ impl QuiltWorld {
 
     /// The provider of the catalog's tokens, whose authority is what these claims say.
     pub fn tokens(&self, authority: &[&str]) -> Value {
-        let keys = json!({
-            "url": format!("{}/.well-known/jwks.json", self.catalog.url()),
-            "caBundle": self.catalog.ca_pem(),
-        });
+        let keys = self.catalog.jwks();
         json!({ "classes": [CLASS], "jwt": {
             "issuer": self.catalog.url(), "audiences": [self.audience], "jwks": keys,
             "authorityClaims": authority,

@@ -85,6 +85,21 @@ pub async fn kill(controller: &Controller, worker: &str, part: Part) -> anyhow::
     controller.eventually(&gone, async || Ok(!processes::any_alive(&pids))).await
 }
 
+/// Kills one of the sandboxes of the worker that a user of a class has, and waits until the controller knows: what is
+/// written to an agent before may be lost with it. The worker.
+pub async fn kill_of(
+    controller: &Controller,
+    class: &str,
+    user: &str,
+    part: Part,
+) -> anyhow::Result<String> {
+    let worker = controller.worker_of(class, user).await?;
+    kill(controller, &worker, part).await?;
+    let is_known = async || Ok(controller.worker_of(class, user).await.is_err());
+    controller.eventually("the end is known", is_known).await?;
+    Ok(worker)
+}
+
 /// Kills one of a worker's sandboxes and returns at once, while it may not even know yet: its
 /// processes.
 pub fn strike(controller: &Controller, worker: &str, part: Part) -> anyhow::Result<Vec<u32>> {

@@ -141,15 +141,6 @@ async fn waiting_room() -> anyhow::Result<(String, mpsc::Receiver<oneshot::Sende
     Ok((url, who))
 }
 
-/// Kills this user's worker of a class, and waits until its end is known.
-async fn kill(controller: &Controller, class: &str) -> anyhow::Result<()> {
-    let worker = controller.worker_of(class, "alice").await?;
-    sandbox::kill(controller, &worker, Part::Server).await?;
-    // what is written to an agent before its gateway has heard of its end may be lost with it
-    let is_known = async || Ok(controller.worker_of(class, "alice").await.is_err());
-    controller.eventually("the end is known", is_known).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_official_client_notices_that_its_worker_was_killed_between_two_calls()
 -> anyhow::Result<()> {
@@ -171,7 +162,7 @@ async fn no_official_client_notices_that_its_worker_was_killed_between_two_calls
             };
             let killing = async {
                 let go = who.recv().await.context("the room is closed")?;
-                kill(&controller, class).await?;
+                sandbox::kill_of(&controller, class, "alice", Part::Server).await?;
                 // it may have gone away
                 let _ = go.send(());
                 anyhow::Ok(())

@@ -227,9 +227,7 @@ async fn each_role_and_each_exchange_is_told_of_in_one_line_and_counted() -> any
     let exchanging =
         fixture_documents("exchanging", 1, &[], &format!("  credentials: {of_token}\n"))?;
     documents.extend(exchanging.into_iter().take(1));
-    let jwks = json!({
-        "url": format!("{}/.well-known/jwks.json", catalog.url()), "caBundle": catalog.ca_pem(),
-    });
+    let jwks = catalog.jwks();
     let provider = json!({
         "apiVersion": "patchbay.dev/v1alpha1", "kind": "IdentityProvider",
         "metadata": { "name": "tokens" },

@@ -348,14 +348,7 @@ async fn whichever_part_of_a_worker_is_killed_the_next_request_has_another_worke
     let alice = client(&controller, "alice");
     for part in [Part::Agent, Part::Server, Part::Agent, Part::Server] {
         alice.call("echo", json!({ "text": "before" })).await?;
-        let worker = controller.worker_of(CLASS, "alice").await?;
-        sandbox::kill(&controller, &worker, part).await?;
-        // what is written to an agent before its gateway has heard of its end may be lost with it
-        controller
-            .eventually("the end is known", async || {
-                Ok(controller.worker_of(CLASS, "alice").await.is_err())
-            })
-            .await?;
+        let worker = sandbox::kill_of(&controller, CLASS, "alice", part).await?;
         let after = alice.call("echo", json!({ "text": "after" })).await;
         after.with_context(|| format!("{part:?} of {worker}: {}", controller.logs()))?;
         ensure!(controller.worker_of(CLASS, "alice").await? != worker, "{part:?}");

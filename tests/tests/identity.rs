@@ -31,12 +31,6 @@ async fn catalog() -> anyhow::Result<Catalog> {
     Catalog::start(Config::default(), World::without_aws(&["alice", "bob"])).await
 }
 
-fn origins(catalog: &Catalog) -> Value {
-    json!({
-        "origin": catalog.url(), "registry": catalog.registry_url(), "caBundle": catalog.ca_pem(),
-    })
-}
-
 /// A controller of the fixture with one more way in, and a directory of keys in which `hmac` is the browsers'.
 async fn start(way: &Value) -> anyhow::Result<(Controller, TempDir)> {
     let keys = browsers_key()?;
@@ -149,7 +143,7 @@ async fn an_issuers_keys_are_found_by_its_own_document_alone() -> anyhow::Result
 #[tokio::test]
 async fn what_a_browser_can_sign_gains_nothing() -> anyhow::Result<()> {
     let catalog = catalog().await?;
-    let (controller, _keys) = start(&enhanced(&json!({ "catalog": origins(&catalog) }))?).await?;
+    let (controller, _keys) = start(&enhanced(&json!({ "catalog": catalog.origins() }))?).await?;
     let grants = json!({ "p": ["g", "l"], "b": ["b-alice"], "l": "read", "r": ["R"] });
     let claims = with(&catalog.credentials().enhanced_claims("alice"), &grants)?;
     let alice = tenant(CLASS, catalog.url(), "alice", &grants, SaidBy::Holder)?;
@@ -201,7 +195,7 @@ async fn a_role_that_a_browser_can_sign_is_refused_before_aws_hears_of_it() -> a
     let source = json!({ "source": "assumeRole", "assumeRole": {
         "roleClaim": { "claim": "roles", "roles": [role] }, "endpoint": aws.endpoint(),
     } });
-    let (way, keys) = (enhanced(&json!({ "catalog": origins(&catalog) }))?, browsers_key()?);
+    let (way, keys) = (enhanced(&json!({ "catalog": catalog.origins() }))?, browsers_key()?);
     let own = &accounts.registry_key;
     let controller = configured_with(&way, Some(keys.path()), &format!("  credentials: {source}"))?
         .env("AWS_ACCESS_KEY_ID", &own.access_key_id)
@@ -220,7 +214,7 @@ async fn a_role_that_a_browser_can_sign_is_refused_before_aws_hears_of_it() -> a
 #[tokio::test]
 async fn the_two_forms_of_the_same_claims_are_one_tenant_and_do_not_flap() -> anyhow::Result<()> {
     let catalog = catalog().await?;
-    let (controller, _keys) = start(&enhanced(&json!({ "catalog": origins(&catalog) }))?).await?;
+    let (controller, _keys) = start(&enhanced(&json!({ "catalog": catalog.origins() }))?).await?;
     let session = catalog.credentials().enhanced_claims("alice");
     let short = json!({
         "s": "w", "l": "write", "p": ["g", "l"], "r": ["R"],
@@ -311,7 +305,7 @@ async fn login(catalog: &Catalog, arguments: &[&str], code: &str) -> anyhow::Res
 async fn a_login_code_is_refused_with_a_word_of_login_which_makes_a_key_of_it_once()
 -> anyhow::Result<()> {
     let catalog = catalog().await?;
-    let way = json!({ "introspection": { "catalog": origins(&catalog) } });
+    let way = json!({ "introspection": { "catalog": catalog.origins() } });
     let controller = configured(&way, None)?.start().await?;
     let code = catalog.credentials().login_code("alice");
     let code = code.expose_secret();

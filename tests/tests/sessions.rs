@@ -27,17 +27,6 @@ fn client(controller: &Controller, class: &str, user: &str) -> McpClient {
     McpClient::bearer(controller.url(class), &api_key(user))
 }
 
-async fn killed(controller: &Controller, class: &str, part: Part) -> anyhow::Result<()> {
-    let worker = controller.worker_of(class, "alice").await?;
-    sandbox::kill(controller, &worker, part).await?;
-    // what is written to an agent before its gateway has heard of its end may be lost with it
-    controller
-        .eventually("the end is known", async || {
-            Ok(controller.worker_of(class, "alice").await.is_err())
-        })
-        .await
-}
-
 /// The program that answers.
 async fn pid(answer: impl Future<Output = anyhow::Result<Value>>) -> anyhow::Result<Value> {
     Ok(answer.await?["started"].clone())
@@ -57,7 +46,7 @@ async fn a_session_goes_on_after_whatever_of_its_worker_was_killed() -> anyhow::
         ensure!(session.id.starts_with("pbs1.") && session.id.len() <= 2048, "{}", session.id);
         let mut before = pid(session.call("whoami", json!({}))).await?;
         for part in [Part::Agent, Part::Server, Part::Server] {
-            killed(&controller, class, part).await?;
+            sandbox::kill_of(&controller, class, "alice", part).await?;
             let now = pid(session.call("whoami", json!({}))).await;
             let now = now.with_context(|| format!("{class} {part:?}\n{}", controller.logs()))?;
             ensure!(now != before, "{class}: the same program");
@@ -145,7 +134,7 @@ async fn a_session_whose_beginning_is_too_long_for_an_id_ends_with_its_worker() 
     let told = async || Ok(controller.logs().contains("a session will end with this worker"));
     controller.eventually("it is said", told).await?;
 
-    killed(&controller, FIXTURE, Part::Server).await?;
+    sandbox::kill_of(&controller, FIXTURE, "alice", Part::Server).await?;
     let late = session.raw_call("echo", json!({ "text": "x" })).await?;
     ensure!(is_over(&late)?, "{} {}", late.status, late.text());
     alice.initialize().await?.call("echo", json!({ "text": "again" })).await?;

@@ -51,14 +51,12 @@ async fn programs(client: &McpClient, wanted: impl Fn(&[u64]) -> bool) -> anyhow
 }
 
 /// Waits until a call of `await_value` is with the program whose counters these are.
-async fn awaited(counters: impl AsyncFn() -> anyhow::Result<Value>) -> anyhow::Result<()> {
-    let waiting = async {
-        while counters().await?["awaiting"] != 1 {
-            sleep(Duration::from_millis(10)).await;
-        }
-        anyhow::Ok(())
-    };
-    timeout(PATIENCE, waiting).await.context("no call awaits a value")?
+async fn awaited(
+    controller: &Controller,
+    counters: impl AsyncFn() -> anyhow::Result<Value>,
+) -> anyhow::Result<()> {
+    let is_awaited = async || Ok(counters().await?["awaiting"] == 1);
+    controller.eventually("a call awaits a value", is_awaited).await
 }
 
 async fn delete(client: &McpClient, url: &str, session: &str) -> anyhow::Result<Answer> {
@@ -154,7 +152,7 @@ async fn a_program_that_ends_is_told_to_who_waits_and_replaced_for_who_comes() -
     let first = pid(client.call("whoami", json!({}))).await?;
     let waiting = client.modern_call("await_value", json!({ "key": "never" }));
     let ending = async {
-        awaited(async || client.call("counters", json!({})).await).await?;
+        awaited(&controller, async || client.call("counters", json!({})).await).await?;
         client.modern_call("exit", json!({ "code": 3 })).await
     };
     let (waited, ended) = tokio::try_join!(waiting, ending)?;
@@ -221,14 +219,9 @@ async fn a_program_that_does_nothing_any_more_holds_up_no_other_session() -> any
     let mark = "/tmp/frozen";
     let freezing = frozen.raw_call("freeze", json!({ "path": mark }));
     let others = async {
-        timeout(PATIENCE, async {
-            while other.call("read_file", json!({ "path": mark })).await?["error"].is_string() {
-                sleep(Duration::from_millis(10)).await;
-            }
-            anyhow::Ok(())
-        })
-        .await
-        .context("it does not freeze")??;
+        let is_frozen =
+            async || Ok(other.call("read_file", json!({ "path": mark })).await?["error"].is_null());
+        controller.eventually("it is frozen", is_frozen).await?;
         // more than its pipe holds, none of which it reads
         let text = "x".repeat(64 * 1024);
         let unread = (0..8).map(|_| frozen.raw_call("echo", json!({ "text": text })));
@@ -257,7 +250,7 @@ async fn a_program_that_does_nothing_any_more_holds_up_no_other_session() -> any
 #[tokio::test]
 async fn requests_without_a_session_may_have_the_same_id_and_in_a_session_one_at_a_time_may()
 -> anyhow::Result<()> {
-    let (_controller, client) = controller("").await?;
+    let (controller, client) = controller("").await?;
     let call = |key: &str| {
         let arguments = json!({ "key": key });
         let mut message = modern_message("tools/call", "await_value", &arguments);
@@ -292,7 +285,7 @@ async fn requests_without_a_session_may_have_the_same_id_and_in_a_session_one_at
     });
     let headers = [("mcp-session-id", &*session.id), ("mcp-protocol-version", "2025-11-25")];
     let again = async {
-        awaited(async || session.call("counters", json!({})).await).await?;
+        awaited(&controller, async || session.call("counters", json!({})).await).await?;
         let refused = client.post(&headers, &waiting).await?;
         session.call("remember", json!({ "key": "mine", "value": "told" })).await?;
         Ok(refused)
@@ -389,7 +382,7 @@ async fn a_program_that_ends_at_a_question_it_does_not_know_serves_sessions() ->
 
 #[tokio::test]
 async fn a_call_that_was_cancelled_does_not_keep_its_session() -> anyhow::Result<()> {
-    let (_controller, client) = controller("").await?;
+    let (controller, client) = controller("").await?;
     let session = client.initialize().await?;
     let headers = [("mcp-session-id", &*session.id), ("mcp-protocol-version", "2025-11-25")];
     let call = json!({
@@ -400,7 +393,7 @@ async fn a_call_that_was_cancelled_does_not_keep_its_session() -> anyhow::Result
         "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 5 },
     });
     let cancelling = async {
-        awaited(async || session.call("counters", json!({})).await).await?;
+        awaited(&controller, async || session.call("counters", json!({})).await).await?;
         client.post(&headers, &cancelled).await
     };
     // the stream of the call ends

@@ -335,15 +335,9 @@ impl Activator {
             tracing::error!(%error, "no TLS configuration for a worker");
             ActivateError::BindFailed
         })?;
+        let told = told(&self.context, request.class, request.user, claim);
         for _ in 0..MOST_BINDS {
-            let error = match bind::bind(
-                &link,
-                claim,
-                grant,
-                told(&self.context, request.class, request.user, claim),
-            )
-            .await
-            {
+            let error = match bind::bind(&link, claim, grant, told.clone()).await {
                 Ok(outcome) => {
                     let (tenant, worker) = (request.name, &offer.worker);
                     tracing::debug!(%tenant, %worker, ?outcome, "bound");

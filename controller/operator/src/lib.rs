@@ -5,6 +5,7 @@
 //! say of a class, [`tenant`] what to say of a tenant, [`identity_provider`] of a provider, [`enrol`] which key is a pod's, and [`lease`] who leads.
 //! [`driver`] carries it out, on what [`cache`] sees, and [`link`] is its way to workers.
 
+pub mod api_error;
 pub mod authority;
 pub mod build;
 pub mod cache;

@@ -3,7 +3,10 @@
 //!
 //! What cannot be read is never overwritten: sessions may be sealed with it. It must not know sessions.
 
-use crate::params;
+use crate::{
+    api_error::{ApiError, failed},
+    params,
+};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, api::Patch};
@@ -20,16 +23,8 @@ pub const ENTRY: &str = "session-keys.json";
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
     /// The API server did not do what it was asked.
-    #[error("cannot {what} the Secret `{name}`")]
-    Api {
-        /// What was asked.
-        what: &'static str,
-        /// The Secret.
-        name: String,
-        /// The answer.
-        #[source]
-        source: kube::Error,
-    },
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// What is in the Secret is none of ours.
     #[error("the entry `{ENTRY}` of the Secret `{name}` cannot be read")]
     Unreadable {
@@ -59,7 +54,8 @@ impl SessionRootKeeper {
 
     /// Looks once, and puts right what is not.
     pub async fn pass(&self, now: Timestamp) -> Result<(), KeepError> {
-        let secret = self.secrets.get(&self.name).await.map_err(self.failed("read"))?;
+        let secret =
+            self.secrets.get(&self.name).await.map_err(failed("read the Secret", &self.name))?;
         let next = match self.roots_of(&secret)? {
             None => Some(SessionRoots::generate(now)?),
             Some(roots) => roots.next(now)?,
@@ -72,7 +68,7 @@ impl SessionRootKeeper {
             });
             let (params, patch) = (params::patch(), Patch::Merge(&patch));
             let patched = self.secrets.patch(&self.name, &params, &patch).await;
-            patched.map_err(self.failed("write"))?;
+            patched.map_err(failed("write the Secret", &self.name))?;
             tracing::info!(secret = self.name, "there is another root key of sessions");
         }
         Ok(())
@@ -84,10 +80,5 @@ impl SessionRootKeeper {
         let Some(text) = text.filter(|text| !text.0.is_empty()) else { return Ok(None) };
         let read = SessionRoots::parse(&text.0);
         read.map(Some).map_err(|source| KeepError::Unreadable { name: self.name.clone(), source })
-    }
-
-    fn failed(&self, what: &'static str) -> impl FnOnce(kube::Error) -> KeepError {
-        let name = self.name.clone();
-        move |source| KeepError::Api { what, name, source }
     }
 }

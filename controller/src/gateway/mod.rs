@@ -81,8 +81,8 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
 struct Readiness {
     orchestrator: Arc<KubernetesOrchestrator>,
     certificate: Arc<LinkCertificate>,
-    sessions: Arc<ArcSwapOption<SessionRoots>>,
-    has_session_keys: bool,
+    /// None where there are to be none.
+    sessions: Option<Arc<ArcSwapOption<SessionRoots>>>,
     is_configured: AtomicBool,
     is_draining: AtomicBool,
 }
@@ -95,7 +95,7 @@ impl Readiness {
             (!self.is_configured.load(Ordering::Acquire), "the configuration is not built yet"),
             (!self.certificate.is_present(), "there is no certificate for workers (--link-cert)"),
             (
-                self.has_session_keys && self.sessions.load().is_none(),
+                self.sessions.as_ref().is_some_and(|roots| roots.load().is_none()),
                 "there are no root keys of sessions yet (--session-keys)",
             ),
             (self.is_draining.load(Ordering::Acquire), "it is shutting down"),
@@ -161,8 +161,7 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     let readiness = Arc::new(Readiness {
         orchestrator: orchestrator.clone(),
         certificate,
-        sessions: sessions.clone(),
-        has_session_keys: session_key_file.is_some(),
+        sessions: session_key_file.is_some().then(|| sessions.clone()),
         is_configured: AtomicBool::new(false),
         is_draining: AtomicBool::new(false),
     });

@@ -12,12 +12,8 @@ pub async fn fixture_of_catalog(
 ) -> anyhow::Result<Controller> {
     let mut documents = fixture_documents(class, warm, &[], "")?;
     documents.truncate(1);
-    let origins = json!({
-        "origin": catalog.url(), "registry": catalog.registry_url(), "caBundle": catalog.ca_pem(),
-    });
-    let jwks = json!({
-        "url": format!("{}/.well-known/jwks.json", catalog.url()), "caBundle": catalog.ca_pem(),
-    });
+    let origins = catalog.origins();
+    let jwks = catalog.jwks();
     for (name, method) in [
         ("keys", json!({ "introspection": { "catalog": origins } })),
         (

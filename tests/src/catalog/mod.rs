@@ -28,6 +28,7 @@ use graphql::Directory;
 use jiff::SignedDuration;
 use parking_lot::Mutex;
 use record::{Bearers, Origin, Record};
+use serde_json::{Value, json};
 use serve::Front;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -168,6 +169,20 @@ impl Catalog {
     /// The certificate authority to trust, in PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// Where it is, as a class or a provider says it.
+    pub fn origins(&self) -> Value {
+        json!({
+            "origin": self.url(), "registry": self.registry_url(), "caBundle": self.ca_pem(),
+        })
+    }
+
+    /// Where its keys are, as a provider says it.
+    pub fn jwks(&self) -> Value {
+        json!({
+            "url": format!("{}/.well-known/jwks.json", self.url()), "caBundle": self.ca_pem(),
+        })
     }
 
     /// The world that it serves.

@@ -10,6 +10,7 @@ mod guide;
 mod install;
 mod monitoring;
 mod namespaced;
+mod powers;
 mod programs;
 mod rights;
 mod server;

@@ -70,13 +70,9 @@ async fn a_credential_is_judged_by_a_clusters_objects_and_used_for_nothing() -> 
     world.secret("staff", &[("pem", key.public_pem().as_bytes())]).await?;
     let of_secret = json!({ "secretRef": { "name": "staff", "key": "pem" } });
     world.provide("staff", jwt(STAFF, &of_secret, &json!({}))?).await?;
-    let published = json!({
-        "url": format!("{}/.well-known/jwks.json", catalog.url()), "caBundle": catalog.ca_pem(),
-    });
+    let published = catalog.jwks();
     world.provide("published", jwt(catalog.url(), &published, &json!({}))?).await?;
-    let origins = json!({
-        "origin": catalog.url(), "registry": catalog.registry_url(), "caBundle": catalog.ca_pem(),
-    });
+    let origins = catalog.origins();
     world.provide("quilt", json!({ "introspection": { "catalog": origins } })).await?;
     world.warm().await?;
 

@@ -254,10 +254,7 @@ async fn a_user_of_two_catalogs_is_two_tenants_and_each_has_one_catalogs_account
     let image = roots::quilt(&place.cluster).await?;
     let (mut values, beside) = (values(&image, &one)?, values(&image, &other)?);
     values["quilt"]["warm"] = json!(1);
-    let catalog = json!({
-        "origin": other.catalog.url(), "registry": other.catalog.registry_url(),
-        "caBundle": other.catalog.ca_pem(),
-    });
+    let catalog = other.catalog.origins();
     let mut credentials = json!({ "source": "catalog", "catalog": catalog });
     credentials["catalog"]["region"] = json!(OTHER_REGION);
     let (class, spec) = (&beside["quilt"], &beside["quilt"]["extraSpec"]);

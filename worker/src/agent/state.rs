@@ -5,7 +5,6 @@
 //! after the worker began to leave, and an admitted call is counted from that moment. It must not
 //! know HTTP, TLS or sockets.
 
-use super::session_ids::Sealing;
 use super::{
     clock::Moment,
     credentials::Credentials,
@@ -13,6 +12,7 @@ use super::{
     held_grant::{Claims, HeldGrant, Session},
     in_flight::InFlight,
     reservation::Reservation,
+    session_ids::Sealing,
 };
 use parking_lot::Mutex;
 use patchbay_core::{

@@ -1,7 +1,9 @@
 //! A tenant's keys for its session ids: derived, named, and never printed. It must not know what is sealed.
 
-use crate::{digest::NoRandomness, grant::expose};
-use aws_lc_rs::rand;
+use crate::{
+    digest::{NoRandomness, random_bytes},
+    grant::expose,
+};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -18,9 +20,7 @@ pub struct KeyId(pub(super) [u8; KEY_ID_BYTES]);
 
 impl KeyId {
     pub(super) fn generate() -> Result<Self, NoRandomness> {
-        let mut id = [0; KEY_ID_BYTES];
-        rand::fill(&mut id).map_err(|_| NoRandomness)?;
-        Ok(Self(id))
+        random_bytes().map(Self)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Root keys: which are there, which one seals now, and what each tenant has of them. It must not know where they are kept.
 
 use super::key::{KEY_BYTES, KeyId, SessionKey, SessionKeys, decoded, encoded};
-use crate::{digest::NoRandomness, grant::expose, id::TenantUid};
-use aws_lc_rs::{
-    hkdf::{HKDF_SHA256, KeyType, Salt},
-    rand,
+use crate::{
+    digest::{NoRandomness, random_bytes},
+    grant::expose,
+    id::TenantUid,
 };
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -114,8 +115,7 @@ impl SessionRoots {
 
 impl SessionRoot {
     fn generate(seals_from: Timestamp) -> Result<Self, NoRandomness> {
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        rand::fill(key.as_mut()).map_err(|_| NoRandomness)?;
+        let key = Zeroizing::new(random_bytes::<KEY_BYTES>()?);
         Ok(Self { id: KeyId::generate()?, key: encoded(&key), seals_from })
     }
 

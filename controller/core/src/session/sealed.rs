@@ -5,11 +5,8 @@
 //! Session Management). It must not know MCP.
 
 use super::key::{KEY_BYTES, KEY_ID_BYTES, KeyId, SessionKey, SessionKeys};
-use crate::id::Epoch;
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    rand,
-};
+use crate::{digest::random_bytes, id::Epoch};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::{SignedDuration, Timestamp};
 
@@ -76,8 +73,7 @@ pub fn is_sealed(id: &str) -> bool {
 pub fn seal(keys: &SessionKeys, opening: &Opening) -> Result<String, NotSealed> {
     let key = &keys.sealing;
     let mut sealed = opening.to_bytes().ok_or(NotSealed::TooLong)?;
-    let mut nonce = [0; NONCE_LEN];
-    rand::fill(&mut nonce).map_err(|_| NotSealed::Failed)?;
+    let nonce = random_bytes::<NONCE_LEN>().map_err(|_| NotSealed::Failed)?;
     let cipher = cipher(key).ok_or(NotSealed::Failed)?;
     cipher
         .seal_in_place_append_tag(

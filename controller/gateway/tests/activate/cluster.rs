@@ -170,6 +170,24 @@ pub(crate) fn refusing(status: StatusCode, reason: BindRefusal) -> Answer {
     (status, serde_json::to_vec(&Refused { reason }).unwrap())
 }
 
+/// Refuses the tenant, who has a worker by then that another gateway gave it.
+pub(crate) fn refusing_meanwhile(
+    cluster: &Arc<Cluster>,
+    given: &Placement,
+) -> impl Fn() -> Answer + Send + Sync + 'static {
+    let (heard, state) = (Arc::clone(cluster), TenantState::Assigned(given.clone()));
+    move || {
+        *heard.state.lock() = state.clone();
+        refusing(StatusCode::CONFLICT, BindRefusal::OtherTenant)
+    }
+}
+
+/// Fails unless a first contact ends with this worker, which the tenant has then.
+pub(crate) async fn is_bound_to(cluster: &Arc<Cluster>, given: Placement) {
+    assert_eq!(activate(cluster).await.unwrap().placement, given);
+    assert_eq!(cluster.state(), TenantState::Assigned(given));
+}
+
 /// AWS keys: the first are to be renewed soon, or end soon, and later ones are good for long.
 pub(crate) struct Keys {
     pub(crate) first_live: SignedDuration,

@@ -7,8 +7,8 @@ mod cluster;
 mod worker;
 
 use cluster::{
-    Away, Cluster, Grants, Keys, Says, activate, alice, good, placed, refusing, request,
-    telling_of_binds, willing,
+    Away, Cluster, Grants, Keys, Says, activate, alice, good, is_bound_to, placed, refusing,
+    refusing_meanwhile, request, telling_of_binds, willing,
 };
 use http::StatusCode;
 use jiff::SignedDuration;
@@ -193,8 +193,7 @@ async fn a_worker_that_the_tenant_has_by_now_is_not_replaced_by_the_one_that_was
     *cluster.meanwhile.lock() = Some(given.clone());
     tokio::spawn(free.serve(0, willing));
     tokio::spawn(others.serve(0, willing));
-    assert_eq!(activate(&cluster).await.unwrap().placement, given);
-    assert_eq!(cluster.state(), TenantState::Assigned(given));
+    is_bound_to(&cluster, given).await;
 }
 
 #[tokio::test]
@@ -203,17 +202,15 @@ async fn a_worker_that_says_that_it_is_taken_may_be_the_tenants_own_and_is_bound
     let cluster = Cluster::new(TenantState::Unknown, &[&own, &free]);
     let given = placed(&own.offer, 1);
     // another gateway has bound it, and this one hears so while it asks
-    let (heard, state) = (Arc::clone(&cluster), TenantState::Assigned(given.clone()));
+    let refuse = refusing_meanwhile(&cluster, &given);
     tokio::spawn(own.serve(0, move |path| {
         if path != RESERVE_PATH {
             return willing(path);
         }
-        *heard.state.lock() = state.clone();
-        refusing(StatusCode::CONFLICT, BindRefusal::OtherTenant)
+        refuse()
     }));
     tokio::spawn(free.serve(0, willing));
-    assert_eq!(activate(&cluster).await.unwrap().placement, given);
-    assert_eq!(cluster.state(), TenantState::Assigned(given));
+    is_bound_to(&cluster, given).await;
 }
 
 #[tokio::test]
@@ -224,18 +221,16 @@ async fn a_worker_that_refused_a_life_of_its_tenant_that_is_over_is_bound_for_th
     let tenant = TenantUid::parse("tenant-again").unwrap();
     let given = Placement { claim: Claim { tenant, ..over.claim }, offer: own.offer.clone() };
     // it was deleted, came back through another gateway and has the same worker: this one hears so after the refusal
-    let (heard, state) = (Arc::clone(&cluster), TenantState::Assigned(given.clone()));
+    let refuse = refusing_meanwhile(&cluster, &given);
     let has_refused = AtomicBool::default();
     tokio::spawn(own.serve(0, move |path| {
         if has_refused.swap(true, Ordering::SeqCst) {
             return willing(path);
         }
-        *heard.state.lock() = state.clone();
-        refusing(StatusCode::CONFLICT, BindRefusal::OtherTenant)
+        refuse()
     }));
     tokio::spawn(free.serve(0, willing));
-    assert_eq!(activate(&cluster).await.unwrap().placement, given);
-    assert_eq!(cluster.state(), TenantState::Assigned(given));
+    is_bound_to(&cluster, given).await;
 }
 
 #[tokio::test]

@@ -6,12 +6,16 @@
 
 use super::{
     bundle::Bundle,
-    error::{KeepError, failed},
+    error::KeepError,
     publish::Publisher,
     root::{Certificate, Root, Roots},
     rotation::{Step, Terms, step},
 };
-use crate::{params, total::after};
+use crate::{
+    api_error::{ApiError, failed},
+    params,
+    total::after,
+};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, api::Patch};
@@ -123,10 +127,10 @@ impl Keeper {
             "metadata": { "resourceVersion": secret.metadata.resource_version },
             "data": { AUTHORITY: ByteString(text) },
         });
-        self.patch(&self.names.roots, &patch).await
+        Ok(self.patch(&self.names.roots, &patch).await?)
     }
 
-    async fn patch(&self, name: &str, patch: &Value) -> Result<Secret, KeepError> {
+    async fn patch(&self, name: &str, patch: &Value) -> Result<Secret, ApiError> {
         let patched = self.secrets.patch(name, &params::patch(), &Patch::Merge(patch)).await;
         patched.map_err(failed("write the Secret", name))
     }

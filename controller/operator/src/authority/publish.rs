@@ -1,11 +1,8 @@
 //! Publishes what workers trust. It must not know where roots come from: of this operator's making, or of
 //! somebody else's.
 
-use super::{
-    bundle::Bundle,
-    error::{KeepError, failed},
-};
-use crate::params::apply;
+use super::{bundle::Bundle, error::KeepError};
+use crate::{api_error::failed, params::apply};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, api::Patch};

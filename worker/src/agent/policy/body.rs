@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use std::{
     convert::Infallible,
@@ -90,7 +90,7 @@ impl Room {
 async fn read(mut body: Incoming, most: usize) -> Result<Bytes, BadBody> {
     let mut text = Vec::new();
     while let Some(frame) =
-        timeout(PAUSE_LIMIT, next(&mut body)).await.map_err(|_| BadBody::Incomplete)?
+        timeout(PAUSE_LIMIT, body.frame()).await.map_err(|_| BadBody::Incomplete)?
     {
         let Ok(data) = frame.map_err(|_| BadBody::Incomplete)?.into_data() else { continue };
         if text.len() + data.len() > most {
@@ -99,10 +99,6 @@ async fn read(mut body: Incoming, most: usize) -> Result<Bytes, BadBody> {
         text.extend_from_slice(&data);
     }
     Ok(text.into())
-}
-
-async fn next(body: &mut Incoming) -> Option<hyper::Result<Frame<Bytes>>> {
-    std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
 }
 
 /// A body that was read, and its part of the room.

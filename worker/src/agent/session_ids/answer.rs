@@ -4,11 +4,12 @@
 use crate::agent::{
     answer::Body,
     policy::events::{Splitter, data},
-    stdio::{Kind, Message, ServerBody},
+    stdio::{self, Kind, Message, ServerBody},
 };
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use patchbay_core::digest::Digest;
 use serde_json::Value;
 use std::{
@@ -86,8 +87,7 @@ impl Form {
         if headers.contains_key(header::CONTENT_ENCODING) {
             return None;
         }
-        let essence = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next()?;
-        match &*essence.trim().to_ascii_lowercase() {
+        match &*stdio::essence(headers.get(header::CONTENT_TYPE)).to_ascii_lowercase() {
             "application/json" => Some(Self::Json),
             "text/event-stream" => Some(Self::Events),
             _ => None,
@@ -141,8 +141,7 @@ impl Reading {
 
     /// The next part; none at the end, or where it breaks.
     async fn more(&mut self) -> Option<Bytes> {
-        let rest = self.rest.as_mut()?;
-        let next = std::future::poll_fn(|context| Pin::new(&mut *rest).poll_frame(context)).await;
+        let next = self.rest.as_mut()?.frame().await;
         let data = match &next {
             Some(Ok(frame)) => frame.data_ref().cloned().or(Some(Bytes::new())),
             Some(Err(_)) | None => None,
@@ -186,7 +185,6 @@ mod tests {
     use super::*;
     use crate::agent::answer::whole;
     use http::StatusCode;
-    use http_body_util::BodyExt as _;
 
     const ANSWER: &str = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"a":1,"b":2}},"serverInfo":{"name":"n","version":"1"},"instructions":"x"}}"#;
 

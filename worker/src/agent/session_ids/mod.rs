@@ -22,7 +22,6 @@ use super::{
     stdio::{self, ServerBody},
     upstream::RequestBody,
 };
-use data_encoding::HEXLOWER;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
 };
@@ -31,9 +30,8 @@ use http_body_util::Either;
 use patchbay_core::{
     id::Epoch,
     link::{FORWARD_PREFIX, REQUEST_ID_HEADER},
-    session::{self, GOOD_FOR, NotSealed, Opening, SessionKeys},
+    session::{self, GOOD_FOR, Opening, SessionKeys},
 };
-use rustls::crypto::aws_lc_rs::default_provider;
 use std::sync::Arc;
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -305,17 +303,14 @@ fn mint(keys: &SessionKeys, opening: Option<Opening>) -> Result<(String, Option<
     let sealed = opening.as_ref().map(|opening| session::seal(keys, opening));
     match sealed {
         Some(Ok(id)) => return Ok((id, opening)),
-        Some(Err(why @ (NotSealed::TooLong | NotSealed::Failed))) => {
-            tracing::warn!(%why, "a session will end with this worker");
-        }
+        Some(Err(why)) => tracing::warn!(%why, "a session will end with this worker"),
         None => tracing::warn!(
             "a session will end with this worker: what began it, or its answer, could not be read"
         ),
     }
-    let mut bytes = [0; 16];
-    default_provider().secure_random.fill(&mut bytes).map_err(|_| no_id())?;
+    let id = stdio::new_id().ok_or_else(no_id)?;
     // of no form that another worker reads, and nobody can guess it; what it began with may be long, and is not kept
-    Ok((format!("pbw1.{}", HEXLOWER.encode(&bytes)), None))
+    Ok((format!("pbw1.{id}"), None))
 }
 
 fn unknown() -> Failed {

@@ -9,6 +9,7 @@ use crate::agent::{
     policy::body::Held,
     server::{NoAnswer, Server},
     stdio::ServerBody,
+    upstream::RequestBody,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Either};
@@ -84,7 +85,7 @@ pub(super) async fn revive(
 
 async fn send(
     server: &Server,
-    request: Request<Either<hyper::body::Incoming, Held>>,
+    request: Request<RequestBody>,
 ) -> Result<Response<ServerBody>, NotRevived> {
     let sent = timeout(LIMIT, server.send(request)).await;
     let response = sent.map_err(|_| NotRevived::TooSlow)??;
@@ -92,11 +93,7 @@ async fn send(
     if status.is_success() { Ok(response) } else { Err(NotRevived::Refused(status)) }
 }
 
-fn request(
-    method: Method,
-    headers: HeaderMap,
-    text: String,
-) -> Request<Either<hyper::body::Incoming, Held>> {
+fn request(method: Method, headers: HeaderMap, text: String) -> Request<RequestBody> {
     let mut request = Request::new(Either::Right(Held::of(text)));
     *request.method_mut() = method;
     *request.uri_mut() = http::Uri::from_static(FORWARD_PREFIX);

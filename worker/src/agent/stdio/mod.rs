@@ -28,6 +28,7 @@ pub(crate) use self::{
     answer::{ServerBody, no_content, unknown_session},
     message::{Kind, Message},
     repeated::only,
+    sessions::new_id,
 };
 
 use self::{
@@ -275,7 +276,8 @@ fn is_refused(range: &str) -> bool {
     })
 }
 
-fn essence(value: Option<&HeaderValue>) -> &str {
+/// What a `Content-Type` says, without its parameters.
+pub(crate) fn essence(value: Option<&HeaderValue>) -> &str {
     let value = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }

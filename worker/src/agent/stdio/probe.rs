@@ -69,8 +69,11 @@ fn ping() -> String {
 
 /// Whatever it says of it: it can answer.
 fn is_pong(message: &Message) -> bool {
-    let Kind::Response { id: Some(id), .. } = &message.kind else { return false };
-    Some(id) == Id::read(&format!("\"{PING_ID}\"")).as_ref()
+    matches!(&message.kind, Kind::Response { id: Some(id), .. } if is(id, PING_ID))
+}
+
+fn is(id: &Id, own: &str) -> bool {
+    Some(id) == Id::read(&format!("\"{own}\"")).as_ref()
 }
 
 fn question() -> String {
@@ -83,8 +86,7 @@ fn question() -> String {
 /// What an answer means; none where it is not one to the question.
 fn said(message: &Message) -> Option<Era> {
     let Kind::Response { id, error } = &message.kind else { return None };
-    let is_ours =
-        id.as_ref().is_none_or(|id| Some(id) == Id::read(&format!("\"{PROBE_ID}\"")).as_ref());
+    let is_ours = id.as_ref().is_none_or(|id| is(id, PROBE_ID));
     is_ours.then_some(match error {
         None
         | Some(

@@ -4,7 +4,7 @@
 use super::session::Session;
 use data_encoding::HEXLOWER;
 use parking_lot::Mutex;
-use rustls::crypto::aws_lc_rs::default_provider;
+use patchbay_core::digest::random_bytes;
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
@@ -77,11 +77,9 @@ impl Sessions {
 }
 
 /// 128 bits that nobody can guess, as visible ASCII (MCP 2025-11-25, basic/transports, Session Management).
-fn new_id() -> Option<String> {
-    let mut bytes = [0; 16];
-    let filled = default_provider().secure_random.fill(&mut bytes);
-    filled.inspect_err(|_| tracing::error!("no random numbers")).ok()?;
-    Some(HEXLOWER.encode(&bytes))
+pub(crate) fn new_id() -> Option<String> {
+    let bytes = random_bytes::<16>().inspect_err(|error| tracing::error!(%error, "no session id"));
+    Some(HEXLOWER.encode(&bytes.ok()?))
 }
 
 /// Ends idle sessions, for as long as there may be any.
