@@ -162,7 +162,7 @@ pub struct TenantStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::optional_timestamp")]
     pub last_activity: Option<Timestamp>,
-    /// Why the phase last changed, as one CamelCase word, such as `IdleTimeout`. The conditions
+    /// Why the phase last changed, as one CamelCase word, such as `Idle`. The conditions
     /// say more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = bounds::CONDITION_WORD))]
