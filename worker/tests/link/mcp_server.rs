@@ -1,7 +1,10 @@
 //! The MCP server of these tests: this test binary again, run by the host. It answers under `/mcp`
 //! like a server, remembers what it saw, and lets the tests wait for that under `/test`.
 
-use crate::{sessioned::Sessioned, within};
+use crate::{
+    sessioned::{Said, Sessioned},
+    within,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, channel::Channel, combinators::UnsyncBoxBody};
@@ -9,7 +12,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use patchbay_core::digest::Digest;
 use serde_json::json;
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, pin::pin, sync::Arc};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -28,6 +31,8 @@ struct Seen {
     events: watch::Sender<Vec<String>>,
     is_released: watch::Sender<bool>,
     is_deaf: watch::Sender<bool>,
+    /// Whether no connection is taken any more.
+    is_unreachable: watch::Sender<bool>,
     sessioned: Sessioned,
 }
 
@@ -45,6 +50,7 @@ async fn serve(port: u16) {
         events: watch::Sender::new(Vec::new()),
         is_released: watch::Sender::new(false),
         is_deaf: watch::Sender::new(false),
+        is_unreachable: watch::Sender::new(false),
         sessioned: Sessioned::default(),
     });
     println!("serving on port {port}");
@@ -52,14 +58,33 @@ async fn serve(port: u16) {
     loop {
         let (stream, _) = tokio::select! {
             accepted = listener.accept() => accepted.unwrap(),
-            _ = is_deaf.wait_for(|is_deaf| *is_deaf) => break,
+            () = until(&mut is_deaf) => break,
         };
         let seen = Arc::clone(&seen);
         let service = service_fn(move |request| answer(Arc::clone(&seen), request));
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        let mut is_deaf = is_deaf.clone();
+        tokio::spawn(async move {
+            let mut connection =
+                pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = until(&mut is_deaf) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            // what a client does to its connection is the worker's to judge
+            drop(ended);
+        });
     }
     drop(listener);
+    seen.is_unreachable.send_replace(true);
     std::future::pending::<()>().await;
+}
+
+async fn until(is_so: &mut watch::Receiver<bool>) {
+    // its sender lives as long as the server
+    let _ = is_so.wait_for(|is_so| *is_so).await;
 }
 
 async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -68,6 +93,10 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
         let event = event.replacen('/', " /", 1);
         let mut events = seen.events.subscribe();
         events.wait_for(|events| events.contains(&event)).await.unwrap();
+        return Ok(text(""));
+    }
+    if let Some(what) = path.strip_prefix("/test/refuse/") {
+        seen.sessioned.refuse(what);
         return Ok(text(""));
     }
     match path.as_str() {
@@ -98,14 +127,13 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
         "/mcp/hang" => std::future::pending().await,
         "/mcp/exit" => std::process::exit(7),
         "/mcp/slow" => {
-            seen.is_released.subscribe().wait_for(|is_released| *is_released).await.unwrap();
+            until(&mut seen.is_released.subscribe()).await;
             text("done")
         }
         "/mcp/deaf" => {
             seen.is_deaf.send_replace(true);
-            let mut response = text("");
-            response.headers_mut().insert("connection", "close".parse().unwrap());
-            response
+            until(&mut seen.is_unreachable.subscribe()).await;
+            text("")
         }
         "/mcp/stream" => return Ok(stream(closed)),
         "/mcp/trailers" => trailers().await,
@@ -123,8 +151,11 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
 async fn sessioned(sessioned: &Sessioned, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let (status, id, answer) = sessioned.answer(&parts.method, &parts.headers, &body);
-    let mut response = typed("application/json", answer.to_string());
+    let (status, id, said) = sessioned.answer(&parts.method, &parts.uri, &parts.headers, &body);
+    let mut response = match said {
+        Said::Json(answer) => typed("application/json", answer.to_string()),
+        Said::Event(id) => typed("text/event-stream", format!("id: {id}\ndata: {{}}\n\n")),
+    };
     *response.status_mut() = status;
     if let Some(id) = id {
         response.headers_mut().insert("mcp-session-id", id.parse().unwrap());
@@ -262,6 +293,11 @@ impl Witness {
     /// Has the server become another one.
     pub(crate) async fn change(self) {
         self.ask(Method::POST, "/test/change").await;
+    }
+
+    /// Has the server refuse this, and nothing else.
+    pub(crate) async fn refuse(self, what: &str) {
+        self.ask(Method::POST, &format!("/test/refuse/{what}")).await;
     }
 
     /// Lets slow calls end.

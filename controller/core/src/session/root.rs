@@ -64,7 +64,10 @@ impl SessionRoots {
     pub fn parse(text: &[u8]) -> Result<Self, MalformedRoots> {
         let read: Self = serde_json::from_slice(text).map_err(|_| MalformedRoots)?;
         let is_ordered = read.roots.is_sorted_by_key(|root| root.seals_from);
-        let is_good = |root: &SessionRoot| decoded(&root.key).is_some();
+        // what follows from a date must be one
+        let is_good = |root: &SessionRoot| {
+            decoded(&root.key).is_some() && root.seals_from.checked_add(SEALS_FOR).is_ok()
+        };
         let is_some = (1..=ROOTS_KEPT).contains(&read.roots.len());
         if is_some && is_ordered && read.roots.iter().all(is_good) {
             Ok(read)

@@ -81,8 +81,10 @@ impl Room {
             u32::try_from(longest.div_ceil(PERMIT_BYTES)).map_err(|_| BadBody::TooLong)?;
         let room = Arc::clone(&self.0).acquire_many_owned(permits).await;
         // it is never closed
-        let room = room.map_err(|_| BadBody::Incomplete)?;
+        let mut room = room.map_err(|_| BadBody::Incomplete)?;
         let text = read(body, longest).await?;
+        // of one whose length was not said it may have been far too much
+        drop(room.split(room.num_permits().saturating_sub(text.len().div_ceil(PERMIT_BYTES))));
         Ok((text.clone(), Held { body: Full::new(text.clone()), text, room: Some(room) }))
     }
 }

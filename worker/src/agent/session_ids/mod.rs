@@ -3,15 +3,18 @@
 //!
 //! It turns requests with an id of ours into requests with the server's own, and an id that it does not know into a new
 //! session of the server, begun as the first one was. Whatever is unclear or not its tenant's is a session that is not
-//! there: 404, and the client begins anew. Where no keys were granted, ids pass as they are. It must not know how a
-//! server is spoken to, or what is said in a session.
+//! there: 404, and the client begins anew. Where no keys were granted, ids pass as they are, as do those that are of no
+//! form of ours. It must not know how a server is spoken to, or what is said in a session.
 
 mod answer;
+mod event_ids;
 mod known;
+mod place;
 mod revive;
 
 use self::{
-    known::{Entry, Found, Known},
+    known::{Entry, Found, Known, Own, OwnSession},
+    place::{About, Place},
     revive::NotRevived,
 };
 use super::{
@@ -29,7 +32,7 @@ use http_body::Body as _;
 use http_body_util::Either;
 use patchbay_core::{
     id::Epoch,
-    link::{FORWARD_PREFIX, REQUEST_ID_HEADER},
+    link::REQUEST_ID_HEADER,
     session::{self, GOOD_FOR, Opening, SessionKeys},
 };
 use std::sync::Arc;
@@ -52,34 +55,6 @@ pub(crate) struct Sealing {
 pub(crate) struct SessionIds {
     known: Known,
     room: Room,
-}
-
-/// What a request has to do with sessions.
-#[derive(Debug, PartialEq, Eq)]
-enum Place {
-    /// Nothing, or nothing that can be read.
-    Elsewhere,
-    /// It may begin one.
-    Beginning,
-    /// It is of this one.
-    Session(String),
-    /// It names two, or none that can be read.
-    Unclear,
-}
-
-impl Place {
-    /// Of a request, by what is said outside of its body.
-    fn of(parts: &Parts) -> Self {
-        if parts.uri.path() != FORWARD_PREFIX || stdio::is_stateless(&parts.headers) {
-            return Self::Elsewhere;
-        }
-        match stdio::only(&parts.headers, SESSION_ID.as_str()) {
-            Err(_) => Self::Unclear,
-            Ok(Some(id)) => Self::Session(id.to_owned()),
-            Ok(None) if parts.method == Method::POST => Self::Beginning,
-            Ok(None) => Self::Elsewhere,
-        }
-    }
 }
 
 /// A request that is not passed on, with its answer; or one that was, without any.
@@ -160,7 +135,7 @@ impl SessionIds {
         };
         let (id, opening) = mint(&sealing.keys, opening)?;
         let value = HeaderValue::from_str(&id).map_err(|_| no_id())?;
-        self.known.add(&id, opening, Some(own));
+        self.known.begin(&id, opening, own);
         response.headers_mut().insert(SESSION_ID, value);
         Ok(response)
     }
@@ -178,36 +153,45 @@ impl SessionIds {
             return self.end(server, id, &entry, parts, body).await;
         }
         let body = self.hold(body).await?;
-        let again = match &body {
-            Either::Right(held) => Some(held.again()),
-            Either::Left(body) if body.is_end_stream() => Some(body::Held::default()),
-            Either::Left(_) => None,
-        };
-        let (own, is_new) = self.own(server, id, &entry, &parts).await?;
-        let send = async |parts: &Parts, body, own: &HeaderValue, is_new: bool| {
-            let mut parts = parts.clone();
-            parts.headers.insert(SESSION_ID, own.clone());
-            if is_new {
-                // it names an event of a session that the server does not know
-                parts.headers.remove(LAST_EVENT_ID);
+        let (about, again) = match &body {
+            Either::Right(held) => (About::of(held.text()), again(held)),
+            Either::Left(body) => {
+                let again = body.is_end_stream().then(body::Held::default);
+                (About::Present, again)
             }
-            server.send(Request::from_parts(parts, body)).await
         };
-        let mut response = send(&parts, body, &own, is_new).await?;
-        if response.status() == StatusCode::NOT_FOUND
-            && !is_new
-            && let (Some(body), Some(_)) = (again, &entry.opening)
+        let (response, own) = self.say(server, id, &entry, &parts, about, body).await?;
+        let (Some(own), Some(opening), Some(body)) = (own, &entry.opening, again) else {
+            return Ok(response);
+        };
+        if response.status() != StatusCode::NOT_FOUND
+            || revive::is_there(server, &own.id, opening, &parts).await
         {
-            // the server has let go of it, and did nothing with the request
-            entry.lose(&own).await;
-            let (own, is_new) = self.own(server, id, &entry, &parts).await?;
-            response = send(&parts, Either::Right(body), &own, is_new).await?;
+            return Ok(response);
         }
-        if response.headers().contains_key(&SESSION_ID) {
-            let value = HeaderValue::from_str(id).map_err(|_| no_id())?;
-            response.headers_mut().insert(SESSION_ID, value);
+        // the server has let go of it, and did nothing with the request
+        entry.lose(&own.id).await;
+        let said = self.say(server, id, &entry, &parts, about, Either::Right(body)).await;
+        said.map(|(response, _)| response)
+    }
+
+    /// Says something in a session; also the server's side of it, where that was not begun for this.
+    async fn say(
+        &self,
+        server: &Server,
+        id: &str,
+        entry: &Entry,
+        parts: &Parts,
+        about: About,
+        body: RequestBody,
+    ) -> Result<(Response<ServerBody>, Option<OwnSession>), Failed> {
+        let (own, is_new) = self.own(server, id, entry, parts, about).await?;
+        if is_new && about == About::Beginning {
+            // the server was told
+            return Ok((stdio::accepted(), None));
         }
-        Ok(response)
+        let response = send_as(server, parts, body, id, &own).await?;
+        Ok((response, (!is_new).then_some(own)))
     }
 
     /// What is known of an id, or can be read out of it.
@@ -226,36 +210,57 @@ impl SessionIds {
             tracing::warn!(request_id, "a session of a later worker came to an earlier one");
             return Err(unknown());
         }
-        Ok(self.known.add(id, Some(opening), None))
+        self.known.take_up(id, opening).ok_or_else(unknown)
     }
 
-    /// The server's own id of a session, which it begins anew where the server does not have it; whether it did.
+    /// The server's side of a session, which the server begins anew where it does not have it; whether it did.
     async fn own(
         &self,
         server: &Server,
         id: &str,
         entry: &Entry,
         parts: &Parts,
-    ) -> Result<(HeaderValue, bool), Failed> {
+        about: About,
+    ) -> Result<(OwnSession, bool), Failed> {
         let mut own = entry.own.lock().await;
-        if let Some(own) = own.as_ref().filter(|own| server.has_session(own)) {
-            return Ok((own.clone(), false));
+        match &*own {
+            Own::Here(session) if server.has_session(&session.id) => {
+                return Ok((session.clone(), false));
+            }
+            Own::Here(_) | Own::Lost => {}
+            Own::Over => return Err(unknown()),
         }
-        *own = None;
+        *own = Own::Lost;
         let Some(opening) = &entry.opening else {
-            self.known.forget(id);
+            *own = Own::Over;
+            self.known.end(id);
             return Err(unknown());
         };
-        match revive::revive(server, opening, &parts.headers).await {
+        if about == About::Past {
+            // whoever waited for it is gone, and nothing is begun for it
+            return Err(Failed::Answered(Box::new(stdio::accepted())));
+        }
+        match revive::revive(server, opening, parts).await {
             Ok(new) => {
                 tracing::info!(from_epoch = %opening.epoch, "a session goes on in a new one of the MCP server");
-                *own = Some(new.clone());
-                Ok((new, true))
+                let session = OwnSession { id: new, events: Some(Arc::default()) };
+                *own = Own::Here(session.clone());
+                Ok((session, true))
             }
             Err(NotRevived::NoAnswer(error)) => Err(error.into()),
+            Err(NotRevived::NotNow(status)) => {
+                let why = "the MCP server cannot take this session up now; try again later";
+                Err(Failed::Answered(Box::new(stdio::refuse(status, why))))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a session cannot go on; its client begins another");
-                self.known.forget(id);
+                // whoever waits for the same need not try
+                *own = Own::Over;
+                if error.is_final() {
+                    self.known.end(id);
+                } else {
+                    self.known.forget(id);
+                }
                 Err(unknown())
             }
         }
@@ -266,20 +271,22 @@ impl SessionIds {
         &self,
         server: &Server,
         id: &str,
-        entry: &Entry,
-        mut parts: Parts,
+        entry: &Arc<Entry>,
+        parts: Parts,
         body: RequestBody,
     ) -> Result<Response<ServerBody>, Failed> {
-        let own = entry.own.lock().await;
-        let Some(known) = own.as_ref().filter(|own| server.has_session(own)) else {
-            self.known.end(id);
-            return Ok(stdio::no_content());
+        let mut own = entry.own.lock().await;
+        // its client has no use for it, even if the answer never comes
+        self.known.end(id);
+        let session = match std::mem::replace(&mut *own, Own::Over) {
+            Own::Here(session) if server.has_session(&session.id) => session,
+            Own::Here(_) | Own::Lost | Own::Over => return Ok(stdio::no_content()),
         };
-        parts.headers.insert(SESSION_ID, known.clone());
-        let response = server.send(Request::from_parts(parts, body)).await?;
+        let response = send_as(server, &parts, body, id, &session).await?;
         let status = response.status();
-        if status.is_success() || status == StatusCode::NOT_FOUND {
-            self.known.end(id);
+        if !status.is_success() && status != StatusCode::NOT_FOUND {
+            *own = Own::Here(session);
+            self.known.restore(id, entry);
         }
         Ok(response)
     }
@@ -298,6 +305,45 @@ impl SessionIds {
     }
 }
 
+/// Sends a request of the session that its client knows by `id`, as one of the server's own.
+async fn send_as(
+    server: &Server,
+    parts: &Parts,
+    body: RequestBody,
+    id: &str,
+    own: &OwnSession,
+) -> Result<Response<ServerBody>, Failed> {
+    let mut parts = parts.clone();
+    parts.headers.insert(SESSION_ID, own.id.clone());
+    if let Some(events) = &own.events {
+        let last = parts.headers.get(&LAST_EVENT_ID);
+        if last.is_some_and(|last| !events.contains(last.as_bytes())) {
+            // it names an event of a session that the server does not know
+            parts.headers.remove(LAST_EVENT_ID);
+        }
+        // ids that are compressed could not be read
+        parts.headers.remove(header::ACCEPT_ENCODING);
+    }
+    let mut response = server.send(Request::from_parts(parts, body)).await?;
+    if response.headers().get(&SESSION_ID) == Some(&own.id) {
+        let value = HeaderValue::from_str(id).map_err(|_| no_id())?;
+        response.headers_mut().insert(SESSION_ID, value);
+    }
+    let kind = stdio::essence(response.headers().get(header::CONTENT_TYPE));
+    match &own.events {
+        Some(events) if kind.eq_ignore_ascii_case("text/event-stream") => {
+            Ok(event_ids::noted(response, Arc::clone(events)))
+        }
+        _ => Ok(response),
+    }
+}
+
+/// The same body, for a request that may have to be made twice; none of what is too long to be kept for that.
+fn again(held: &body::Held) -> Option<body::Held> {
+    let length = u64::try_from(held.text().len()).unwrap_or(u64::MAX);
+    (length <= MAX_HELD_BYTES).then(|| held.again())
+}
+
 /// A new id, and what a later session can begin with; nothing where this one ends with its worker.
 fn mint(keys: &SessionKeys, opening: Option<Opening>) -> Result<(String, Option<Opening>), Failed> {
     let sealed = opening.as_ref().map(|opening| session::seal(keys, opening));
@@ -308,9 +354,8 @@ fn mint(keys: &SessionKeys, opening: Option<Opening>) -> Result<(String, Option<
             "a session will end with this worker: what began it, or its answer, could not be read"
         ),
     }
-    let id = stdio::new_id().ok_or_else(no_id)?;
-    // of no form that another worker reads, and nobody can guess it; what it began with may be long, and is not kept
-    Ok((format!("pbw1.{id}"), None))
+    // what it began with may be long, and is not kept
+    Ok((place::id_of_this_worker().ok_or_else(no_id)?, None))
 }
 
 fn unknown() -> Failed {
@@ -325,33 +370,4 @@ fn unclear() -> Failed {
 fn no_id() -> Failed {
     let why = "no id could be made for a session";
     Failed::Answered(Box::new(stdio::refuse(StatusCode::INTERNAL_SERVER_ERROR, why)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place(method: Method, path: &str, headers: &[(&'static str, &'static str)]) -> Place {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        Place::of(&request.body(()).unwrap().into_parts().0)
-    }
-
-    #[test]
-    fn a_session_is_named_once_at_the_endpoint_and_in_the_era_that_has_them() {
-        let session = ("mcp-session-id", "s");
-        let at = FORWARD_PREFIX;
-        assert_eq!(place(Method::POST, at, &[session]), Place::Session("s".into()));
-        assert_eq!(place(Method::GET, at, &[session]), Place::Session("s".into()));
-        assert_eq!(place(Method::POST, at, &[]), Place::Beginning);
-        assert_eq!(place(Method::GET, at, &[]), Place::Elsewhere);
-        assert_eq!(place(Method::POST, at, &[session, session]), Place::Unclear);
-        let modern = ("mcp-protocol-version", "2026-07-28");
-        for headers in [&[modern][..], &[modern, session]] {
-            assert_eq!(place(Method::POST, at, headers), Place::Elsewhere);
-        }
-        assert_eq!(place(Method::POST, "/mcp-server/x", &[session]), Place::Elsewhere);
-    }
 }

@@ -1,5 +1,6 @@
 //! Begins a session of the server as an earlier one began: `initialize` with the same parameters, and what follows it. It
-//! goes on only if the server says of itself what that one said. It must not know ids of clients.
+//! goes on only if the server says of itself what that one said. Also asks whether a session is there at all. It must not
+//! know ids of clients.
 
 use super::{
     SESSION_ID,
@@ -11,18 +12,22 @@ use crate::agent::{
     stdio::ServerBody,
     upstream::RequestBody,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    request::Parts,
+};
 use http_body_util::{BodyExt as _, Either};
-use patchbay_core::{link::FORWARD_PREFIX, session::Opening};
+use patchbay_core::session::Opening;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A server has this long for each of the two.
+/// A server has this long for each message.
 const LIMIT: Duration = Duration::from_secs(30);
 /// What is left of an answer has this long to come to its end.
 const REST_LIMIT: Duration = Duration::from_secs(10);
 
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const PING: &str = r#"{"jsonrpc":"2.0","id":"patchbay","method":"ping"}"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 /// What of the request for which a session begins is not said of its `initialize`: its body's, and its own.
@@ -46,41 +51,66 @@ pub(super) enum NotRevived {
     TooSlow,
     #[error("the MCP server answered {0}")]
     Refused(StatusCode),
+    /// It may take the same later.
+    #[error("the MCP server is too busy, or has a fault: it answered {0}")]
+    NotNow(StatusCode),
+    #[error("what the MCP server says of itself could not be read")]
+    Unreadable,
     #[error("the MCP server has no sessions any more")]
     NoSession,
     #[error("the MCP server is not what it was: another version, or other capabilities")]
     Changed,
 }
 
-/// The server's id of a new session that begins as `opening` says. `like` are the headers of the request for which it
-/// begins: what a client says of itself there, it would have said then.
+impl NotRevived {
+    /// Whether this server will say the same as long as it lives.
+    pub(super) const fn is_final(&self) -> bool {
+        matches!(self, Self::NoSession | Self::Changed)
+    }
+}
+
+/// The server's id of a new session that begins as `opening` says. `like` is the request for which it begins: what a client
+/// says of itself there, and where it says it, it would have said then.
 pub(super) async fn revive(
     server: &Server,
     opening: &Opening,
-    like: &HeaderMap,
+    like: &Parts,
 ) -> Result<HeaderValue, NotRevived> {
     let params = &opening.params;
     let initialize =
         format!(r#"{{"jsonrpc":"2.0","id":"patchbay","method":"initialize","params":{params}}}"#);
-    let headers = headers_like(like);
-    let response = send(server, request(Method::POST, headers.clone(), initialize)).await?;
+    let like = Like { uri: &like.uri, headers: headers_like(&like.headers) };
+    let response = send(server, like.request(Method::POST, initialize)).await?;
     let own = response.headers().get(&SESSION_ID).cloned().ok_or(NotRevived::NoSession)?;
     let (response, said) = answer::read(response).await;
     tokio::spawn(finish(response));
 
-    let mut headers = headers;
-    headers.insert(SESSION_ID, own.clone());
-    if let Ok(version) = HeaderValue::from_str(&opening.version) {
-        headers.insert(VERSION, version);
-    }
+    let like = like.within(&own, opening);
     let was = Said { version: opening.version.clone(), facts: opening.facts };
-    if said != Some(was) {
+    let goes_on = match said {
+        Some(said) if said == was => {
+            send(server, like.request(Method::POST, INITIALIZED.to_owned())).await.map(drop)
+        }
+        Some(_) => Err(NotRevived::Changed),
+        None => Err(NotRevived::Unreadable),
+    };
+    if goes_on.is_err() {
         // nobody will use it
-        let _ = send(server, request(Method::DELETE, headers, String::new())).await;
-        return Err(NotRevived::Changed);
+        let _ = send(server, like.request(Method::DELETE, String::new())).await;
     }
-    send(server, request(Method::POST, headers, INITIALIZED.to_owned())).await?;
-    Ok(own)
+    goes_on.map(|()| own)
+}
+
+/// Whether the server has a session, since there are other things that it may not find. It has where that stays unknown.
+pub(super) async fn is_there(
+    server: &Server,
+    own: &HeaderValue,
+    opening: &Opening,
+    like: &Parts,
+) -> bool {
+    let like = Like { uri: &like.uri, headers: headers_like(&like.headers) }.within(own, opening);
+    let sent = send(server, like.request(Method::POST, PING.to_owned())).await;
+    !matches!(sent, Err(NotRevived::Refused(StatusCode::NOT_FOUND)))
 }
 
 async fn send(
@@ -89,16 +119,38 @@ async fn send(
 ) -> Result<Response<ServerBody>, NotRevived> {
     let sent = timeout(LIMIT, server.send(request)).await;
     let response = sent.map_err(|_| NotRevived::TooSlow)??;
-    let status = response.status();
-    if status.is_success() { Ok(response) } else { Err(NotRevived::Refused(status)) }
+    match response.status() {
+        status if status.is_success() => Ok(response),
+        status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
+            Err(NotRevived::NotNow(status))
+        }
+        status => Err(NotRevived::Refused(status)),
+    }
 }
 
-fn request(method: Method, headers: HeaderMap, text: String) -> Request<RequestBody> {
-    let mut request = Request::new(Either::Right(Held::of(text)));
-    *request.method_mut() = method;
-    *request.uri_mut() = http::Uri::from_static(FORWARD_PREFIX);
-    *request.headers_mut() = headers;
-    request
+/// What requests here have of the one for which they are made.
+struct Like<'a> {
+    uri: &'a Uri,
+    headers: HeaderMap,
+}
+
+impl Like<'_> {
+    /// In a session of the server.
+    fn within(mut self, own: &HeaderValue, opening: &Opening) -> Self {
+        self.headers.insert(SESSION_ID, own.clone());
+        if let Ok(version) = HeaderValue::from_str(&opening.version) {
+            self.headers.insert(VERSION, version);
+        }
+        self
+    }
+
+    fn request(&self, method: Method, text: String) -> Request<RequestBody> {
+        let mut request = Request::new(Either::Right(Held::of(text)));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
 }
 
 fn headers_like(like: &HeaderMap) -> HeaderMap {

@@ -100,6 +100,11 @@ pub(crate) fn no_content() -> Response<ServerBody> {
     bare(StatusCode::NO_CONTENT)
 }
 
+/// What asks for no answer was heard.
+pub(crate) fn accepted() -> Response<ServerBody> {
+    bare(StatusCode::ACCEPTED)
+}
+
 /// An answer without a message.
 pub(super) fn bare(status: StatusCode) -> Response<ServerBody> {
     answer::bare(status).map(ServerBody::Bridged)

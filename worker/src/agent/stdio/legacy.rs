@@ -154,7 +154,7 @@ impl Legacy {
             return Err(invalid("this revision has no batches; send one message at a time"));
         }
         match ask(&session, messages, room).await? {
-            None => Ok(answer::bare(StatusCode::ACCEPTED)),
+            None => Ok(answer::accepted()),
             Some(answers) => Ok(answer::events(Events::new([], answers, ()))),
         }
     }

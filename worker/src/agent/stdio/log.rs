@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 const MAX_EVENTS: usize = 1024;
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Names an event: its stream, and its place there.
+/// Names an event: its session, its stream, and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EventId {
+    /// Stands for the session: a client that comes back may name an event of one whose place this has taken.
+    pub(super) session: u32,
     pub(super) stream: u64,
     /// 0 is before the first.
     pub(super) place: u64,
@@ -18,14 +20,19 @@ pub(super) struct EventId {
 
 impl EventId {
     pub(super) fn read(text: &str) -> Option<Self> {
-        let (stream, place) = text.split_once('-')?;
-        Some(Self { stream: stream.parse().ok()?, place: place.parse().ok()? })
+        let (session, rest) = text.split_once('-')?;
+        let (stream, place) = rest.split_once('-')?;
+        Some(Self {
+            session: session.parse().ok()?,
+            stream: stream.parse().ok()?,
+            place: place.parse().ok()?,
+        })
     }
 }
 
 impl std::fmt::Display for EventId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}-{}", self.stream, self.place)
+        write!(formatter, "{}-{}-{}", self.session, self.stream, self.place)
     }
 }
 
@@ -65,13 +72,13 @@ mod tests {
     use super::*;
 
     fn id(stream: u64, place: u64) -> EventId {
-        EventId { stream, place }
+        EventId { session: 5, stream, place }
     }
 
     #[test]
     fn ids_are_read_as_they_are_written_and_others_are_none() {
         assert_eq!(EventId::read(&id(3, 7).to_string()), Some(id(3, 7)));
-        for other in ["", "3", "3-", "-7", "a-b", "3-7-1"] {
+        for other in ["", "3", "3-7", "3-7-", "-3-7", "a-b-c", "3-7-1-1"] {
             assert_eq!(EventId::read(other), None, "{other}");
         }
     }

@@ -25,7 +25,7 @@ mod spare;
 mod stateless;
 
 pub(crate) use self::{
-    answer::{ServerBody, no_content, unknown_session},
+    answer::{ServerBody, accepted, no_content, unknown_session},
     message::{Kind, Message},
     repeated::only,
     sessions::new_id,

@@ -22,6 +22,8 @@ const PROGRESS: &str = "notifications/progress";
 /// Where the messages of one session go.
 #[derive(Debug)]
 pub(super) struct Routes {
+    /// Of this session's events.
+    session: u32,
     streams: BTreeMap<u64, Stream>,
     by_id: HashMap<Id, u64>,
     by_token: HashMap<Id, u64>,
@@ -45,9 +47,11 @@ struct Stream {
 #[error("another request with this id is not answered yet")]
 pub(super) struct IdTaken;
 
-impl Default for Routes {
-    fn default() -> Self {
+impl Routes {
+    /// Of a session without any streams yet, whose events are told from another's by `session`.
+    pub(super) fn new(session: u32) -> Self {
         Self {
+            session,
             streams: BTreeMap::from([(UNASKED, Stream::default())]),
             by_id: HashMap::new(),
             by_token: HashMap::new(),
@@ -55,9 +59,7 @@ impl Default for Routes {
             newest: UNASKED,
         }
     }
-}
 
-impl Routes {
     /// Opens the stream of these requests. Where `is_primed`, an event without a message lets a client come back that has
     /// heard nothing yet (2025-11-25).
     pub(super) fn ask(
@@ -76,7 +78,7 @@ impl Routes {
         self.newest += 1;
         let number = self.newest;
         if is_primed {
-            let id = EventId { stream: number, place: 0 }.to_string();
+            let id = self.event_id(number, 0).to_string();
             // one that is gone already is found to be gone later
             let _ = reader.send(Event { id: Some(id), text: None, end: None });
         }
@@ -128,10 +130,14 @@ impl Routes {
         self.streams.last_key_value().map_or(UNASKED, |(number, _)| *number)
     }
 
+    fn event_id(&self, stream: u64, place: u64) -> EventId {
+        EventId { session: self.session, stream, place }
+    }
+
     fn deliver(&mut self, number: u64, text: Bytes, end: Option<End>) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         stream.place += 1;
-        let id = EventId { stream: number, place: stream.place };
+        let id = EventId { session: self.session, stream: number, place: stream.place };
         self.log.keep(id, text.clone());
         let event = Event { id: Some(id.to_string()), text: Some(text), end };
         while let Some(reader) = stream.readers.last() {
@@ -162,8 +168,12 @@ impl Routes {
         stream.readers.push(reader);
     }
 
-    /// A client that comes back for what came after an event: it is sent that, and what comes.
+    /// A client that comes back for what came after an event: it is sent that, and what comes. An event of another
+    /// session is none of this one: its client hears what comes.
     pub(super) fn resume(&mut self, last: EventId, reader: Sender) {
+        if last.session != self.session {
+            return self.listen(reader);
+        }
         let (missed, is_whole) = self.log.after(last);
         if !is_whole {
             tracing::warn!("a client came back too late for all that it missed");
@@ -216,6 +226,10 @@ mod tests {
     use super::*;
     use crate::agent::stdio::events::{Receiver, stream};
 
+    fn routes() -> Routes {
+        Routes::new(7)
+    }
+
     fn message(text: &str) -> Message {
         Message::read(text).unwrap()
     }
@@ -234,7 +248,7 @@ mod tests {
 
     #[test]
     fn an_answer_ends_the_stream_of_its_request_and_no_other() {
-        let mut routes = Routes::default();
+        let mut routes = routes();
         let (mut first, mut second) = (ask(&mut routes, 1, None), ask(&mut routes, 2, None));
         routes.route(message(ANSWER));
         assert_eq!(first.heard(), (vec![ANSWER.into()], true));
@@ -245,7 +259,7 @@ mod tests {
 
     #[test]
     fn progress_goes_by_its_token_and_what_has_none_to_the_newest_request() {
-        let mut routes = Routes::default();
+        let mut routes = routes();
         let (mut first, mut second) = (ask(&mut routes, 1, Some("t")), ask(&mut routes, 2, None));
         let progress = r#"{"method":"notifications/progress","params":{"progressToken":"t"}}"#;
         routes.route(message(progress));
@@ -259,14 +273,14 @@ mod tests {
 
     #[test]
     fn what_nobody_asked_for_is_kept_until_somebody_listens() {
-        let mut routes = Routes::default();
+        let mut routes = routes();
         routes.route(message(LOG));
         let (sender, mut receiver) = stream();
         routes.listen(sender);
         routes.route(message(LOG));
         assert_eq!(receiver.heard(), (vec![LOG.into()], false));
         let (sender, mut again) = stream();
-        routes.resume(EventId { stream: UNASKED, place: 0 }, sender);
+        routes.resume(routes.event_id(UNASKED, 0), sender);
         assert_eq!(again.heard().0.len(), 2, "both from the log");
         routes.route(message(LOG));
         assert_eq!(again.heard().0.len(), 1, "the newest hears it");
@@ -278,24 +292,36 @@ mod tests {
 
     #[test]
     fn a_client_that_lost_its_stream_hears_the_rest_and_the_end() {
-        let mut routes = Routes::default();
+        let mut routes = routes();
         let lost = ask(&mut routes, 1, None);
         routes.route(message(LOG));
         drop(lost);
         routes.route(message(LOG));
         let (sender, mut again) = stream();
-        routes.resume(EventId { stream: 1, place: 1 }, sender);
+        routes.resume(routes.event_id(1, 1), sender);
         assert_eq!(again.heard(), (vec![LOG.into()], false));
         routes.route(message(ANSWER));
         assert_eq!(again.heard(), (vec![ANSWER.into()], true));
         let (sender, mut late) = stream();
-        routes.resume(EventId { stream: 1, place: 2 }, sender);
+        routes.resume(routes.event_id(1, 2), sender);
         assert_eq!(late.heard(), (vec![ANSWER.into()], true), "after it was answered too");
     }
 
     #[test]
+    fn a_client_that_names_an_event_of_another_session_hears_what_comes_and_nothing_of_a_streams() {
+        let mut routes = routes();
+        let mut call = ask(&mut routes, 1, None);
+        routes.route(message(ANSWER));
+        assert!(call.heard().1);
+        let (sender, mut strange) = stream();
+        routes.resume(EventId { session: 8, ..routes.event_id(1, 0) }, sender);
+        routes.route(message(LOG));
+        assert_eq!(strange.heard(), (vec![LOG.into()], false));
+    }
+
+    #[test]
     fn the_end_of_the_program_is_told_to_everybody_who_waits() {
-        let mut routes = Routes::default();
+        let mut routes = routes();
         let mut waiting = ask(&mut routes, 1, None);
         let (sender, mut listening) = stream();
         routes.listen(sender);
@@ -310,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_request_that_was_cancelled_is_nobodys_any_more() {
-        let mut routes = Routes::default();
+        let mut routes = routes();
         let mut call = ask(&mut routes, 1, Some("t"));
         routes.cancelled(&Id::number(1));
         assert_eq!(call.heard(), (vec![], true));
@@ -326,7 +352,7 @@ mod tests {
 
     #[test]
     fn one_id_cannot_be_asked_twice_at_one_time() {
-        let mut routes = Routes::default();
+        let mut routes = routes();
         let _first = ask(&mut routes, 1, None);
         let again = message(r#"{"id":1,"method":"ping"}"#);
         assert_eq!(routes.ask(&[&again], stream().0, false), Err(IdTaken));
@@ -338,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_over_when_all_of_it_is_answered() {
-        let mut routes = Routes::default();
+        let mut routes = routes();
         let (sender, mut receiver) = stream();
         let both = [r#"{"id":1,"method":"a"}"#, r#"{"id":2,"method":"b"}"#].map(message);
         routes.ask(&both.iter().collect::<Vec<_>>(), sender, true).unwrap();

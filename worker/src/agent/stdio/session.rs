@@ -12,6 +12,7 @@ use super::{
     routes::{IdTaken, Routes},
 };
 use parking_lot::Mutex;
+use patchbay_core::digest::random_bytes;
 use std::{
     collections::VecDeque,
     sync::{Arc, OnceLock},
@@ -46,7 +47,7 @@ pub(super) enum NotAsked {
 impl Session {
     /// A session of a program that was not spoken to yet.
     pub(super) fn new(child: Child, lines: Lines) -> Self {
-        let routes = Arc::<Mutex<Routes>>::default();
+        let routes = Arc::new(Mutex::new(Routes::new(events_of())));
         let ended = CancellationToken::new();
         let listening = listen(lines, Arc::clone(&routes), ended.clone());
         Self {
@@ -171,6 +172,11 @@ impl Drop for Unsaid<'_> {
             self.routes.lock().fail(id, "the MCP server was not told");
         }
     }
+}
+
+/// By which the events of one session are told from another's; no secret.
+fn events_of() -> u32 {
+    random_bytes().map_or(0, u32::from_ne_bytes)
 }
 
 /// What waiting clients are told of a program's end.

@@ -83,7 +83,7 @@ impl Stateless {
                     let told = program.say(message.text, room).await;
                     told.map_err(|error| not_told(None, error))?;
                 }
-                Ok(answer::bare(StatusCode::ACCEPTED))
+                Ok(answer::accepted())
             }
             Kind::Response { .. } => Err(invalid("in this revision a server is sent no responses")),
         }
