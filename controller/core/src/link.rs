@@ -2,7 +2,9 @@
 //!
 //! Control requests live under [`CONTROL_PREFIX`] and forwarded ones under [`FORWARD_PREFIX`]; a gateway
 //! makes the second kind only by [`forward_path`], so no client can reach the first (invariant 1). The
-//! golden file `golden/link.json` pins the JSON: both ends of a link may be of different releases.
+//! golden file `golden/link.json` pins the JSON: both ends of a link may be of different releases. So an end passes over
+//! members that it does not know, except in a grant and what is in one: what must be understood to be obeyed goes there,
+//! and a worker that does not understand it refuses the bind.
 //! This module must not know sockets, TLS or clients.
 
 use crate::{
@@ -81,7 +83,7 @@ pub struct Reservation {
 
 /// Binds a worker to a tenant for life, or offers the tenant's worker a newer grant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BindRequest {
     /// The tenant object's UID.
     pub tenant: TenantUid,
@@ -109,7 +111,7 @@ pub struct User {
 
 /// A worker took a bind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BindAccepted {
     /// What the bind changed.
     pub outcome: BindOutcome,
@@ -163,7 +165,7 @@ impl BindRefusal {
 
 /// The body of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Refused {
     /// Why.
     pub reason: BindRefusal,
@@ -186,7 +188,7 @@ pub enum WorkerPhase {
 /// How a worker shows an operator which pod it is in. The operator asks the cluster whose the token is, and
 /// records the key that this connection proved; the token is good for nothing else.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Enrolment {
     /// The worker's own service-account token.
     #[serde(serialize_with = "expose")]
@@ -197,7 +199,7 @@ pub struct Enrolment {
 
 /// What an operator may see of a worker; nothing of what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkerStatus {
     /// Where the worker is in its life.
     pub phase: WorkerPhase,
@@ -233,7 +235,7 @@ pub enum LeaveReason {
 
 /// A worker's last words: written once, when it leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Farewell {
     /// Whose worker it was; none if it was nobody's, or of a release that did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -357,8 +359,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_in_a_bind_is_refused() {
-        let mut bind = serde_json::to_value(full_bind()).unwrap();
+    fn what_a_newer_end_adds_is_passed_over_but_in_a_grant() {
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../golden/link.json")).unwrap();
+        let with_more = |name: &str| {
+            let mut document = golden[name].clone();
+            document["more"] = serde_json::json!({ "of": "a newer release" });
+            document
+        };
+        let mut bind = with_more("bindFull");
+        assert!(serde_json::from_value::<BindRequest>(bind.clone()).is_ok());
+        assert!(serde_json::from_value::<Enrolment>(with_more("enrolment")).is_ok());
+        assert!(serde_json::from_value::<WorkerStatus>(with_more("status")).is_ok());
+        assert!(serde_json::from_value::<Farewell>(with_more("farewell")).is_ok());
         bind["grant"]["role"] = "admin".into();
         assert!(serde_json::from_value::<BindRequest>(bind).is_err());
     }
