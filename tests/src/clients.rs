@@ -1,8 +1,10 @@
 //! The official MCP clients, each as a program that the test runs: what one is told, and what it reports. They are
 //! installed from locks with hashes (`scripts/python-env quilt`, `scripts/node-env`). It must not know what serves them.
 
+mod between;
 mod login;
 
+pub use between::waiting_room;
 pub use login::{LOGGING_IN, LogIn};
 
 use crate::{

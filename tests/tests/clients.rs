@@ -2,20 +2,13 @@
 //! fixture, and whether what a server streams comes to them as it is said.
 
 use anyhow::{Context as _, bail, ensure};
-use axum::{Router, extract::State, routing::get};
-use http::StatusCode;
 use patchbay_tests::{
-    clients::{ALL, Asked, McpProgram, Seen},
+    clients::{ALL, Asked, McpProgram, Seen, waiting_room},
     controller::{Controller, ControllerConfig, api_key, fixture_documents, stdio_documents},
     quilt::{CLASS as QUILT, QuiltWorld, isolation::listing},
     sandbox::{self, Part},
 };
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, oneshot},
-};
 
 const FIXTURE: &str = "fixture";
 /// The same, spoken to on its standard streams.
@@ -122,23 +115,6 @@ async fn every_official_client_works_with_a_key_and_with_a_token() -> anyhow::Re
         );
     }
     Ok(())
-}
-
-/// A URL whose requests wait until they are let go, and those that do.
-async fn waiting_room() -> anyhow::Result<(String, mpsc::Receiver<oneshot::Sender<()>>)> {
-    let (came, who) = mpsc::channel(1);
-    let waiting = async move |State(came): State<mpsc::Sender<_>>| {
-        let (go, may_go) = oneshot::channel();
-        match came.send(go).await {
-            Ok(()) if may_go.await.is_ok() => StatusCode::NO_CONTENT,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let url = format!("http://{}/", listener.local_addr()?);
-    let pages = Router::new().route("/", get(waiting)).with_state(came);
-    tokio::spawn(axum::serve(listener, pages).into_future());
-    Ok((url, who))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,6 +62,11 @@ pub enum TenantState {
 }
 
 impl TenantState {
+    /// Whether a request of the tenant would have to take a worker for it.
+    pub const fn is_asleep(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Asleep { .. })
+    }
+
     /// The epoch that the tenant's next assignment must carry.
     pub fn next_epoch(&self) -> Epoch {
         match self {
@@ -183,6 +188,9 @@ pub trait Orchestrator: Send + Sync + 'static {
     /// A gateway cannot reach this worker: it is offered to nobody for a moment. That alone is no worker's end; it is
     /// where the control plane does not vouch for it either, now or soon. By default it always does.
     fn report_unreachable(&self, _incarnation: &Incarnation) {}
+
+    /// Completes as soon as the tenant is not asleep any more.
+    async fn awake(&self, tenant: &TenantName);
 
     /// Completes as soon as this life of a worker is known to be over, at once for one that is unknown.
     async fn gone(&self, incarnation: &Incarnation);

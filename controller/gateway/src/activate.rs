@@ -124,6 +124,8 @@ pub struct Request<'a> {
     pub user: &'a Authenticated,
     /// Whether a first contact makes a tenant.
     pub provisioning: Provisioning,
+    /// Whether it takes a worker for a tenant that has none.
+    pub wakes: bool,
     /// When the request arrived.
     pub now: Timestamp,
     /// What it is called in logs.
@@ -239,8 +241,12 @@ impl Activator {
         }
     }
 
-    /// The tenant's worker, made ready if need be; waits at most for the hold limit.
-    pub async fn activate(&self, request: &Request<'_>) -> Result<Arc<Bound>, ActivateError> {
+    /// The tenant's worker, made ready if need be; waits at most for the hold limit. None where the tenant sleeps, and the
+    /// request does not wake it.
+    pub async fn activate(
+        &self,
+        request: &Request<'_>,
+    ) -> Result<Option<Arc<Bound>>, ActivateError> {
         let slot = self.slots.hold(request.name);
         slot.last_request.store(request.now.as_millisecond(), Ordering::Relaxed);
         let credential = request.user.digest;
@@ -248,18 +254,26 @@ impl Activator {
         let flight = async {
             let turn = slot.flights.turn().await;
             if let Some(bound) = self.current(&slot, request) {
-                return Ok(bound);
+                return Ok(Some(bound));
             }
             if let Some(error) = turn.shared(credential) {
                 return Err(error);
             }
             let bound = self.lock_and_bind(request, &mut obstacle).await;
             let bound = bound.inspect_err(|error| turn.failed(credential, error))?;
-            self.slots.bind(&slot, &bound);
+            if let Some(bound) = &bound {
+                self.slots.bind(&slot, bound);
+            }
             Ok(bound)
         };
         let outcome = timeout(self.limits().hold, flight).await;
         outcome.map_err(|_| obstacle.take().unwrap_or(ActivateError::HoldElapsed))?
+    }
+
+    /// Completes as soon as the tenant is not asleep any more.
+    pub fn awake(&self, name: &TenantName) -> impl Future<Output = ()> + use<> {
+        let (orchestrator, name) = (self.orchestrator.clone(), name.clone());
+        async move { orchestrator.awake(&name).await }
     }
 
     /// The worker said that it is not this tenant's, or that it is leaving: never use this placement
@@ -280,7 +294,7 @@ impl Activator {
         &self,
         request: &Request<'_>,
         obstacle: &mut Option<ActivateError>,
-    ) -> Result<Arc<Bound>, ActivateError> {
+    ) -> Result<Option<Arc<Bound>>, ActivateError> {
         let grant = self.grants.prepare(request.class, request.user).instrument(request.span());
         let mut grant = GrantOnce::Pending(grant);
         let mut learned = Learned::default();
@@ -297,6 +311,7 @@ impl Activator {
                 TenantState::Assigned(placement) if !learned.failed.contains(placement) => {
                     placement.clone()
                 }
+                _ if !request.wakes => return Ok(None),
                 _ => match self.lock(request, &learned, &mut grant).await? {
                     Lock::Placed(placement) => placement,
                     Lock::LookAgain => continue,
@@ -310,7 +325,7 @@ impl Activator {
             };
             *obstacle = None;
             match self.bind(request, &placement, grant.get().await?).await? {
-                Attempt::Bound(bound) => return Ok(bound),
+                Attempt::Bound(bound) => return Ok(Some(bound)),
                 Attempt::Gone => {}
                 Attempt::Lost => {
                     learned.lost_picks += 1;

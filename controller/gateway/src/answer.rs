@@ -1,6 +1,6 @@
 //! The body of what a client is answered. It must not know requests.
 
-use crate::{activate::InFlight, drain::Ending, streams::OpenStream};
+use crate::{activate::InFlight, drain::Ending, parked::Parked, streams::OpenStream};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -21,6 +21,13 @@ pub enum AnswerBody {
         /// The event stream that it is.
         _stream: Option<OpenStream>,
     },
+    /// A stream of a user who sleeps.
+    Parked {
+        /// That it is there.
+        body: Ending<Parked>,
+        /// The event stream that it is.
+        _stream: Option<OpenStream>,
+    },
     /// The gateway's own.
     Own(Full<Bytes>),
 }
@@ -35,6 +42,9 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Worker { body, .. } => Pin::new(body).poll_frame(cx),
+            Self::Parked { body, .. } => {
+                Pin::new(body).poll_frame(cx).map_err(|never| match never {})
+            }
             Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
@@ -42,6 +52,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Worker { body, .. } => body.is_end_stream(),
+            Self::Parked { body, .. } => body.is_end_stream(),
             Self::Own(body) => body.is_end_stream(),
         }
     }
@@ -49,6 +60,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Worker { body, .. } => body.size_hint(),
+            Self::Parked { body, .. } => body.size_hint(),
             Self::Own(body) => body.size_hint(),
         }
     }

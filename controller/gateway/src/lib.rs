@@ -20,6 +20,7 @@ pub mod forward;
 pub mod metrics;
 pub mod origin;
 pub mod outbound;
+mod parked;
 mod reserve;
 pub mod respond;
 pub mod server;

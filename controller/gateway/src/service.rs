@@ -3,6 +3,9 @@
 //! Each step is a module; this one only puts them in order, and decides what may be tried again after a
 //! worker refused a request that its MCP server never saw.
 
+mod forward;
+
+use self::forward::{AgentAnswer, Forward, agents_own, broken, header_bytes};
 use crate::{
     activate::{ActivateError, Activator, Bound, InFlight, Request as Activation, Settled},
     again::Again,
@@ -10,24 +13,23 @@ use crate::{
     authn::{Admitted, Authenticator, AuthnError, NotAdmitted, presented},
     config::Limits,
     diagnosis::{Told, form},
-    drain::{Drain, Ending, is_listening},
+    drain::{Drain, Ending},
     forward::{
-        body::{End, Source},
+        body::Source,
         headers,
         link::{LinkBody, LinkContext, SendError, link_uri},
     },
     metrics::Metrics,
     origin::{AllowedNames, RequestedHost},
+    parked::{self, Parked},
     respond::{Refusal, refuse},
-    streams::Streams,
+    streams::{OpenStream, Streams},
     waiting::WaitingRoom,
     well_known::{WellKnown, classify, metadata, metadata_url},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
-};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header, request::Parts};
 use http_body::{Body, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -36,13 +38,14 @@ use patchbay_core::{
     chain::Chain,
     grant::GrantSource,
     id::ProviderName,
-    link::{MISDIRECTED, REFUSAL_HEADER, forward_path},
+    link::forward_path,
     orchestrator::Orchestrator,
     routing::{Route, RouteTable},
     tenant::TenantName,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// The gateway's data path. It is shared by all connections.
 pub struct Gateway {
@@ -110,6 +113,8 @@ struct RequestContext {
     missing: Option<String>,
     /// Whose it is, where that is known.
     tenant: Option<TenantName>,
+    /// Whether its user sleeps on.
+    is_parked: bool,
 }
 
 /// How often a request whose MCP server saw nothing of it is sent to another worker. Each time needs a
@@ -121,6 +126,8 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What an answer's outcome is called in metrics when a worker gave it.
 const FORWARDED: &str = "forwarded";
+/// And where its user sleeps on.
+const PARKED: &str = "parked";
 
 impl Gateway {
     /// A gateway.
@@ -175,11 +182,19 @@ impl Gateway {
             && !head.headers.contains_key(header::EXPECT);
         let mut context = RequestContext { request_id, ..RequestContext::default() };
         let outcome = self.answer(&configuration, head, &size, &source, &mut context).await;
-        let RequestContext { request_id, class, metadata_url, mode, provider, missing, tenant } =
-            context;
+        let RequestContext {
+            request_id,
+            class,
+            metadata_url,
+            mode,
+            provider,
+            missing,
+            tenant,
+            is_parked,
+        } = context;
         match outcome {
             Ok(response) => {
-                self.metrics.request(&class, FORWARDED);
+                self.metrics.request(&class, if is_parked { PARKED } else { FORWARDED });
                 response
             }
             Err(refusal) => {
@@ -244,20 +259,41 @@ impl Gateway {
             admitted: &admitted,
             route,
             head: &head,
+            wakes: parked::wakes(&head.method, rest),
             uri,
             request_id: HeaderValue::from_str(&context.request_id).map_err(|_| Refusal::NoRoute)?,
         };
-        let (answered, call) = self.forward(&forward, source).await?;
+        let Some((answered, call)) = self.forward(&forward, source).await? else {
+            context.is_parked = true;
+            return Ok(self.park(&forward));
+        };
         let (answered, body) = answered.into_parts();
-        let asked = (&forward.head.method, &forward.head.headers);
-        let end = self.drain.end_of(asked, &answered.headers);
-        let stream = end.clone().map(|end| {
-            let whose = (&forward.name, &route.class.name);
-            self.streams.opened(whose, &admitted.user, Timestamp::now(), end)
-        });
+        let (end, stream) = self.stream(&forward, &answered.headers);
         let body =
             AnswerBody::Worker { body: Ending::new(body, end), _call: call, _stream: stream };
         Ok(Response::from_parts(answered, body))
+    }
+
+    /// A stream that lasts until its user is awake.
+    fn park(&self, forward: &Forward<'_>) -> Response<AnswerBody> {
+        let response = parked::answer(Parked::until(self.activator.awake(&forward.name)));
+        let (end, stream) = self.stream(forward, response.headers());
+        response.map(|body| AnswerBody::Parked { body: Ending::new(body, end), _stream: stream })
+    }
+
+    /// What ends an answer before its time, and that it is open, if it is an event stream.
+    fn stream(
+        &self,
+        forward: &Forward<'_>,
+        answered: &HeaderMap,
+    ) -> (Option<CancellationToken>, Option<OpenStream>) {
+        let asked = (&forward.head.method, &forward.head.headers);
+        let end = self.drain.end_of(asked, answered);
+        let stream = end.clone().map(|end| {
+            let whose = (&forward.name, &forward.route.class.name);
+            self.streams.opened(whose, &forward.admitted.user, Timestamp::now(), end)
+        });
+        (end, stream)
     }
 
     /// How clients address this gateway: as configured, else as this one did.
@@ -310,15 +346,18 @@ impl Gateway {
         }
     }
 
+    /// A worker's answer, and the call that it is; none where the user sleeps on.
     async fn forward(
         &self,
         forward: &Forward<'_>,
         source: &Source<Incoming>,
-    ) -> Result<(Response<Incoming>, Option<InFlight>), Refusal> {
+    ) -> Result<Option<(Response<Incoming>, Option<InFlight>)>, Refusal> {
         let name = &forward.name;
         for _ in 0..MAX_ATTEMPTS {
             let activation = forward.activation();
-            let bound = self.worker(forward, &activation).await?;
+            let Some(bound) = self.worker(forward, &activation).await? else {
+                return Ok(None);
+            };
             let call = if forward.is_call() {
                 self.activator.in_flight(&activation, &bound)
             } else {
@@ -329,7 +368,7 @@ impl Gateway {
                 Ok(mut response) => match agents_own(&response) {
                     None => {
                         headers::to_client(response.headers_mut(), &forward.route.class.path);
-                        return Ok((response, call));
+                        return Ok(Some((response, call)));
                     }
                     Some(AgentAnswer::Misdirected) => {
                         tracing::warn!(
@@ -364,69 +403,24 @@ impl Gateway {
         Err(Refusal::WorkerReplaced)
     }
 
-    /// The tenant's worker: at once if it is bound, else as soon as it is, within the bounds of waiting.
+    /// The tenant's worker: at once if it is bound, else as soon as it is, within the bounds of waiting. None where the
+    /// tenant sleeps on.
     async fn worker(
         &self,
         forward: &Forward<'_>,
         activation: &Activation<'_>,
-    ) -> Result<Arc<Bound>, Refusal> {
+    ) -> Result<Option<Arc<Bound>>, Refusal> {
         if let Some(bound) = self.activator.ready(activation) {
-            return Ok(bound);
+            return Ok(Some(bound));
         }
         let _place = self.waiting.enter(&forward.name, forward.held_bytes(&self.limits))?;
         let _counted = self.metrics.waiting();
         let begun = Instant::now();
         let bound = self.activator.activate(activation).await?;
-        self.metrics.activation(begun.elapsed());
-        Ok(bound)
-    }
-}
-
-/// What stays the same over all attempts to forward one request.
-struct Forward<'a> {
-    tenant: patchbay_core::tenant::TenantKey,
-    /// The tenant's name, which costs a digest.
-    name: TenantName,
-    admitted: &'a Admitted,
-    route: &'a Route,
-    head: &'a Parts,
-    uri: http::Uri,
-    request_id: HeaderValue,
-}
-
-impl Forward<'_> {
-    fn activation(&self) -> Activation<'_> {
-        Activation {
-            tenant: &self.tenant,
-            name: &self.name,
-            class: &self.route.class,
-            user: &self.admitted.user,
-            provisioning: self.admitted.provisioning,
-            now: Timestamp::now(),
-            // made of hexadecimal digits by this gateway
-            id: self.request_id.to_str().unwrap_or_default(),
+        if bound.is_some() {
+            self.metrics.activation(begun.elapsed());
         }
-    }
-
-    /// Whether something is answered, and so may need what the worker holds: a stream that only listens does not.
-    fn is_call(&self) -> bool {
-        !is_listening(&self.head.method, &self.head.headers)
-    }
-
-    fn request(&self, bound: &Bound, body: LinkBody) -> Result<Request<LinkBody>, Refusal> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() =
-            headers::to_worker(self.head.headers.clone(), &bound.placement.claim, &self.request_id)
-                .map_err(|_| Refusal::WorkerBroke)?;
-        Ok(request)
-    }
-
-    /// What this request holds while it waits: its headers, and the part of its body that flow control
-    /// may have let in.
-    fn held_bytes(&self, limits: &Limits) -> usize {
-        header_bytes(&self.head.headers) + limits.replay_bytes
+        Ok(bound)
     }
 }
 
@@ -436,35 +430,4 @@ fn document(json: &serde_json::Value) -> Response<AnswerBody> {
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
-}
-
-/// An answer that an agent gave in its MCP server's place. Its own words are never passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AgentAnswer {
-    /// The request is not for this worker's tenant; the server saw nothing of it.
-    Misdirected,
-    /// The server broke off, or the worker ended what it waited for.
-    Failed,
-}
-
-fn agents_own<B>(response: &Response<B>) -> Option<AgentAnswer> {
-    let reason = response.headers().get(REFUSAL_HEADER)?;
-    let is_misdirected =
-        reason == MISDIRECTED && response.status() == StatusCode::MISDIRECTED_REQUEST;
-    Some(if is_misdirected { AgentAnswer::Misdirected } else { AgentAnswer::Failed })
-}
-
-/// All header names and values together.
-fn header_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
-}
-
-/// Whose doing it is that a request got no answer of its MCP server: the client's, whose body ended early,
-/// or else the worker's.
-fn broken(source: &Source<Incoming>, limit: u64) -> Refusal {
-    match source.end() {
-        Some(End::TooLong) => Refusal::BodyTooLarge(limit),
-        Some(End::ClientFailed) => Refusal::BodyIncomplete,
-        None => Refusal::WorkerBroke,
-    }
 }

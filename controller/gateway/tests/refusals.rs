@@ -114,6 +114,10 @@ impl Orchestrator for Cluster {
 
     fn report_gone(&self, _: &Incarnation) {}
 
+    async fn awake(&self, _: &TenantName) {
+        std::future::pending::<()>().await;
+    }
+
     async fn gone(&self, _: &Incarnation) {
         std::future::pending::<()>().await;
     }

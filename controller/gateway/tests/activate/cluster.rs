@@ -99,6 +99,10 @@ impl Orchestrator for Cluster {
 
     fn report_gone(&self, _: &Incarnation) {}
 
+    async fn awake(&self, _: &TenantName) {
+        std::future::pending::<()>().await;
+    }
+
     async fn gone(&self, _: &Incarnation) {
         self.all_gone.subscribe().wait_for(|all_gone| *all_gone).await.unwrap();
     }
@@ -235,7 +239,8 @@ pub(crate) async fn activate(cluster: &Arc<Cluster>) -> Result<Arc<Bound>, Activ
         Activator::new(cluster.clone(), Arc::new(Grants), good(), Arc::new(worker::context()));
     let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
     let tenant = user.identity.tenant(&class.name);
-    activator.activate(&request(&class, &user, &tenant, &tenant.name())).await
+    let bound = activator.activate(&request(&class, &user, &tenant, &tenant.name())).await;
+    bound.map(|bound| bound.expect("it wakes"))
 }
 
 pub(crate) fn alice() -> Authenticated {
@@ -261,7 +266,7 @@ pub(crate) fn request<'a>(
     name: &'a TenantName,
 ) -> Request<'a> {
     let (provisioning, now) = (Provisioning::OnFirstContact, Timestamp::now());
-    Request { tenant, name, class, user, provisioning, now, id: "request" }
+    Request { tenant, name, class, user, provisioning, wakes: true, now, id: "request" }
 }
 
 /// A worker that takes every bind, and tells of each.

@@ -16,13 +16,13 @@ use patchbay_core::{
     class::WorkerClass,
     fixtures,
     grant::GrantError,
-    id::TenantUid,
+    id::{Epoch, TenantUid},
     identity::Authenticated,
     latch::Claim,
     link::{BindRefusal, RESERVE_PATH},
     orchestrator::{Placement, TenantState},
 };
-use patchbay_gateway::activate::{ActivateError, Activator, Bound, InFlight};
+use patchbay_gateway::activate::{ActivateError, Activator, Bound, InFlight, Request};
 use std::{
     sync::{
         Arc,
@@ -78,7 +78,7 @@ impl Calling {
         let tenant = user.identity.tenant(&class.name);
         let bound = activator.activate(&request(&class, &user, &tenant, &tenant.name())).await;
         binds.recv().await.unwrap();
-        (Self { activator, class, user, keys, binds }, bound.unwrap())
+        (Self { activator, class, user, keys, binds }, bound.unwrap().unwrap())
     }
 
     fn call(&self, bound: &Bound) -> InFlight {
@@ -159,6 +159,28 @@ async fn a_tenant_is_remembered_while_its_worker_lives_and_no_longer() {
         }
     };
     timeout(Duration::from_secs(5), forgotten).await.expect("it is remembered");
+}
+
+#[tokio::test]
+async fn a_request_that_wakes_nobody_finds_the_worker_that_there_is_and_takes_none() {
+    let own = Worker::new("own");
+    let (class, user) = (Arc::new(fixtures::class("tools", "/mcp")), alice());
+    let tenant = user.identity.tenant(&class.name);
+    let name = tenant.name();
+    let asked = Request { wakes: false, ..request(&class, &user, &tenant, &name) };
+    for state in [TenantState::Unknown, TenantState::Asleep { last: Epoch(6) }] {
+        let cluster = Cluster::new(state.clone(), &[&own]);
+        let context = Arc::new(worker::context());
+        let activator = Activator::new(cluster.clone(), Arc::new(Grants), good(), context);
+        assert!(activator.activate(&asked).await.unwrap().is_none());
+        assert_eq!(cluster.state(), state);
+    }
+    let placement = placed(&own.offer, 7);
+    let cluster = Cluster::new(TenantState::Assigned(placement.clone()), &[]);
+    tokio::spawn(own.serve(0, willing));
+    let context = Arc::new(worker::context());
+    let activator = Activator::new(cluster, Arc::new(Grants), good(), context);
+    assert_eq!(activator.activate(&asked).await.unwrap().unwrap().placement, placement);
 }
 
 #[tokio::test]

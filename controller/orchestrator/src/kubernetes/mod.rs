@@ -23,6 +23,7 @@ pub use connect::connect;
 pub use definitions::{Definitions, Wrong};
 pub use metrics::Metrics;
 
+use crate::changes;
 use async_trait::async_trait;
 use claim::{Claimant, Plan, Settled, WaitPlan, Write};
 use follow::Synced;
@@ -443,6 +444,10 @@ impl Orchestrator for KubernetesOrchestrator {
 
     fn report_unreachable(&self, incarnation: &Incarnation) {
         self.shared.change(|view| view.worker_unreachable(incarnation, Instant::now()));
+    }
+
+    async fn awake(&self, tenant: &TenantName) {
+        changes::until(self.shared.version.subscribe(), || !self.lookup(tenant).is_asleep()).await;
     }
 
     async fn gone(&self, incarnation: &Incarnation) {

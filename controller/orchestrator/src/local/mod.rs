@@ -15,6 +15,7 @@ mod worker;
 
 pub use run_dir::{RunDir, RunDirError};
 
+use crate::changes;
 use async_trait::async_trait;
 use egress::Egress;
 use jiff::Timestamp;
@@ -411,6 +412,10 @@ impl Orchestrator for LocalOrchestrator {
 
     fn report_gone(&self, incarnation: &Incarnation) {
         let _its_tenant = self.shared.worker_gone(incarnation);
+    }
+
+    async fn awake(&self, tenant: &TenantName) {
+        changes::until(self.shared.version.subscribe(), || !self.lookup(tenant).is_asleep()).await;
     }
 
     async fn gone(&self, incarnation: &Incarnation) {
