@@ -26,6 +26,16 @@ pub(crate) fn confine(headers: &mut HeaderMap, authority: &HeaderValue, endpoint
 
 /// The link's path for a location below the server's endpoint.
 fn own_path(location: &str, authority: &HeaderValue, endpoint: &str) -> Option<String> {
+    let (rest, query) = own(location, authority, endpoint)?;
+    Some(forward_path(&rest, query.as_deref()))
+}
+
+/// What a location below the server's endpoint says behind that: the rest of the path, and the query.
+pub(crate) fn own(
+    location: &str,
+    authority: &HeaderValue,
+    endpoint: &str,
+) -> Option<(String, Option<String>)> {
     let uri: Uri = location.parse().ok()?;
     let is_own = match (uri.scheme_str(), uri.authority()) {
         (Some("http"), Some(named)) => *authority == *named.as_str(),
@@ -34,7 +44,14 @@ fn own_path(location: &str, authority: &HeaderValue, endpoint: &str) -> Option<S
         _ => false,
     };
     let rest = uri.path().strip_prefix(endpoint.trim_end_matches('/')).filter(|_| is_own)?;
-    is_below(rest).then(|| forward_path(rest, uri.query()))
+    let is_below = is_below(rest) && !has_detours(rest);
+    is_below.then(|| (rest.to_owned(), uri.query().map(str::to_owned)))
+}
+
+/// Whether a path has segments that clients resolve: they could lead out of what it begins with.
+pub(crate) fn has_detours(path: &str) -> bool {
+    path.split(['/', '\\'])
+        .any(|segment| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | ".."))
 }
 
 /// Whether this continues a path, and could not be read as the name of a host.
@@ -80,6 +97,9 @@ mod tests {
             "http://127.0.0.1:8000/mcpx",
             "/mcp//evil.example",
             "/mcp/\\evil.example",
+            "/mcp/../other",
+            "/mcp/a/%2E./..\\other",
+            "http://127.0.0.1:8000/mcp/./x",
             "http://127.0.0.1:8001/mcp",
             "http://user@127.0.0.1:8000/mcp",
             "https://127.0.0.1:8000/mcp",
