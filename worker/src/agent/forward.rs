@@ -14,9 +14,11 @@ use super::{
     relayed::Relayed,
     server::{NoAnswer, Server},
     session_ids::SessionIds,
+    sse_pair::{Opening, Pair, Pairs},
     state::{Entry, Worker},
+    stdio,
 };
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use patchbay_core::{chain::Chain, link::REQUEST_ID_HEADER};
@@ -32,25 +34,42 @@ const NEWS_LIMIT: Duration = Duration::from_secs(1);
 /// 9113, 8.7), so that the gateway may send the request to another worker.
 pub(crate) async fn forward(
     worker: &Arc<Worker>,
-    server: &Server,
+    server: &Arc<Server>,
     ids: &SessionIds,
+    pairs: &Arc<Pairs>,
     policy: Option<&Arc<Policy>>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, h2::Error> {
     let claim = headers::claim(request.headers());
     let weight = headers::weight(request.method(), request.headers());
     match worker.enter(claim.as_ref(), weight, Moment::now()) {
         Entry::Admitted(mut in_flight) => {
+            let pair = pairs.of(&request);
+            let opening = Opening::asked(&mut request).map(|asked| Opening {
+                server: Arc::clone(server),
+                pairs: Arc::clone(pairs),
+                asked,
+                listing: policy.and_then(|it| it.listing(worker.claims(), request.headers())),
+                request_id: request_id(request.headers()).map(str::to_owned),
+            });
             let passed = match policy {
                 None => Passed::unread(request),
                 Some(policy) => {
                     match policy.admit(worker.claims(), request, &mut in_flight).await {
                         Ok(passed) => passed,
-                        Err(answer) => return Ok(answer),
+                        Err(answer) => {
+                            return Ok(match pair {
+                                Some(pair) => pair.tell(answer).await,
+                                None => answer,
+                            });
+                        }
                     }
                 }
             };
-            relay(worker, server, ids, passed, in_flight).await
+            match pair {
+                None => relay(worker, server, ids, passed, opening, in_flight).await,
+                Some(pair) => message(worker, server, ids, pairs, pair, passed, in_flight).await,
+            }
         }
         Entry::Misdirected => {
             let request_id = request_id(request.headers());
@@ -61,11 +80,35 @@ pub(crate) async fn forward(
     }
 }
 
+/// Relays a message whose answer comes on another request's stream: what it asks for runs until then.
+async fn message(
+    worker: &Worker,
+    server: &Server,
+    ids: &SessionIds,
+    pairs: &Pairs,
+    pair: Arc<Pair>,
+    passed: Passed,
+    in_flight: InFlight,
+) -> Result<Response<Body>, h2::Error> {
+    let Passed { request, listing } = passed;
+    let (request, begun) = match pairs.begin(pair, request, &in_flight).await {
+        Ok(begun) => begun,
+        Err(error) => return Ok(stdio::bad_body(&error).map(UnsyncBoxBody::new)),
+    };
+    let passed = Passed { request, listing };
+    let response = relay(worker, server, ids, passed, None, in_flight).await?;
+    if response.status().is_success() {
+        begun.taken();
+    }
+    Ok(response)
+}
+
 async fn relay(
     worker: &Worker,
     server: &Server,
     ids: &SessionIds,
     passed: Passed,
+    opening: Option<Opening>,
     in_flight: InFlight,
 ) -> Result<Response<Body>, h2::Error> {
     let Passed { request, listing } = passed;
@@ -84,9 +127,14 @@ async fn relay(
         }
     };
     match result {
-        Ok(response) => Ok(match listing {
-            Some(listing) => listing.response(response, in_flight).await,
-            None => response.map(|body| UnsyncBoxBody::new(Relayed::new(body, in_flight))),
+        Ok(mut response) => Ok(match (listing, opening) {
+            (Some(listing), _) => listing.response(response, in_flight).await,
+            (None, Some(opening)) if Opening::is_answered(&response) => {
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+                let followed = |body| Relayed::new(opening.answered(body), in_flight);
+                response.map(|body| UnsyncBoxBody::new(followed(body)))
+            }
+            (None, _) => response.map(|body| UnsyncBoxBody::new(Relayed::new(body, in_flight))),
         }),
         Err(NoAnswer::Path) => Ok(refuse(StatusCode::BAD_REQUEST, Reason::InvalidPath)),
         Err(error @ NoAnswer::NoConnection(_)) => {

@@ -13,7 +13,7 @@ pub(crate) struct InFlight {
     worker: Arc<Worker>,
     weight: Weight,
     /// Its place among its tenant's calls, where these are counted.
-    slot: Option<Slot>,
+    slot: Option<Arc<Slot>>,
 }
 
 impl InFlight {
@@ -24,7 +24,15 @@ impl InFlight {
 
     /// Keeps a place among its tenant's calls until it is over.
     pub(crate) fn keep(&mut self, slot: Slot) {
-        self.slot = Some(slot);
+        self.slot = Some(Arc::new(slot));
+    }
+
+    /// Another token of the same request: it is over when both have gone.
+    pub(crate) fn another(&self) -> Self {
+        if self.weight == Weight::Call {
+            self.worker.call_goes_on();
+        }
+        Self { worker: Arc::clone(&self.worker), weight: self.weight, slot: self.slot.clone() }
     }
 
     /// What ends this request when the worker leaves: a stream that waits for events is ended, a

@@ -12,6 +12,7 @@ use super::{
     route::{Route, route},
     server::Server,
     session_ids::SessionIds,
+    sse_pair::Pairs,
     starting::Starter,
     state::Worker,
     tls::{ALPN, Rules},
@@ -50,6 +51,7 @@ pub(crate) struct Link {
     worker: Arc<Worker>,
     server: Arc<Server>,
     ids: Arc<SessionIds>,
+    pairs: Arc<Pairs>,
     /// What calls are held to; none = nothing is read of them.
     policy: Option<Arc<Policy>>,
     /// What starts the MCP server at bind; none = it runs already.
@@ -71,8 +73,8 @@ impl Link {
     ) -> Self {
         let (policy, tls, token) = (policy.map(Arc::new), Arc::new(tls), token.map(Arc::new));
         let (starter, connections) = (starter.map(Arc::new), TaskTracker::new());
-        let ids = Arc::default();
-        Self { worker, server, ids, policy, starter, tls, token, connections }
+        let (ids, pairs) = (Arc::default(), Arc::default());
+        Self { worker, server, ids, pairs, policy, starter, tls, token, connections }
     }
 
     /// Accepts connections until the worker closes. While it only leaves, it still accepts: a
@@ -188,11 +190,12 @@ impl Link {
         role: Option<Role>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, h2::Error> {
-        let Self { worker, server, ids, policy, starter, token, .. } = self;
+        let Self { worker, server, ids, pairs, policy, starter, token, .. } = self;
         let (path, query) = (request.uri().path(), request.uri().query());
         Ok(match route(request.method(), path, query, role) {
             Route::Forward(_) => {
-                return forward::forward(&worker, &server, &ids, policy.as_ref(), request).await;
+                return forward::forward(&worker, &server, &ids, &pairs, policy.as_ref(), request)
+                    .await;
             }
             Route::Bind => bind::bind(&worker, starter.as_ref(), request).await,
             Route::Enrol => enrol::enrol(&worker, token.as_deref().map(PathBuf::as_path)).await,

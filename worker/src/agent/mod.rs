@@ -34,6 +34,7 @@ mod reserve;
 mod route;
 mod server;
 mod session_ids;
+mod sse_pair;
 mod starting;
 mod state;
 mod stdio;

@@ -5,6 +5,7 @@ use super::{
     headers,
     lifeline::Orders,
     readiness,
+    sse_pair::Endpoint,
     stdio::{Bridge, ServerBody},
     upstream::{RequestBody, Upstream},
 };
@@ -75,6 +76,14 @@ impl Server {
         match self {
             Self::Http(_) => true,
             Self::Stdio(bridge) => bridge.has_session(id),
+        }
+    }
+
+    /// Where it has `named` that it be sent messages, in its answer to a request for `asked`; none if that is elsewhere.
+    pub(crate) fn endpoint(&self, named: &str, asked: &str) -> Option<Endpoint> {
+        match self {
+            Self::Http(upstream) => upstream.endpoint(named, asked),
+            Self::Stdio(_) => None,
         }
     }
 

@@ -225,6 +225,11 @@ impl Worker {
         }
     }
 
+    /// A call that is in flight is counted once more: it ends where two ends have been told.
+    pub(super) fn call_goes_on(&self) {
+        self.state.lock().in_flight += 1;
+    }
+
     /// A call has ended; told by its [`InFlight`].
     pub(super) fn end_call(&self, now: Moment) {
         let mut state = self.state.lock();

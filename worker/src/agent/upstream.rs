@@ -2,7 +2,7 @@
 //! the host makes and hands over. Connections are kept and reused; one whose request was dropped is
 //! closed. It must not know tenants, or who asks.
 
-use super::{location, policy::body::Held};
+use super::{location, policy::body::Held, sse_pair::Endpoint};
 use crate::handover;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri::InvalidUri};
 use http_body_util::Either;
@@ -79,6 +79,11 @@ impl Upstream {
     /// Lets a response's `Location` lead to the server's endpoint alone; whether it led elsewhere.
     pub(crate) fn confine_location(&self, headers: &mut HeaderMap) -> bool {
         location::confine(headers, &self.host, &self.path)
+    }
+
+    /// Where the server has `named` that it be sent messages; none if that is not its own endpoint.
+    pub(crate) fn endpoint(&self, named: &str, asked: &str) -> Option<Endpoint> {
+        Endpoint::of(named, asked, &self.host, &self.path)
     }
 
     /// Sends a request; its URL is one of [`Self::url`]. Dropping the future, or the response's

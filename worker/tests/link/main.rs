@@ -16,6 +16,7 @@ mod client;
 mod doubles;
 mod leaving;
 mod mcp_server;
+mod pairs;
 mod policing;
 mod relaying;
 // the suites' own, whose crate has all of the controller in it

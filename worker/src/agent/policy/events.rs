@@ -2,7 +2,7 @@
 //! by one, and those with such a list without what is denied. What cannot be looked through ends the stream with an error.
 //! It must not know what a list of tools looks like, or which are denied.
 
-use super::{Listing, MAX_LIST_BYTES, answers::Refusal, listing::Unlisted};
+use super::{Listing, MAX_LIST_BYTES, listing::Unlisted};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use std::{
@@ -26,23 +26,22 @@ impl<B> Events<B> {
     /// What can be passed on of what has come; ends the stream where something cannot.
     fn passed(&mut self, is_end: bool) -> Bytes {
         let mut passed = BytesMut::new();
-        let failed = loop {
+        let last = loop {
             let event = match self.splitter.next(is_end) {
                 Some(event) => event,
-                None if self.splitter.held.len() > MAX_LIST_BYTES => break Unlisted::Broken,
+                None if self.splitter.held.len() > MAX_LIST_BYTES => {
+                    break self.listing.too_long();
+                }
                 None => return passed.freeze(),
             };
-            match event_without(&event, &|data| self.listing.filter(data)) {
+            match self.listing.event(&event) {
                 Ok(None) => passed.extend_from_slice(&event),
                 Ok(Some(changed)) => passed.extend_from_slice(changed.as_bytes()),
-                Err(error) => break error,
+                Err(last) => break last,
             }
         };
-        let request_id = self.listing.request_id.as_deref();
-        tracing::warn!(request_id, error = %failed, "a stream with a list of tools is not passed on");
         self.source = None;
-        let message = Refusal::from(failed).message(request_id);
-        passed.extend_from_slice(format!("event: message\ndata: {message}\n\n").as_bytes());
+        passed.extend_from_slice(last.as_bytes());
         passed.freeze()
     }
 }
@@ -103,6 +102,11 @@ impl Splitter {
         &self.held
     }
 
+    /// All of that; what comes next is cut as if it were the beginning.
+    pub(crate) fn take_held(&mut self) -> Bytes {
+        std::mem::take(self).held.freeze()
+    }
+
     /// The next event; at the end of the stream, also one without its empty line.
     pub(crate) fn next(&mut self, is_end: bool) -> Option<Bytes> {
         loop {
@@ -146,34 +150,46 @@ fn line_end(text: &[u8]) -> Option<LineEnd> {
 /// A message without what was taken out; none where nothing was.
 type Filtered = Result<Option<Vec<u8>>, Unlisted>;
 
+/// An event that is this message.
+pub(crate) fn message(text: &str) -> String {
+    format!("event: message\ndata: {text}\n\n")
+}
+
 /// The event with its data changed as `filter` says; none where it stays.
-fn event_without(
+pub(super) fn event_without(
     event: &[u8],
     filter: &dyn Fn(&[u8]) -> Filtered,
 ) -> Result<Option<String>, Unlisted> {
     let text = std::str::from_utf8(event).map_err(|_| Unlisted::Form)?;
-    let lines = lines(text);
-    let data = data_in(&lines);
+    let data = data(text);
     if data.trim().is_empty() {
         return Ok(None);
     }
     let Some(changed) = filter(data.as_bytes())? else { return Ok(None) };
     let changed = String::from_utf8(changed).map_err(|_| Unlisted::Form)?;
     // white space between tokens; in a text of JSON they are escaped
-    let changed = changed.replace(['\r', '\n'], " ");
-    let data = format!("data: {changed}");
-    let others = lines.into_iter().filter(|line| !line.is_empty() && data_of(line).is_none());
+    Ok(Some(with_data(text, &changed.replace(['\r', '\n'], " "))))
+}
+
+/// The event with other data, which has one line.
+pub(crate) fn with_data(event: &str, data: &str) -> String {
+    let data = format!("data: {data}");
+    let others = lines(event).into_iter();
+    let others = others.filter(|line| !line.is_empty() && data_of(line).is_none());
     let lines: Vec<&str> = others.chain([&*data, "", ""]).collect();
-    Ok(Some(lines.join("\n")))
+    lines.join("\n")
+}
+
+/// The name of an event; empty where it says none.
+pub(crate) fn name(event: &str) -> &str {
+    let mut values = lines(event).into_iter().filter_map(|line| value_of(line, "event"));
+    // of two, readers take the last
+    values.next_back().unwrap_or_default()
 }
 
 /// The data of an event.
 pub(crate) fn data(event: &str) -> String {
-    data_in(&lines(event))
-}
-
-fn data_in(lines: &[&str]) -> String {
-    let data: Vec<&str> = lines.iter().filter_map(|line| data_of(line)).collect();
+    let data: Vec<&str> = lines(event).into_iter().filter_map(data_of).collect();
     data.join("\n")
 }
 
@@ -189,12 +205,17 @@ fn lines(event: &str) -> Vec<&str> {
 }
 
 fn data_of(line: &str) -> Option<&str> {
+    value_of(line, "data")
+}
+
+/// What a line says of the field of this name.
+fn value_of<'a>(line: &'a str, field: &str) -> Option<&'a str> {
     // a mark of the byte order may stand before the first line
-    let line = line.trim_start_matches('\u{feff}');
-    if line == "data" {
+    let rest = line.trim_start_matches('\u{feff}').strip_prefix(field)?;
+    if rest.is_empty() {
         return Some("");
     }
-    let value = line.strip_prefix("data:")?;
+    let value = rest.strip_prefix(':')?;
     Some(value.strip_prefix(' ').unwrap_or(value))
 }
 

@@ -42,7 +42,7 @@ use patchbay_core::{
 use std::sync::Arc;
 
 /// A list of tools, or one event of a stream that may hold it, is at most this long, bytes.
-const MAX_LIST_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const MAX_LIST_BYTES: usize = 8 * 1024 * 1024;
 
 /// What the modern era repeats of a body; a header is never judged alone.
 const METHOD: &str = "mcp-method";
@@ -189,6 +189,17 @@ impl Policy {
         Err(Refusal::denied(&verdicts, said.is_batch))
     }
 
+    /// How a stream is looked through on which a list of tools may come; none where nothing of it is hidden.
+    pub(crate) fn listing(
+        self: &Arc<Self>,
+        claims: Claims,
+        headers: &HeaderMap,
+    ) -> Option<Listing> {
+        let hides = self.judge.as_ref().is_some_and(Judge::hides_denied);
+        let request_id = request_id(headers);
+        hides.then(|| Listing { policy: Arc::clone(self), claims, request_id })
+    }
+
     fn offers(&self, claims: &Claims, tool: &str) -> bool {
         self.judge.as_ref().is_none_or(|judge| judge.offers(claims.holds(), tool).is_ok())
     }
@@ -232,6 +243,22 @@ impl Listing {
     /// The message without denied tools; none where it has no such tools.
     fn filter(&self, text: &[u8]) -> Result<Option<Vec<u8>>, Unlisted> {
         listing::without(text, &|tool| self.policy.offers(&self.claims, tool))
+    }
+
+    /// An event without denied tools; none where it has no such tools. The error is the last event of its stream.
+    pub(crate) fn event(&self, event: &[u8]) -> Result<Option<String>, String> {
+        events::event_without(event, &|data| self.filter(data)).map_err(|error| self.last(error))
+    }
+
+    /// What is said instead of an event that is too long to be looked through, and last.
+    pub(crate) fn too_long(&self) -> String {
+        self.last(Unlisted::Broken)
+    }
+
+    fn last(&self, error: Unlisted) -> String {
+        let request_id = self.request_id.as_deref();
+        tracing::warn!(request_id, %error, "a stream with a list of tools is not passed on");
+        events::message(&Refusal::from(error).message(request_id))
     }
 
     fn failed(&self, error: Unlisted) -> Response<Body> {

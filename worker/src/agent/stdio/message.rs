@@ -101,7 +101,7 @@ impl Id {
     }
 
     /// It as JSON.
-    pub(super) fn as_json(&self) -> &str {
+    pub(crate) fn as_json(&self) -> &str {
         &self.0
     }
 
@@ -180,7 +180,7 @@ impl Message {
     }
 
     /// Reads what a client may send at once: one message, or a batch (MCP 2025-03-26), which is said by the flag.
-    pub(super) fn read_all(text: &str) -> Result<(Vec<Self>, bool), NoMessage> {
+    pub(crate) fn read_all(text: &str) -> Result<(Vec<Self>, bool), NoMessage> {
         if text.trim_start().starts_with('[') {
             let all: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| NoMessage::Json)?;
             let all: Vec<_> =
@@ -207,7 +207,7 @@ impl Message {
     }
 
     /// The request that it cancels, if it does.
-    pub(super) fn cancelled(&self) -> Option<Id> {
+    pub(crate) fn cancelled(&self) -> Option<Id> {
         let is_one = matches!(&self.kind, Kind::Notification { method } if method == CANCELLED);
         is_one.then(|| self.id_at(&["params", "requestId"])).flatten()
     }
