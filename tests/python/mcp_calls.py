@@ -1,7 +1,8 @@
 """Calls tools of an MCP server through the official SDK and reports what came back, as JSON.
 
 Standard input holds {"url", "headers", "mode", "calls": [{"tool", "arguments"} or {"resource"}]}: where,
-what to present, the era ("auto" prefers the stateless one, "legacy" initializes a session), and what to
+what to present, the era ("auto" prefers the stateless one, "legacy" initializes a session, "sse" does so by the transport
+of 2024), and what to
 call or read, in order, in one connection; before each but the first of them it gets "between", a URL, where one is told. Standard output gets {"protocol", "tools": [name], "resources":
 [uri], "results": [...]}, a result being {"text", "isError"} or, where the SDK itself failed, {"exception"}.
 With "endless", a call that never answers, it gets "progressed" too: whether that told of its progress before
@@ -15,6 +16,7 @@ import sys
 
 import httpx2
 from mcp import Client
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 
@@ -22,14 +24,18 @@ async def main():
     asked = json.load(sys.stdin)
     timeout = httpx2.Timeout(30.0, read=300.0)
     async with httpx2.AsyncClient(headers=asked["headers"], timeout=timeout) as http:
-        transport = streamable_http_client(asked["url"], http_client=http)
+        mode = asked["mode"]
+        if mode == "sse":
+            transport, mode = sse_client(asked["url"], headers=asked["headers"], timeout=30.0), "legacy"
+        else:
+            transport = streamable_http_client(asked["url"], http_client=http)
         heard = asyncio.Event()
 
         async def hear(message):
             if getattr(message, "method", "") == "notifications/tools/list_changed":
                 heard.set()
 
-        async with Client(transport, mode=asked["mode"], message_handler=hear) as client:
+        async with Client(transport, mode=mode, message_handler=hear) as client:
             report = {
                 "protocol": client.protocol_version,
                 "tools": [tool.name for tool in (await client.list_tools()).tools],

@@ -43,9 +43,15 @@ pub enum McpProgram {
     Inspector,
     /// The same, negotiating.
     InspectorAuto,
+    /// The Python SDK by the transport of 2024.
+    PythonSse,
+    /// `@modelcontextprotocol/sdk` by the same.
+    SdkSse,
+    /// `@modelcontextprotocol/client` by the same.
+    ClientSse,
 }
 
-/// All of them.
+/// All that speak streamable HTTP.
 pub const ALL: [McpProgram; 9] = [
     McpProgram::PythonAuto,
     McpProgram::PythonLegacy,
@@ -57,6 +63,10 @@ pub const ALL: [McpProgram; 9] = [
     McpProgram::Inspector,
     McpProgram::InspectorAuto,
 ];
+
+/// All that speak the transport of 2024.
+pub const ALL_SSE: [McpProgram; 3] =
+    [McpProgram::PythonSse, McpProgram::SdkSse, McpProgram::ClientSse];
 
 /// What a client is to do.
 pub struct Asked<'a> {
@@ -95,6 +105,8 @@ pub struct Seen {
 
 #[derive(Debug, Deserialize)]
 struct Text {
+    /// Or why there was no result.
+    #[serde(alias = "exception")]
     text: String,
 }
 
@@ -123,6 +135,9 @@ impl McpProgram {
             Self::McpRemote => "mcp-remote",
             Self::Inspector => "Inspector CLI",
             Self::InspectorAuto => "Inspector CLI, auto",
+            Self::PythonSse => "mcp (Python), SSE",
+            Self::SdkSse => "@modelcontextprotocol/sdk, SSE",
+            Self::ClientSse => "@modelcontextprotocol/client, SSE",
         }
     }
 
@@ -130,8 +145,10 @@ impl McpProgram {
     pub const fn protocol(self) -> Option<&'static str> {
         match self {
             Self::PythonAuto | Self::FastMcp | Self::ClientAuto => Some("2026-07-28"),
-            Self::PythonLegacy | Self::Sdk | Self::Client => Some("2025-11-25"),
-            Self::McpRemote | Self::Inspector | Self::InspectorAuto => None,
+            Self::PythonLegacy | Self::Sdk | Self::Client | Self::PythonSse | Self::ClientSse => {
+                Some("2025-11-25")
+            }
+            Self::McpRemote | Self::Inspector | Self::InspectorAuto | Self::SdkSse => None,
         }
     }
 
@@ -163,6 +180,9 @@ impl McpProgram {
             Self::McpRemote => node(&asked.with("client", "mcp-remote")).await,
             Self::Inspector => inspector("legacy", asked).await,
             Self::InspectorAuto => inspector("auto", asked).await,
+            Self::PythonSse => python("mcp_calls.py", &asked.with("mode", "sse")).await,
+            Self::SdkSse => node(&asked.with("client", "sdk-sse")).await,
+            Self::ClientSse => node(&asked.with("client", "client-sse")).await,
         };
         seen.with_context(|| self.name())
     }

@@ -3,7 +3,7 @@
 // Standard input holds {"client", "url", "headers", "calls": [{"tool", "arguments"}], "between", "endless",
 // "announce"}; before each call but the first it gets the URL `between`, where one is told. The clients: `sdk`
 // (@modelcontextprotocol/sdk), `client` and `client-auto` (@modelcontextprotocol/client with a session, and negotiating),
-// and `mcp-remote` under a stdio client. Standard output gets {"protocol", "tools": [name], "results": [{"text"}],
+// `sdk-sse` and `client-sse` (the same two by the transport of 2024), and `mcp-remote` under a stdio client. Standard output gets {"protocol", "tools": [name], "results": [{"text"}],
 // "progressed", "announced"}: whether a call of the tool `endless`, which never answers, told of its progress before it
 // was given up, and whether what is said beside every answer, while the tool `announce` runs, came on the session's own
 // stream.
@@ -22,10 +22,11 @@ const http = { requestInit: { headers: asked.headers } };
 
 async function connected() {
   if (asked.client.startsWith("client")) {
-    const { Client, StreamableHTTPClientTransport } = await load("@modelcontextprotocol/client");
+    const { Client, SSEClientTransport, StreamableHTTPClientTransport } = await load("@modelcontextprotocol/client");
     const options = asked.client === "client-auto" ? { versionNegotiation: { mode: "auto" } } : {};
     const client = new Client(who, options);
-    await client.connect(new StreamableHTTPClientTransport(new URL(asked.url), http));
+    const Transport = asked.client === "client-sse" ? SSEClientTransport : StreamableHTTPClientTransport;
+    await client.connect(new Transport(new URL(asked.url), http));
     return { client, call: (call, options) => client.callTool(call, options) };
   }
   const { Client } = await load("@modelcontextprotocol/sdk/client/index.js");
@@ -38,6 +39,10 @@ async function transport() {
   if (asked.client === "sdk") {
     const { StreamableHTTPClientTransport } = await load("@modelcontextprotocol/sdk/client/streamableHttp.js");
     return new StreamableHTTPClientTransport(new URL(asked.url), http);
+  }
+  if (asked.client === "sdk-sse") {
+    const { SSEClientTransport } = await load("@modelcontextprotocol/sdk/client/sse.js");
+    return new SSEClientTransport(new URL(asked.url), http);
   }
   const { StdioClientTransport } = await load("@modelcontextprotocol/sdk/client/stdio.js");
   const headers = Object.entries(asked.headers).flatMap(([name, value]) => ["--header", `${name}:${value}`]);
