@@ -19,7 +19,7 @@ mod listen;
 mod moment;
 
 #[cfg(fuzzing)]
-pub use agent::{fuzzing, fuzzing_of_events, fuzzing_of_stdio};
+pub use agent::{fuzzing, fuzzing_of_events, fuzzing_of_headers, fuzzing_of_stdio};
 
 use crate::boot::BootSource;
 use anyhow::Context as _;

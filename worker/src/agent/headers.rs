@@ -127,6 +127,23 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     value.to_str().ok()
 }
 
+/// What fuzz targets are given.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{Claim, HeaderMap};
+
+    /// Whom a request names.
+    pub fn claim(headers: &HeaderMap) -> Option<Claim> {
+        super::claim(headers)
+    }
+
+    /// What the MCP server is shown of a request's headers.
+    pub fn to_server(mut headers: HeaderMap) -> HeaderMap {
+        super::strip_request(&mut headers);
+        headers
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

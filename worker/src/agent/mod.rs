@@ -43,7 +43,8 @@ mod upstream;
 
 #[cfg(fuzzing)]
 pub use {
-    policy::events_fuzzing as fuzzing_of_events, relay::fuzzing, stdio::fuzzing as fuzzing_of_stdio,
+    headers::fuzzing as fuzzing_of_headers, policy::events_fuzzing as fuzzing_of_events,
+    relay::fuzzing, stdio::fuzzing as fuzzing_of_stdio,
 };
 
 use self::{
