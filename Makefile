@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build run test conformance acceptance acceptance-table fuzz bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-cluster
+.PHONY: help prerequisites build run test conformance acceptance acceptance-table fuzz bench lint crds clean worker-static controller-static images image-archives cluster cluster-up cluster-down test-cluster bench-clients bench-cluster
 
 CARGO ?= cargo
 CLUSTER = "$${CARGO_TARGET_DIR:-target}/debug/cluster"
@@ -31,7 +31,7 @@ images: ## Make the root file systems of all images, with bills of materials; pr
 	@scripts/image-root quilt
 
 run: prerequisites ## Run Patchbay on this machine: real quilt-mcp, two users, a demo catalog
-	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
+	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bin patchbay --bin patchbay-worker --bin demo
 	@exec "$${CARGO_TARGET_DIR:-target}/release/demo"
 
 test: prerequisites build ## Run every test, against real sandboxes
@@ -77,6 +77,10 @@ fuzz: ## Try inputs on the fuzz targets for FUZZ_SECONDS each (20)
 bench: prerequisites ## Measure against the budgets (release build; figures, no verdict)
 	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bins
 	@exec "$${CARGO_TARGET_DIR:-target}/release/bench"
+
+bench-clients: prerequisites ## Measure each official client's first contact where no worker is warm (release build)
+	$(CARGO) build --release --locked -p patchbay -p patchbay-worker -p patchbay-tests --bin patchbay --bin patchbay-worker --bin bench
+	@exec "$${CARGO_TARGET_DIR:-target}/release/bench" cold
 
 bench-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-bench
 bench-cluster: ## Measure ten thousand tenants on a Kubernetes cluster made for it (release build; figures, no verdict)

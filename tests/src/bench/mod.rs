@@ -1,4 +1,4 @@
-//! Measures what Patchbay costs its users, for `make bench` and `make bench-cluster`: the wait of a first contact, the time
+//! Measures what Patchbay costs its users, for `make bench` and its like: the wait of a first contact, the time
 //! and throughput that the way through the gateway takes, and the memory and CPU behind it.
 //!
 //! Each module turns running processes into figures; the reports alone know the budgets, and
@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod cold;
 pub mod first_contact;
 pub mod footprint;
 pub mod report;

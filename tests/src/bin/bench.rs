@@ -1,11 +1,11 @@
-//! `make bench`, `make bench-cluster`: measures what Patchbay costs and prints each figure beside its budget.
+//! `make bench`, `make bench-clients`, `make bench-cluster`: measures what Patchbay costs and prints each figure beside its budget.
 //!
 //! It fails only where something could not be measured: a machine that is busy with other work must
 //! not turn a figure into a failure.
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use patchbay_tests::bench::{Scale, cluster, first_contact, report::report, throughput};
+use patchbay_tests::bench::{Scale, cluster, cold, first_contact, report::report, throughput};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures first contact, added latency, throughput and memory of `patchbay local`.
@@ -20,6 +20,8 @@ struct Args {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum At {
+    /// Each official client's first contact at the real quilt-mcp, where no worker is warm
+    Cold,
     /// On a Kubernetes cluster of this machine, with ten thousand tenants
     Cluster,
 }
@@ -49,6 +51,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     match args.at {
         None => on_this_machine(if args.quick { Scale::quick() } else { Scale::full() }).await,
+        Some(At::Cold) => cold().await,
         Some(At::Cluster) => on_a_cluster(args.quick).await,
     }
 }
@@ -61,6 +64,14 @@ async fn on_this_machine(scale: Scale) -> anyhow::Result<()> {
     let throughput = throughput::measure(&scale).await.context("load")?;
     println!("client, gateway, worker and server share {cores} cores");
     print!("{}", report(&contact, &throughput));
+    Ok(())
+}
+
+async fn cold() -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism()?;
+    let figures = cold::measure().await?;
+    println!("client, catalog, AWS, gateway and worker share {cores} cores");
+    print!("{figures}");
     Ok(())
 }
 

@@ -1,0 +1,111 @@
+//! How long the first contact of each official client takes where no worker is warm, at the real `quilt-mcp`: the client
+//! waits for a worker to start, and may take that for a server of another era.
+//!
+//! Each client comes twice: first to an empty pool, then to the worker that its user has by then. What the first takes
+//! longer is the wait.
+
+use crate::{
+    clients::{ALL, Asked, McpProgram},
+    controller::ControllerConfig,
+    quilt::{CLASS, QuiltWorld, isolation::listing},
+};
+use anyhow::{Context as _, ensure};
+use std::{
+    fmt::{self, Display, Formatter},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A client's two runs, from its start to its end.
+#[derive(Debug)]
+pub struct Cold {
+    program: McpProgram,
+    /// The protocol's version that it came to; empty where it does not tell.
+    protocol: String,
+    /// Where no worker is warm.
+    first: Duration,
+    /// To the worker that its user has.
+    again: Duration,
+}
+
+/// All clients, as a table that can be pasted into Markdown.
+#[derive(Debug)]
+pub struct Colds(Vec<Cold>);
+
+/// Measures one client after the other, each with a gateway of its own.
+pub async fn measure() -> anyhow::Result<Colds> {
+    let world = QuiltWorld::start().await?;
+    let bearer = format!("Bearer {}", world.token("alice")?);
+    let mut all = Vec::new();
+    for program in ALL {
+        eprintln!("{}/{}  {}", all.len() + 1, ALL.len(), program.name());
+        let mut controller = ControllerConfig::new(world.documents(0).await?).start().await?;
+        let run = async || {
+            let asked = Asked {
+                url: controller.url(CLASS),
+                credential: ("Authorization", &bearer),
+                tool: "bucket_objects_list",
+                arguments: listing("b-alice"),
+                between: None,
+                endless: None,
+                announce: None,
+            };
+            let begun = Instant::now();
+            anyhow::Ok((program.run(&asked).await?, begun.elapsed()))
+        };
+        let (seen, first) = run().await?;
+        let (_, again) = run().await?;
+        ensure!(controller.terminate().await.context("the gateway")?, "{}", controller.logs());
+        all.push(Cold { program, protocol: seen.protocol, first, again });
+    }
+    Ok(Colds(all))
+}
+
+impl Display for Colds {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "| client | protocol | no worker warm | has a worker | waited |")?;
+        writeln!(formatter, "|---|---|---|---|---|")?;
+        for Cold { program, protocol, first, again } in &self.0 {
+            let (name, waited) = (program.name(), first.saturating_sub(*again));
+            let told = match program.protocol() {
+                None => "not told".to_owned(),
+                Some(own) if own == protocol => own.to_owned(),
+                Some(own) => format!("{protocol}, not {own}"),
+            };
+            let [cold, bound, waited] = [*first, *again, waited].map(|it| it.as_secs_f64());
+            writeln!(
+                formatter,
+                "| {name} | {told} | {cold:.1} s | {bound:.1} s | {waited:.1} s |"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_came_to_another_era_is_told_of() {
+        let of = |program, protocol: &str| Cold {
+            program,
+            protocol: protocol.to_owned(),
+            first: Duration::from_millis(12_300),
+            again: Duration::from_millis(2_100),
+        };
+        let table = Colds(vec![
+            of(McpProgram::PythonAuto, "2025-11-25"),
+            of(McpProgram::Sdk, "2025-11-25"),
+            of(McpProgram::Inspector, ""),
+        ]);
+        let expected = "\
+| client | protocol | no worker warm | has a worker | waited |
+|---|---|---|---|---|
+| mcp (Python), auto | 2025-11-25, not 2026-07-28 | 12.3 s | 2.1 s | 10.2 s |
+| @modelcontextprotocol/sdk | 2025-11-25 | 12.3 s | 2.1 s | 10.2 s |
+| Inspector CLI | not told | 12.3 s | 2.1 s | 10.2 s |
+";
+        assert_eq!(table.to_string(), expected);
+    }
+}
