@@ -1,22 +1,23 @@
 //! Logs: structured lines on stderr, JSON unless a person is watching.
 
-use std::io::IsTerminal;
-use tracing::{Level, Metadata};
+use anyhow::{Context as _, bail, ensure};
+use std::{env::VarError, io::IsTerminal};
+use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer as _, filter::filter_fn, fmt, layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
-/// Installs the subscriber. `PATCHBAY_LOG` filters as `RUST_LOG` does; the default is `info`.
+const VARIABLE: &str = "PATCHBAY_LOG";
+
+/// Installs the subscriber. `PATCHBAY_LOG` filters as `RUST_LOG` does, but for a name that stands alone and is no level; the
+/// default is `info`.
 pub(crate) fn install() -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .with_env_var("PATCHBAY_LOG")
-        .try_from_env()
-        .or_else(|error| match std::env::var("PATCHBAY_LOG") {
-            Ok(_) => Err(anyhow::anyhow!("PATCHBAY_LOG is not a filter: {error}")),
-            Err(_) => Ok(EnvFilter::new("info")),
-        })?;
+    let filter = match std::env::var(VARIABLE) {
+        Ok(text) => filter(&text)?,
+        Err(VarError::NotPresent) => EnvFilter::new("info"),
+        Err(error) => bail!("{VARIABLE}: {error}"),
+    };
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = if std::io::stderr().is_terminal() {
         lines.with_target(false).boxed()
@@ -25,6 +26,21 @@ pub(crate) fn install() -> anyhow::Result<()> {
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(filter_fn(is_for_logs));
     subscriber.with(lines).try_init().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let directives = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    for directive in directives {
+        // alone, it would be taken for the name of a part, and all else would be silent
+        let is_clear = directive.contains(['=', '[']) || directive.parse::<LevelFilter>().is_ok();
+        ensure!(
+            is_clear,
+            "{VARIABLE}: `{directive}` is no level; write off, error, warn, info, debug or trace, or a filter such as \
+             `info,patchbay_gateway=debug`"
+        );
+    }
+    let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
+    builder.parse(text).with_context(|| format!("{VARIABLE} is not a filter"))
 }
 
 /// Whether something may be told at all, whatever the filter asks for. Libraries tell whole requests and answers at their
@@ -50,6 +66,20 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_with_those_that_are() {
+        for good in
+            ["", "info", "WARN", "off", "debug,hyper=info", "patchbay=trace", "[span]=debug"]
+        {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["warning", "verbose", "info,debugg", "patchbay_gateway", "a=b=c", "hyper=loud"]
+        {
+            let refused = format!("{:#}", filter(bad).unwrap_err());
+            assert!(refused.starts_with("PATCHBAY_LOG"), "{bad}: {refused}");
         }
     }
 

@@ -16,11 +16,12 @@ use patchbay_core::{
     provider::IdentityProvider,
     routing::{Route, RouteTable},
 };
-use patchbay_crds::{documents, validate};
+use patchbay_crds::documents;
 use patchbay_gateway::authn::{
     Authenticator, Examined, NamedKeys, Sources,
     presented::{self, MAX_CREDENTIAL_BYTES, Presented},
 };
+use patchbay_orchestrator::kubernetes::Definitions;
 use rustls::crypto::aws_lc_rs;
 use std::{
     fs::File,
@@ -155,18 +156,12 @@ async fn of_cluster(client: &kube::Client, namespace: &str) -> anyhow::Result<Wr
     let classes = classes.list(&all).await.context("cannot read classes")?;
     let providers = Api::<patchbay_crds::IdentityProvider>::namespaced(client.clone(), namespace);
     let providers = providers.list(&all).await.context("cannot read providers")?;
-    let mut written = Written { classes: Vec::new(), providers: Vec::new(), wrong: Vec::new() };
-    for class in &classes.items {
-        match validate::worker_class::validate(class) {
-            Ok(class) => written.classes.push(Arc::new(class)),
-            Err(errors) => written.wrong.extend(errors.iter().map(ToString::to_string)),
-        }
-    }
-    for provider in &providers.items {
-        match validate::identity_provider::validate(provider) {
-            Ok(provider) => written.providers.push(Arc::new(provider)),
-            Err(errors) => written.wrong.extend(errors.iter().map(ToString::to_string)),
-        }
-    }
-    Ok(written)
+    // in the order in which a gateway takes them: of two that quarrel, it has the older
+    let definitions = Definitions::of(&classes.items, &providers.items);
+    let wrong = definitions.wrong().into_iter();
+    Ok(Written {
+        classes: definitions.classes(),
+        providers: definitions.providers(),
+        wrong: wrong.map(|wrong| format!("{}: {}", wrong.object, wrong.problem)).collect(),
+    })
 }

@@ -167,8 +167,9 @@ fn advice(seen: &Seen) -> Option<String> {
     let tenant = &seen.tenant;
     let name = tenant.metadata.name.as_deref().unwrap_or_default();
     if tenant.spec.suspended {
+        let namespace = tenant.metadata.namespace.as_deref().unwrap_or("default");
         return Some(format!(
-            "The user is shut out. To let them in: kubectl patch tenant {name} --type merge -p '{{\"spec\":{{\"suspended\":false}}}}'"
+            "The user is shut out. To let them in: kubectl patch tenant {name} -n {namespace} --type merge -p '{{\"spec\":{{\"suspended\":false}}}}'"
         ));
     }
     let Some(class) = &seen.class else {
@@ -312,12 +313,15 @@ worker   quilt-abc on node-1: Running, ready (epoch 3)
 
     #[test]
     fn who_is_shut_out_and_whose_class_is_gone_is_told_so() {
-        let shut_out = tenant(|tenant| tenant["spec"]["suspended"] = json!(true));
+        let shut_out = tenant(|tenant| {
+            tenant["spec"]["suspended"] = json!(true);
+            tenant["metadata"]["namespace"] = json!("here");
+        });
         let seen = Seen { tenant: shut_out, class: None, worker: None, events: Vec::new() };
         let told = tell(&seen, now());
         assert!(told.contains("class    quilt, which is not there"), "{told}");
         assert!(told.contains("worker   quilt-abc, which is gone (epoch 3)"), "{told}");
-        assert!(told.contains("kubectl patch tenant t-go5gbctxrdlmessgoznl"), "{told}");
+        assert!(told.contains("kubectl patch tenant t-go5gbctxrdlmessgoznl -n here "), "{told}");
         let seen = Seen { tenant: tenant(|_| ()), ..seen };
         assert!(tell(&seen, now()).contains("make the WorkerClass quilt"));
     }

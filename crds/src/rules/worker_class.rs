@@ -16,6 +16,17 @@ pub(crate) fn spec() -> Vec<Rule> {
         )
         .field_path(".server"),
         rule(
+            format!("!has(self.server) || !(self.server.port in {:?})", limits::TAKEN_PORTS),
+            "is used by the worker itself; use another one",
+        )
+        .field_path(".server.port"),
+        rule(
+            "self.transport == 'stdio' || !has(self.env) || !('PORT' in self.env) || self.env['PORT'] == \
+             string(has(self.server) ? self.server.port : 8000)",
+            "says another port than the server's; remove `PORT`: Patchbay sets it to `spec.server.port`",
+        )
+        .field_path(".env"),
+        rule(
             "self.profile != 'quilt' || self.credentials.source != 'none'",
             "is not what `profile: quilt` needs; use `catalog`, or another source beside a catalog: \
              the profile's server acts as a catalog's user",

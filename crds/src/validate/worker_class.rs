@@ -10,12 +10,13 @@ use super::{
 };
 use crate::{
     WorkerClass,
+    marks::LINK_PORT,
     worker_class::{
         CredentialSource, Egress, Limits, Local, Profile, Resources, Server, Start, Tmpfs,
         Transport, WorkerClassSpec,
     },
 };
-use patchbay_core::{class, id::ClassName, idle::IdlePolicy};
+use patchbay_core::{class, id::ClassName, idle::IdlePolicy, launch::PROXY_PORT};
 use std::{collections::BTreeMap, time::Duration};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -90,9 +91,8 @@ pub fn validate_in(
     }
     f.check("spec.image", not_empty(image, "name the MCP server's image"));
     self::command(f, "spec.command", command);
-    self::env(f, env);
-    let server = server.clone().unwrap_or_default();
-    let transport = self::transport(f, *transport, &server, *profile);
+    let transport = self::transport(f, *transport, server.as_ref(), *profile);
+    self::env(f, env, transport.port());
     let resources = self::resources(f, resources);
     let tmpfs = self::tmpfs(f, tmpfs);
     let scheduling = scheduling::scheduling(
@@ -176,7 +176,7 @@ pub(super) fn is_variable(name: &str) -> bool {
         && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
 }
 
-fn env(findings: &mut Findings, env: &BTreeMap<String, String>) {
+fn env(findings: &mut Findings, env: &BTreeMap<String, String>, port: Option<u16>) {
     for (name, value) in env {
         let field = member("spec.env", name);
         let is_reserved = RESERVED_ENV.contains(&name.as_str())
@@ -191,21 +191,38 @@ fn env(findings: &mut Findings, env: &BTreeMap<String, String>) {
             findings.add(field, Problem::with(name, "is reserved", fix));
         } else if value.contains('\0') {
             findings.add(field, Problem::new("contains a zero byte", "remove it"));
+        } else if name == "PORT" && port.is_some_and(|port| *value != port.to_string()) {
+            // the server would listen at one port, and be looked for at another
+            let fix = "remove it: Patchbay sets PORT to `spec.server.port`";
+            let problem = Problem::with(value, "is another port than the server's", fix);
+            findings.add(field, problem);
         }
     }
 }
 
+/// What a worker listens on itself: the link, and the proxy of its server.
+pub(crate) const TAKEN_PORTS: [u16; 2] = [PROXY_PORT, LINK_PORT];
+
 fn transport(
     findings: &mut Findings,
     transport: Transport,
-    server: &Server,
+    server: Option<&Server>,
     profile: Profile,
 ) -> class::Transport {
     if transport == Transport::Stdio {
+        if server.is_some() {
+            let problem = "says where an HTTP server listens, and `transport: stdio` has none";
+            findings.add("spec.server", Problem::new(problem, "remove it"));
+        }
         return class::Transport::Stdio;
     }
-    let Server { port, path, ready_path } = server;
+    let Server { port, path, ready_path } = &server.cloned().unwrap_or_default();
     self::port(findings, "spec.server.port", *port);
+    if TAKEN_PORTS.contains(port) {
+        let problem =
+            Problem::with(&port.to_string(), "is used by the worker itself", "use another one");
+        findings.add("spec.server.port", problem);
+    }
     findings.check("spec.server.path", address::server_path(path));
     if let Some(path) = ready_path {
         findings.check("spec.server.readyPath", address::server_path(path));

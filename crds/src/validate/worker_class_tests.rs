@@ -291,6 +291,22 @@ fn what_is_wrong_with_an_exchange_of_tokens_is_told_by_field() {
 fn a_server_that_speaks_on_its_standard_streams_has_no_port() {
     let class = validate(&class(with("transport", json!("stdio")))).unwrap();
     assert_eq!(class.transport, class::Transport::Stdio);
+    let mut listening = with("transport", json!("stdio"));
+    listening["server"] = json!({ "port": 8000 });
+    let errors = validate(&self::class(listening)).unwrap_err();
+    assert_eq!(errors[0].field, "spec.server");
+}
+
+#[test]
+fn a_server_listens_where_it_is_told_and_not_where_its_worker_does() {
+    for port in TAKEN_PORTS {
+        let errors = validate(&class(with("server", json!({ "port": port })))).unwrap_err();
+        assert_eq!(errors[0].field, "spec.server.port");
+        assert!(errors[0].to_string().contains("is used by the worker itself"), "{}", errors[0]);
+    }
+    assert!(validate(&class(with("env", json!({ "PORT": "8000" })))).is_ok());
+    let errors = validate(&class(with("env", json!({ "PORT": "9000" })))).unwrap_err();
+    assert_eq!(errors[0].field, "spec.env.PORT");
 }
 
 fn assuming() -> Value {

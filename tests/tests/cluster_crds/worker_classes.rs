@@ -403,6 +403,12 @@ async fn each_rule_holds() -> anyhow::Result<()> {
     let listening = with(with(class("c"), "transport", json!("stdio")), "server", stdio);
     let answer = server.try_create("workerclasses", &listening).await?;
     answer.ensure_refused("spec.server", "`transport: stdio` has none; remove it")?;
+    let taken = with(class("c"), "server", json!({ "port": 3128 }));
+    let answer = server.try_create("workerclasses", &taken).await?;
+    answer.ensure_refused("spec.server.port", "is used by the worker itself")?;
+    let elsewhere = with(class("c"), "env", json!({ "PORT": "9000" }));
+    let answer = server.try_create("workerclasses", &elsewhere).await?;
+    answer.ensure_refused("spec.env", "says another port than the server's")?;
     let two = with(quilt_class("c"), "command", json!(["/opt/python", "-m"]));
     let answer = server.try_create("workerclasses", &two).await?;
     answer.ensure_refused("spec.command", "is not one program, as `profile: quilt` needs")?;

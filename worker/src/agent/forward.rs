@@ -18,10 +18,10 @@ use super::{
     state::{Entry, Worker},
     stdio,
 };
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use patchbay_core::{chain::Chain, link::REQUEST_ID_HEADER};
+use patchbay_core::chain::Chain;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -50,7 +50,7 @@ pub(crate) async fn forward(
                 pairs: Arc::clone(pairs),
                 asked,
                 listing: policy.and_then(|it| it.listing(worker.claims(), request.headers())),
-                request_id: request_id(request.headers()).map(str::to_owned),
+                request_id: headers::request_id(request.headers()).map(str::to_owned),
             });
             let passed = match policy {
                 None => Passed::unread(request),
@@ -72,7 +72,7 @@ pub(crate) async fn forward(
             }
         }
         Entry::Misdirected => {
-            let request_id = request_id(request.headers());
+            let request_id = headers::request_id(request.headers());
             tracing::warn!(request_id, ?claim, "refused a request for another tenant or epoch");
             Ok(refuse(StatusCode::MISDIRECTED_REQUEST, Reason::Misdirected))
         }
@@ -112,7 +112,7 @@ async fn relay(
     in_flight: InFlight,
 ) -> Result<Response<Body>, h2::Error> {
     let Passed { request, listing } = passed;
-    let request_id = request_id(request.headers()).map(str::to_owned);
+    let request_id = headers::request_id(request.headers()).map(str::to_owned);
     let cut = in_flight.cut_by();
     let is_cut = async {
         match cut {
@@ -151,8 +151,4 @@ async fn relay(
             Ok(refuse(StatusCode::BAD_GATEWAY, Reason::ServerFailed))
         }
     }
-}
-
-fn request_id(headers: &HeaderMap) -> Option<&str> {
-    headers.get(REQUEST_ID_HEADER)?.to_str().ok()
 }

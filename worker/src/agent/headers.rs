@@ -8,7 +8,7 @@ use patchbay_core::{
     id::{Epoch, TenantUid},
     idle::Weight,
     latch::Claim,
-    link::{EPOCH_HEADER, HEADER_PREFIX, TENANT_HEADER},
+    link::{EPOCH_HEADER, HEADER_PREFIX, REQUEST_ID_HEADER, TENANT_HEADER},
 };
 
 /// Headers of one connection, not of the message (RFC 9110, 7.6.1); `transfer-encoding` too, since
@@ -47,6 +47,11 @@ pub(crate) fn claim(headers: &HeaderMap) -> Option<Claim> {
     let is_decimal = epoch.bytes().all(|byte| byte.is_ascii_digit());
     let epoch = is_decimal.then(|| epoch.parse().ok())??;
     Some(Claim { tenant, epoch: Epoch(epoch) })
+}
+
+/// The gateway's id for a request.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(REQUEST_ID_HEADER)?.to_str().ok()
 }
 
 /// Whether a request is a call or waits for events.

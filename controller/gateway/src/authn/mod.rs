@@ -52,7 +52,10 @@ pub enum AuthnError {
     #[error("the credential is presented wrongly: {0}")]
     Malformed(&'static str),
     /// No provider of this route judges credentials of this form.
-    #[error("credentials of this kind are not accepted here")]
+    #[error(
+        "credentials of this kind are not accepted here: send an API key as `X-API-Key: ...` or as a bearer, and a token as \
+         `Authorization: Bearer ...`"
+    )]
     NotAccepted,
     /// The credential is a token of an issuer that no provider of this route judges.
     #[error(

@@ -59,6 +59,18 @@ impl Definitions {
         self.providers.good()
     }
 
+    /// What these objects say, as a gateway that has just begun would have it.
+    pub fn of(classes: &[WorkerClass], providers: &[IdentityProvider]) -> Self {
+        let mut definitions = Self::default();
+        for class in classes {
+            definitions.class_seen(class);
+        }
+        for provider in providers {
+            definitions.provider_seen(provider);
+        }
+        definitions
+    }
+
     /// A class.
     pub fn class(&self, name: &patchbay_core::id::ClassName) -> Option<Arc<class::WorkerClass>> {
         self.classes.0.get(name.as_str())?.good.clone()

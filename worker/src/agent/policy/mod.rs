@@ -22,6 +22,7 @@ use self::{
 use super::{
     answer::{Body, whole},
     clock::Moment,
+    headers,
     held_grant::Claims,
     in_flight::InFlight,
     relayed::Relayed,
@@ -35,7 +36,6 @@ use http_body_util::{BodyExt as _, Either, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use patchbay_core::{
     class::{Profile, TenantLimits},
-    link::REQUEST_ID_HEADER,
     mcp::{Header, Message, Said},
     tools::{Judge, ToolPolicy},
 };
@@ -99,7 +99,7 @@ impl Policy {
         request: Request<Incoming>,
         in_flight: &mut InFlight,
     ) -> Result<Passed, Response<Body>> {
-        let request_id = request_id(request.headers());
+        let request_id = headers::request_id(request.headers()).map(str::to_owned);
         let passed = if request.body().is_end_stream() {
             self.come().map(|()| Passed::unread(request))
         } else {
@@ -196,7 +196,7 @@ impl Policy {
         headers: &HeaderMap,
     ) -> Option<Listing> {
         let hides = self.judge.as_ref().is_some_and(Judge::hides_denied);
-        let request_id = request_id(headers);
+        let request_id = headers::request_id(headers).map(str::to_owned);
         hides.then(|| Listing { policy: Arc::clone(self), claims, request_id })
     }
 
@@ -294,10 +294,6 @@ impl Kind {
             _ => Self::Unreadable,
         }
     }
-}
-
-fn request_id(headers: &HeaderMap) -> Option<String> {
-    headers.get(REQUEST_ID_HEADER)?.to_str().ok().map(str::to_owned)
 }
 
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Header<'a> {

@@ -19,6 +19,7 @@ use self::{
 };
 use super::{
     clock::Moment,
+    headers,
     policy::body::{self, BadBody, Room},
     server::{NoAnswer, Server},
     state::Worker,
@@ -32,7 +33,6 @@ use http_body::Body as _;
 use http_body_util::Either;
 use patchbay_core::{
     id::Epoch,
-    link::REQUEST_ID_HEADER,
     session::{self, GOOD_FOR, Opening, SessionKeys},
 };
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub(crate) struct SessionIds {
 
 /// A request that is not passed on, with its answer; or one that was, without any.
 enum Failed {
+    /// Its session is not there.
+    Unknown,
     Answered(Box<Response<ServerBody>>),
     NoAnswer(NoAnswer),
 }
@@ -85,6 +87,7 @@ impl SessionIds {
     ) -> Result<Response<ServerBody>, NoAnswer> {
         let Some(sealing) = worker.sealing() else { return server.send(request).await };
         let (parts, body) = request.into_parts();
+        let request_id = headers::request_id(&parts.headers).map(str::to_owned);
         let sent = match Place::of(&parts) {
             Place::Elsewhere => return server.send(Request::from_parts(parts, body)).await,
             Place::Unclear => Err(unclear()),
@@ -93,6 +96,7 @@ impl SessionIds {
         };
         match sent {
             Ok(response) => Ok(response),
+            Err(Failed::Unknown) => Ok(stdio::unknown_session(request_id.as_deref())),
             Err(Failed::Answered(response)) => Ok(*response),
             Err(Failed::NoAnswer(error)) => Err(error),
         }
@@ -198,19 +202,19 @@ impl SessionIds {
     fn entry(&self, sealing: &Sealing, id: &str, parts: &Parts) -> Result<Arc<Entry>, Failed> {
         match self.known.find(id) {
             Found::Entry(entry) => return Ok(entry),
-            Found::Ended => return Err(unknown()),
+            Found::Ended => return Err(Failed::Unknown),
             Found::Nothing => {}
         }
-        let request_id = parts.headers.get(REQUEST_ID_HEADER).and_then(|id| id.to_str().ok());
+        let request_id = headers::request_id(&parts.headers);
         let opening = session::open(&sealing.keys, id, Moment::now().timestamp).map_err(|why| {
             tracing::info!(request_id, %why, "a session that is not known here is not taken up");
-            unknown()
+            Failed::Unknown
         })?;
         if opening.epoch > sealing.epoch {
             tracing::warn!(request_id, "a session of a later worker came to an earlier one");
-            return Err(unknown());
+            return Err(Failed::Unknown);
         }
-        self.known.take_up(id, opening).ok_or_else(unknown)
+        self.known.take_up(id, opening).ok_or(Failed::Unknown)
     }
 
     /// The server's side of a session, which the server begins anew where it does not have it; whether it did.
@@ -228,13 +232,13 @@ impl SessionIds {
                 return Ok((session.clone(), false));
             }
             Own::Here(_) | Own::Lost => {}
-            Own::Over => return Err(unknown()),
+            Own::Over => return Err(Failed::Unknown),
         }
         *own = Own::Lost;
         let Some(opening) = &entry.opening else {
             *own = Own::Over;
             self.known.end(id);
-            return Err(unknown());
+            return Err(Failed::Unknown);
         };
         if about == About::Past {
             // whoever waited for it is gone, and nothing is begun for it
@@ -261,7 +265,7 @@ impl SessionIds {
                 } else {
                     self.known.forget(id);
                 }
-                Err(unknown())
+                Err(Failed::Unknown)
             }
         }
     }
@@ -356,10 +360,6 @@ fn mint(keys: &SessionKeys, opening: Option<Opening>) -> Result<(String, Option<
     }
     // what it began with may be long, and is not kept
     Ok((place::id_of_this_worker().ok_or_else(no_id)?, None))
-}
-
-fn unknown() -> Failed {
-    Failed::Answered(Box::new(stdio::unknown_session()))
 }
 
 fn unclear() -> Failed {

@@ -89,10 +89,16 @@ pub(super) fn events<G: Unpin + Send + 'static>(events: Events<G>) -> Response<S
     response
 }
 
-/// What a session is told that is not there, or not there any more.
-pub(crate) fn unknown_session() -> Response<ServerBody> {
+/// What a session is told that is not there, or not there any more; by the gateway's id, where it is known, the log says why.
+pub(crate) fn unknown_session(request_id: Option<&str>) -> Response<ServerBody> {
     let why = "this session is unknown or over; begin another with `initialize`";
-    error(StatusCode::NOT_FOUND, None, NO_SESSION, why)
+    let mut data = json!({ "reason": "unknown_session" });
+    if let Some(request_id) = request_id {
+        data["requestId"] = request_id.into();
+    }
+    let error = json!({ "code": NO_SESSION, "message": why, "data": data });
+    let text = json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string();
+    message(StatusCode::NOT_FOUND, text.into())
 }
 
 /// A session has ended.

@@ -216,5 +216,5 @@ fn invalid(why: &str) -> Refused {
 }
 
 fn unknown() -> Refused {
-    Box::new(answer::unknown_session())
+    Box::new(answer::unknown_session(None))
 }
