@@ -37,6 +37,9 @@ use tokio::{
 /// How long a controller may take to serve, and a pool to fill.
 const START_LIMIT: Duration = Duration::from_mins(1);
 
+/// The file of its documents, in a directory of its own.
+const DOCUMENTS: &str = "documents.yaml";
+
 /// A controller that will be started.
 #[derive(Debug, Clone)]
 pub struct ControllerConfig {
@@ -183,7 +186,7 @@ impl ControllerConfig {
     }
 
     fn command(&self, directory: &Path) -> anyhow::Result<Command> {
-        let documents = directory.join("documents.yaml");
+        let documents = directory.join(DOCUMENTS);
         std::fs::write(&documents, self.documents.join("\n---\n"))?;
         let mut command = Command::new(binaries::path("patchbay")?);
         command
@@ -287,6 +290,11 @@ impl Controller {
     /// All that it logged so far.
     pub fn logs(&self) -> String {
         self.heard.log().text()
+    }
+
+    /// The file of its documents.
+    pub fn documents(&self) -> PathBuf {
+        self.directory.path().join(DOCUMENTS)
     }
 
     /// Its run directory.

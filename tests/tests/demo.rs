@@ -1,11 +1,12 @@
 //! `make run` as a script sees it: `demo.json` is complete when it is there, works, and is gone at the
-//! end, and so is every process.
+//! end, and so is every process. One that finds its place taken changes nothing there.
 
 use anyhow::{Context, ensure};
 use patchbay_tests::{binaries, mcp::McpClient, processes};
 use serde_json::{Value, json};
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration};
 use tokio::{
+    net::TcpListener,
     process::Command,
     time::{Instant, sleep, timeout},
 };
@@ -44,6 +45,8 @@ async fn the_demo_serves_two_users_and_leaves_nothing_behind() -> anyhow::Result
     for field in ["/adminUrl", "/catalogUrl", "/awsEndpoint"] {
         ensure!(text(field)?.starts_with("http"), "{field}: {written}");
     }
+    let documents = std::fs::read_to_string(text("/documents")?)?;
+    ensure!(documents.contains("WorkerClass"), "{documents}");
 
     let children: Vec<u32> = processes::descendants(pid).iter().map(|child| child.pid).collect();
     ensure!(children.len() > 6, "catalog, AWS, controller and two workers: {children:?}");
@@ -57,6 +60,37 @@ async fn the_demo_serves_two_users_and_leaves_nothing_behind() -> anyhow::Result
     while processes::any_alive(&children) {
         ensure!(Instant::now() < end, "processes are left: {children:?}");
         sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_demo_that_finds_an_address_taken_says_so_and_touches_nothing() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let of_the_first = ["demo.json", "patchbay.log"].map(|name| directory.path().join(name));
+    for file in &of_the_first {
+        std::fs::write(file, "of the first")?;
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").await?;
+    let taken = taken.local_addr()?.to_string();
+    for addresses in [[&*taken, "127.0.0.1:0"], ["127.0.0.1:0", &*taken]] {
+        let [listen, admin_listen] = addresses;
+        let second = Command::new(binaries::path("demo")?)
+            .args(["--listen", listen, "--admin-listen", admin_listen])
+            .arg("--directory")
+            .arg(directory.path())
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let second = timeout(PATIENCE, second).await.context("it goes on")??;
+        ensure!(second.status.code() == Some(1), "{}", second.status);
+        let said = String::from_utf8(second.stderr)?;
+        ensure!(said.contains(&format!("something listens on {taken} already")), "{said}");
+        ensure!(said.contains("--directory DIR") && said.lines().count() == 1, "{said}");
+    }
+    for file in &of_the_first {
+        ensure!(std::fs::read_to_string(file)? == "of the first", "{} is touched", file.display());
     }
     Ok(())
 }

@@ -1,21 +1,23 @@
 //! `make run`: Patchbay on this machine with the real `quilt-mcp`, for two users of a demo catalog.
 //!
 //! It starts an AWS with IAM enforcement, a catalog and `patchbay local`, waits for two warm workers,
-//! writes `demo.json` last, and says what to try. Ctrl-C ends all of it.
+//! writes `demo.json` last, and says what to try. Ctrl-C ends all of it. Another demo that runs already is left alone.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
 use patchbay_tests::{
+    binaries,
     controller::{Controller, ControllerConfig},
     quilt::{CLASS, PATH, QuiltWorld},
 };
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::Write as _,
-    net::SocketAddr,
+    io::{self, Write as _},
+    net::{SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -34,8 +36,19 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Args { listen, admin_listen, directory } = Args::parse();
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(Args { listen, admin_listen, directory }: Args) -> anyhow::Result<()> {
+    // before anything in the directory is touched, since it may be that of a demo that runs
+    ensure_free(listen, admin_listen)?;
     fs::create_dir_all(&directory)?;
     let summary = directory.join("demo.json");
     remove(&summary)?;
@@ -65,6 +78,28 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes both addresses and lets go of them.
+fn ensure_free(listen: SocketAddr, admin_listen: SocketAddr) -> anyhow::Result<()> {
+    let take = |option: &str, address: SocketAddr| {
+        TcpListener::bind(address).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => anyhow!(
+                "something listens on {address} already, another `make run` perhaps: end it, or start this one beside it, \
+                 with `{} --listen ADDRESS --admin-listen ADDRESS --directory DIR`",
+                program()
+            ),
+            _ => anyhow!(error).context(format!("cannot listen on {address} ({option})")),
+        })
+    };
+    // both at once: they may be the same
+    let _taken = (take("--listen", listen)?, take("--admin-listen", admin_listen)?);
+    Ok(())
+}
+
+/// How this program was started.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "demo".to_owned())
 }
 
 /// What runs until it is dropped.
@@ -107,9 +142,10 @@ async fn start(
         "catalogUrl": world.catalog.url(),
         "awsEndpoint": world.moto.endpoint(),
         "buckets": { "alice": "b-alice", "bob": "b-bob" },
+        "documents": controller.documents(),
     });
     write_private(summary, &demo)?;
-    println!("{}", guide(&demo, summary, &log));
+    println!("{}", guide(&demo, &binaries::path("patchbay")?, summary, &log));
     Ok(Demo { controller, _world: world })
 }
 
@@ -125,13 +161,15 @@ fn write_private(path: &Path, demo: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn guide(demo: &Value, summary: &Path, log: &Path) -> String {
+fn guide(demo: &Value, patchbay: &Path, summary: &Path, log: &Path) -> String {
     let text = |pointer: &str| demo.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (url, admin, alice, bob) =
         (text("/url"), text("/adminUrl"), text("/tokens/alice"), text("/tokens/bob"));
-    let key = text("/apiKeys/alice");
-    let summary = summary.display();
-    let log = log.display();
+    let (key, documents) = (text("/apiKeys/alice"), text("/documents"));
+    let (patchbay, summary, log) = (patchbay.display(), summary.display(), log.display());
+    let buckets = curl(url, key, "bucket_list", &json!({}));
+    let note = json!({ "s3_uri": "s3://b-bob/notes/bob.txt" });
+    let note = curl(url, key, "bucket_object_text", &note);
     format!(
         r#"
 Patchbay serves {url}
@@ -144,10 +182,13 @@ bob's token      {bob}
 
 Ask for alice's buckets:
 
-  curl -s {url} -H 'X-API-Key: {key}' \
-    -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
-    -H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/call' -H 'Mcp-Name: bucket_list' \
-    -d '{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"bucket_list","arguments":{{}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{{"name":"curl","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}'
+{buckets}
+
+Read a note of bob's as alice, which AWS denies, and then hers, s3://b-alice/notes/alice.txt:
+
+{note}
+
+Any other tool: its name in both places, and its arguments, such as search_catalog and {{"query":"note","scope":"global"}}.
 
 Claude Code:
 
@@ -165,10 +206,35 @@ Inspector:
 A token goes where the key is: --header "Authorization: Bearer TOKEN". Tokens are good for an hour; tokens
 and keys are new at every start.
 
-Try: list the buckets as alice and as bob; read s3://b-bob/notes/bob.txt as alice; search for "note".
+What Patchbay was told: {documents}
+What a token gets by that, and why:
+
+  echo TOKEN | {patchbay} why --token-file - --file {documents}
+
 Who has which worker: {admin}/tenants     Metrics: {admin}/metrics     Log: {log}
 All of this for scripts: {summary}
 
 Ctrl-C ends everything."#
+    )
+}
+
+/// A stateless call of a tool, for a shell.
+fn curl(url: &str, key: &str, tool: &str, arguments: &Value) -> String {
+    let message = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {
+            "name": tool, "arguments": arguments,
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": { "name": "curl", "version": "1" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    });
+    format!(
+        r"  curl -s {url} -H 'X-API-Key: {key}' \
+    -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
+    -H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/call' -H 'Mcp-Name: {tool}' \
+    -d '{message}'"
     )
 }
