@@ -11,7 +11,7 @@ ACCEPTANCE = "$${CARGO_TARGET_DIR:-target}/debug/acceptance"
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 21
 
 prerequisites: ## Install what this machine lacks (bubblewrap), or say what to install
 	@scripts/prerequisites
@@ -50,11 +50,11 @@ image-archives: build worker-static ## Write the images of `KUBECONFIG=... make 
 	@$(CLUSTER) images target/images
 
 ifdef KUBECONFIG
-test-cluster: build worker-static ## Run the tests that need a Kubernetes cluster: on the one of KUBECONFIG, those for any
+test-cluster: build worker-static
 	$(CARGO) test --workspace --locked --features patchbay-tests/cluster --test cluster_anywhere -- --nocapture
 else
 test-cluster: export PATCHBAY_CLUSTER_DIRECTORY ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patchbay/cluster-test
-test-cluster: cluster images worker-static ## Run the tests that need a Kubernetes cluster, on one made for them
+test-cluster: cluster images worker-static ## Run the tests that need a Kubernetes cluster, on one made for them; on that of KUBECONFIG, those for any
 	@trap '$(CLUSTER) down --keep-logs target/cluster-logs' EXIT; $(CLUSTER) down; $(CLUSTER) up >/dev/null; \
 	  $(CARGO) test --workspace --locked --no-fail-fast --features patchbay-tests/cluster --test 'cluster_*'
 endif
