@@ -37,6 +37,13 @@ enum Action {
         /// Where to
         into: PathBuf,
     },
+    /// Import an image from an archive (an OCI layout, or what `docker save` writes), and wait until pods can use it
+    Import {
+        /// What it is called, registry and tag included, as `images` prints it
+        name: String,
+        /// The archive
+        archive: PathBuf,
+    },
     /// Say what runs; fail if something does not
     Status,
 }
@@ -70,10 +77,13 @@ async fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Action::Import { name, archive } => {
+            attach(&directory)?.import_archive(&name, &archive).await?;
+            println!("{name}");
+            Ok(())
+        }
         Action::Status => {
-            let Some(cluster) = Cluster::attach(&directory)? else {
-                bail!("no cluster is up");
-            };
+            let cluster = attach(&directory)?;
             let mut are_all_running = true;
             for Status { component, pid } in cluster.status()? {
                 are_all_running &= pid.is_some();
@@ -88,6 +98,10 @@ async fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn attach(directory: &Path) -> anyhow::Result<Cluster> {
+    Cluster::attach(directory)?.context("no cluster is up: `cluster up` brings one up")
 }
 
 /// Copies what is in `logs`, if anything is.
