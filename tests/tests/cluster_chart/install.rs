@@ -97,10 +97,16 @@ async fn from_nothing_to_a_first_tool_call_and_back() -> anyhow::Result<()> {
     let follow = async |beginning: &str| reader.run(guide.follow(beginning)?).await;
 
     follow("kubectl get nodes").await?;
+    let services = cluster.addresses()?.services();
+    ensure!(follow("kubectl get servicecidrs").await?.contains(&services));
+    follow("kubectl get pods").await?;
+    let refused = follow("kubectl create service").await.err().context("it has the address")?;
+    let range = format!("The range of valid IPs is {services}");
+    ensure!(refused.to_string().contains(&range), "{refused}");
     let discovery: Value = serde_json::from_str(&follow("kubectl get --raw").await?)?;
     let mut with_classes = guide.file(3);
     with_classes["clusterUsers"]["issuer"] = discovery["issuer"].clone();
-    // what the two commands of step 2 printed
+    // what the commands of step 2 printed
     let ranges = values(&cluster, "c:1", "w:1")?["cluster"]["ranges"].clone();
     with_classes["cluster"]["ranges"] = ranges.clone();
     publish(&cluster, &with_classes).await?;
