@@ -2,9 +2,11 @@
 //! fixture, and whether what a server streams comes to them as it is said.
 
 use anyhow::{Context as _, bail, ensure};
+use futures_util::future::try_join_all;
 use patchbay_tests::{
     clients::{ALL, Asked, McpProgram, Seen, waiting_room},
     controller::{Controller, ControllerConfig, api_key, fixture_documents, stdio_documents},
+    mcp::McpClient,
     quilt::{CLASS as QUILT, QuiltWorld, isolation::listing},
     sandbox::{self, Part},
 };
@@ -155,4 +157,45 @@ async fn no_official_client_notices_that_its_worker_was_killed_between_two_calls
         }
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_official_client_is_told_of_a_call_whose_worker_was_killed() -> anyhow::Result<()> {
+    let users: Vec<String> = (0..ALL.len()).map(|number| format!("user{number}")).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let documents = fixture_documents(FIXTURE, 2, &users, "")?;
+    let controller = ControllerConfig::new(documents).start().await?;
+    let url = controller.url(FIXTURE);
+    let each = ALL.into_iter().zip(&users).map(async |(program, user)| {
+        let key = api_key(user);
+        let bearer = format!("Bearer {key}");
+        let asked = Asked {
+            url,
+            credential: ("Authorization", &bearer),
+            tool: "sleep",
+            arguments: json!({ "ms": 600_000 }),
+            between: None,
+            endless: None,
+            announce: None,
+        };
+        let watcher = McpClient::bearer(url, &key);
+        let killing = async {
+            controller
+                .eventually("the call runs", async || {
+                    Ok(watcher.call("counters", json!({})).await?["started"] == 1)
+                })
+                .await?;
+            sandbox::kill_of(&controller, FIXTURE, user, Part::Agent).await
+        };
+        let (seen, killed) = tokio::join!(program.run(&asked), killing);
+        killed.with_context(|| format!("{}: {seen:?}", program.name()))?;
+        // some fail at it, and some take it for what the tool says
+        let said = match &seen {
+            Ok(seen) => seen.said().to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(said.contains("the worker broke off"), "{}: {said}", program.name());
+        anyhow::Ok(())
+    });
+    try_join_all(each).await.map(drop)
 }

@@ -115,6 +115,38 @@ async fn an_id_is_worth_nothing_to_anybody_else_nor_changed_nor_once_it_was_ende
 }
 
 #[tokio::test]
+async fn a_call_that_runs_when_its_worker_is_killed_is_told_so_at_once() -> anyhow::Result<()> {
+    let controller = start("").await?;
+    for (class, part) in [
+        (FIXTURE, Part::Server),
+        (FIXTURE, Part::Agent),
+        (SPOKEN, Part::Server),
+        (SPOKEN, Part::Agent),
+    ] {
+        let alice = client(&controller, class, "alice");
+        let session = alice.initialize().await?;
+        let killing = async {
+            controller
+                .eventually("the call runs", async || {
+                    Ok(session.call("counters", json!({})).await?["started"] == 1)
+                })
+                .await?;
+            sandbox::kill_of(&controller, class, "alice", part).await
+        };
+        let call = session.raw_call("sleep", json!({ "ms": 600_000 }));
+        let (call, _) = tokio::try_join!(call, killing)
+            .with_context(|| format!("{class} {part:?}\n{}", controller.logs()))?;
+        let error = &rpc_response(&call)?["error"];
+        // the gateway's word, or the bridge's, where the agent lives on for a moment
+        let is_told = error["code"] == -32008 && error["data"]["reason"] == "worker_broke"
+            || class == SPOKEN && error["code"] == -32013;
+        ensure!(is_told, "{class} {part:?}: {} {}", call.status, call.text());
+        session.call("echo", json!({ "text": "it goes on" })).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_session_whose_beginning_is_too_long_for_an_id_ends_with_its_worker() -> anyhow::Result<()>
 {
     let controller = start("").await?;

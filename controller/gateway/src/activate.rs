@@ -91,6 +91,9 @@ const MOST_LOST_PICKS: usize = 3;
 /// Binds of one worker that may come to nothing while it can be reached.
 const MOST_BINDS: usize = 3;
 
+/// A worker that broke off is known to be gone within so long, or lives.
+const END_KNOWN: Duration = Duration::from_secs(5);
+
 /// Before a worker that gave no answer is dialled again; doubled each time.
 const FIRST_DIAL: Duration = Duration::from_millis(100);
 
@@ -274,6 +277,13 @@ impl Activator {
     pub fn awake(&self, name: &TenantName) -> impl Future<Output = ()> + use<> {
         let (orchestrator, name) = (self.orchestrator.clone(), name.clone());
         async move { orchestrator.awake(&name).await }
+    }
+
+    /// Whether the life of a worker that broke off turns out to be over, within a moment.
+    pub fn ends(&self, bound: &Bound) -> impl Future<Output = bool> + use<> {
+        let orchestrator = self.orchestrator.clone();
+        let incarnation = bound.placement.offer.incarnation.clone();
+        async move { timeout(END_KNOWN, orchestrator.gone(&incarnation)).await.is_ok() }
     }
 
     /// The worker said that it is not this tenant's, or that it is leaving: never use this placement

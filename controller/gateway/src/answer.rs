@@ -1,6 +1,8 @@
 //! The body of what a client is answered. It must not know requests.
 
-use crate::{activate::InFlight, drain::Ending, parked::Parked, streams::OpenStream};
+use crate::{
+    activate::InFlight, drain::Ending, last_word::LastWord, parked::Parked, streams::OpenStream,
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -15,7 +17,7 @@ pub enum AnswerBody {
     /// A worker's.
     Worker {
         /// Its frames.
-        body: Ending<Incoming>,
+        body: Ending<LastWord<Incoming>>,
         /// The call that it answers, which goes on as long as it does.
         _call: Option<InFlight>,
         /// The event stream that it is.

@@ -66,7 +66,7 @@ pub(crate) fn is_listening(method: &Method, asked: &HeaderMap) -> bool {
         || asked.get("mcp-method").is_some_and(|method| method == "subscriptions/listen")
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"text/event-stream"))
 }
@@ -97,7 +97,7 @@ struct End {
 
 /// The last bytes that were sent.
 #[derive(Debug, Clone, Copy)]
-struct Tail([u8; 4]);
+pub(crate) struct Tail([u8; 4]);
 
 impl Default for Tail {
     /// A stream on which nothing was sent is between two events.
@@ -107,7 +107,7 @@ impl Default for Tail {
 }
 
 impl Tail {
-    fn push(&mut self, data: &[u8]) {
+    pub(crate) fn push(&mut self, data: &[u8]) {
         for byte in data.iter().skip(data.len().saturating_sub(self.0.len())) {
             self.0.rotate_left(1);
             self.0[3] = *byte;
@@ -115,7 +115,7 @@ impl Tail {
     }
 
     /// Whether an event has just ended: lines end with LF, CR LF or CR.
-    fn is_between_events(self) -> bool {
+    pub(crate) fn is_between_events(self) -> bool {
         let Self(tail) = self;
         tail.ends_with(b"\n\n") || tail.ends_with(b"\r\r") || tail == *b"\r\n\r\n"
     }

@@ -1,7 +1,7 @@
 //! The data path: request -> identity -> tenant -> worker -> stream.
 //!
 //! [`Gateway::serve`](service::Gateway::serve) is that path in one place; the modules are its steps. The
-//! gateway relays bytes: it parses no bodies and keeps no session. It knows HTTP, MCP's HTTP rules and
+//! gateway relays bytes: of bodies it reads the ids of requests alone, and it keeps no session. It knows HTTP, MCP's HTTP rules and
 //! identity; it must not know pods, sandboxes or how credentials are obtained, which it reaches through
 //! the traits `Orchestrator` and `GrantSource` of the core.
 
@@ -17,6 +17,7 @@ pub mod drain;
 #[cfg(test)]
 mod fixtures;
 pub mod forward;
+mod last_word;
 pub mod metrics;
 pub mod origin;
 pub mod outbound;

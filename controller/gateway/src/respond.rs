@@ -13,7 +13,7 @@ use patchbay_core::{
     grant::GrantError,
     orchestrator::{AssignRefusal, OfferError},
 };
-use serde_json::json;
+use serde_json::{Value, json, value::RawValue};
 
 /// Why the gateway itself answers a request.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +170,20 @@ fn activate_told(error: &ActivateError) -> Told {
     }
 }
 
+/// The JSON-RPC error for a request whose id is `id`, as it is written.
+pub(crate) fn error(refusal: &Refusal, id: &RawValue, request_id: &str) -> String {
+    let error = error_object(refusal, refusal.told(), request_id);
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+}
+
+fn error_object(refusal: &Refusal, told: Told, request_id: &str) -> Value {
+    json!({
+        "code": told.code,
+        "message": refusal.to_string(),
+        "data": { "reason": told.reason, "requestId": request_id },
+    })
+}
+
 /// The answer to a refused request. `request_id` is in the body, so that a user's report and the logs can
 /// be brought together.
 ///
@@ -183,11 +197,7 @@ pub fn refuse(
     let body = json!({
         "jsonrpc": "2.0",
         "id": null,
-        "error": {
-            "code": told.code,
-            "message": refusal.to_string(),
-            "data": { "reason": told.reason, "requestId": request_id },
-        },
+        "error": error_object(refusal, told, request_id),
     });
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = told.status;

@@ -13,16 +13,17 @@ use crate::{
     authn::{Admitted, Authenticator, AuthnError, NotAdmitted, presented},
     config::Limits,
     diagnosis::{Told, form},
-    drain::{Drain, Ending},
+    drain::{Drain, Ending, is_event_stream},
     forward::{
         body::Source,
         headers,
         link::{LinkBody, LinkContext, SendError, link_uri},
     },
+    last_word::{self, LastWord, Word},
     metrics::Metrics,
     origin::{AllowedNames, RequestedHost},
     parked::{self, Parked},
-    respond::{Refusal, refuse},
+    respond::{self, Refusal, refuse},
     streams::{OpenStream, Streams},
     waiting::WaitingRoom,
     well_known::{WellKnown, classify, metadata, metadata_url},
@@ -123,6 +124,14 @@ const MAX_ATTEMPTS: usize = 4;
 
 /// How long a refused HTTP/1.1 client may go on sending before it is answered.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What a worker answered.
+struct Forwarded {
+    response: Response<Incoming>,
+    /// The call that it is.
+    call: Option<InFlight>,
+    bound: Arc<Bound>,
+}
 
 /// What an answer's outcome is called in metrics when a worker gave it.
 const FORWARDED: &str = "forwarded";
@@ -263,15 +272,37 @@ impl Gateway {
             uri,
             request_id: HeaderValue::from_str(&context.request_id).map_err(|_| Refusal::NoRoute)?,
         };
-        let Some((answered, call)) = self.forward(&forward, source).await? else {
+        let Some(Forwarded { response, call, bound }) = self.forward(&forward, source).await?
+        else {
             context.is_parked = true;
             return Ok(self.park(&forward));
         };
-        let (answered, body) = answered.into_parts();
+        let (answered, body) = response.into_parts();
         let (end, stream) = self.stream(&forward, &answered.headers);
+        let body = LastWord::new(body, self.last_word(&forward, source, &answered.headers, &bound));
         let body =
             AnswerBody::Worker { body: Ending::new(body, end), _call: call, _stream: stream };
         Ok(Response::from_parts(answered, body))
+    }
+
+    /// What a stream says last if it breaks off before it has answered a call.
+    fn last_word(
+        &self,
+        forward: &Forward<'_>,
+        source: &Source<Incoming>,
+        answered: &HeaderMap,
+        bound: &Bound,
+    ) -> Option<Word> {
+        let is_readable =
+            is_event_stream(answered) && !answered.contains_key(header::CONTENT_ENCODING);
+        let ids = last_word::ids(&source.whole().filter(|_| is_readable && forward.is_call())?);
+        if ids.is_empty() {
+            return None;
+        }
+        let request_id = forward.request_id.to_str().unwrap_or_default();
+        let error = |id: &Box<_>| respond::error(&Refusal::WorkerBroke, id, request_id);
+        let text = ids.iter().map(|id| last_word::event(&error(id))).collect();
+        Some(Word { text, is_over: Box::pin(self.activator.ends(bound)) })
     }
 
     /// A stream that lasts until its user is awake.
@@ -351,7 +382,7 @@ impl Gateway {
         &self,
         forward: &Forward<'_>,
         source: &Source<Incoming>,
-    ) -> Result<Option<(Response<Incoming>, Option<InFlight>)>, Refusal> {
+    ) -> Result<Option<Forwarded>, Refusal> {
         let name = &forward.name;
         for _ in 0..MAX_ATTEMPTS {
             let activation = forward.activation();
@@ -368,7 +399,7 @@ impl Gateway {
                 Ok(mut response) => match agents_own(&response) {
                     None => {
                         headers::to_client(response.headers_mut(), &forward.route.class.path);
-                        return Ok(Some((response, call)));
+                        return Ok(Some(Forwarded { response, call, bound }));
                     }
                     Some(AgentAnswer::Misdirected) => {
                         tracing::warn!(

@@ -47,6 +47,8 @@ struct Inner<B> {
     limit: u64,
     /// All that was taken is in `prefix`.
     complete: bool,
+    /// There is nothing more to take.
+    is_over: bool,
     end: Option<End>,
 }
 
@@ -64,6 +66,7 @@ where
             window,
             limit,
             complete: true,
+            is_over: false,
             end: None,
         })))
     }
@@ -93,6 +96,13 @@ where
                 Some(Err(_)) | None => return,
             }
         }
+    }
+
+    /// All of the body; none where it has not ended yet, or was not remembered.
+    pub fn whole(&self) -> Option<Vec<u8>> {
+        let inner = self.0.lock();
+        let is_over = inner.is_over || inner.body.is_end_stream();
+        (is_over && inner.complete && inner.end.is_none()).then(|| inner.prefix.concat())
     }
 
     /// How the body ended early, if it did.
@@ -128,7 +138,10 @@ where
         }
         let frame = match Pin::new(&mut inner.body).poll_frame(cx) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(None) => {
+                inner.is_over = true;
+                return Poll::Ready(None);
+            }
             Poll::Ready(Some(Err(error))) => {
                 inner.end = Some(End::ClientFailed);
                 return Poll::Ready(Some(Err(BodyError::Client(error))));
@@ -219,6 +232,19 @@ mod tests {
         assert!(source.attempt().is_none());
         assert_eq!(take(&mut first, 1).await, 40);
         assert!(first.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_whole_once_all_of_it_was_taken_and_remembered() {
+        let source = Source::new(chunks(&[10, 20]), 1000, 64);
+        let mut attempt = source.attempt().unwrap();
+        take(&mut attempt, 1).await;
+        assert!(source.whole().is_none());
+        assert_eq!(attempt.collect().await.unwrap().to_bytes().len(), 20);
+        assert_eq!(source.whole().unwrap().len(), 30);
+        let long = Source::new(chunks(&[40, 40]), 1000, 64);
+        long.attempt().unwrap().collect().await.unwrap();
+        assert!(long.whole().is_none());
     }
 
     #[tokio::test]

@@ -1,0 +1,185 @@
+//! The last word of a stream that answers calls, where its worker is gone: an error for each of them. Clients do not take a
+//! stream that breaks off for the end of a call: some wait for as long as they have patience, and some have no end of it.
+//!
+//! It turns a body that fails into one that ends, if nothing more can come. It must not know workers, or what is in an event.
+
+use crate::drain::Tail;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// Whether nothing more can come: the client has nothing to come back to.
+type IsOver = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// The ids of the requests in a client's body, as they are written; none where it is no message. Of all else that it says
+/// nothing is read.
+pub(crate) fn ids(body: &[u8]) -> Vec<Box<RawValue>> {
+    #[derive(Deserialize)]
+    struct Message {
+        id: Option<Box<RawValue>>,
+        method: Option<Box<RawValue>>,
+    }
+    let is_batch = body.trim_ascii_start().starts_with(b"[");
+    let messages: Vec<Message> = if is_batch {
+        serde_json::from_slice(body).unwrap_or_default()
+    } else {
+        serde_json::from_slice(body).into_iter().collect()
+    };
+    let requests = messages.into_iter().filter(|message| message.method.is_some());
+    requests.filter_map(|message| message.id).collect()
+}
+
+/// What is said of a call that nobody answers any more, as an event.
+pub(crate) fn event(error: &str) -> String {
+    format!("event: message\ndata: {error}\n\n")
+}
+
+/// What a stream says if it breaks off.
+pub(crate) struct Word {
+    /// Events.
+    pub(crate) text: String,
+    /// Whether it is said.
+    pub(crate) is_over: IsOver,
+}
+
+/// A body that has a last word, perhaps.
+pub struct LastWord<B> {
+    body: B,
+    tail: Tail,
+    /// None once it is said, or where there is none.
+    word: Option<Word>,
+    /// Set once the body has failed, and the word may be said.
+    failed: Option<hyper::Error>,
+}
+
+impl<B> LastWord<B> {
+    pub(crate) fn new(body: B, word: Option<Word>) -> Self {
+        Self { body, tail: Tail::default(), word, failed: None }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for LastWord<B> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        if this.failed.is_none() {
+            let error = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Err(error)) => error,
+                frame => {
+                    if let (Some(_), Some(Ok(frame))) = (&this.word, &frame)
+                        && let Some(data) = frame.data_ref()
+                    {
+                        this.tail.push(data);
+                    }
+                    return Poll::Ready(frame);
+                }
+            };
+            // within an event nothing can be said that would be understood
+            if this.word.is_none() || !this.tail.is_between_events() {
+                this.word = None;
+                return Poll::Ready(Some(Err(error)));
+            }
+            this.failed = Some(error);
+        }
+        let Some(word) = &mut this.word else { return Poll::Ready(None) };
+        let is_over = ready!(word.is_over.as_mut().poll(context));
+        let text = this.word.take().map(|word| word.text);
+        match (this.failed.take(), text) {
+            (Some(error), _) if !is_over => Poll::Ready(Some(Err(error))),
+            (failed, text) => {
+                this.failed = failed;
+                Poll::Ready(text.map(|text| Ok(Frame::data(text.into()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.failed.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.word.is_some() { SizeHint::default() } else { self.body.size_hint() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    /// A worker that breaks off after this: a stream of a connection that ends in the middle of an answer.
+    async fn broken_after(text: &'static str) -> hyper::body::Incoming {
+        use http_body_util::Empty;
+        use hyper_util::rt::TokioIo;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (client, mut server) = tokio::io::duplex(4096);
+        tokio::spawn(async move {
+            let mut asked = [0; 1024];
+            let _ = server.read(&mut asked).await;
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let chunk = format!("{head}{:x}\r\n{text}\r\n", text.len());
+            server.write_all(chunk.as_bytes()).await.unwrap();
+        });
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(client))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::builder().uri("/").header("host", "w");
+        sender.send_request(request.body(Empty::new()).unwrap()).await.unwrap().into_body()
+    }
+
+    async fn heard(text: &'static str, is_over: bool) -> (String, bool) {
+        let word = Word { text: event("{}"), is_over: Box::pin(async move { is_over }) };
+        let mut body = LastWord::new(broken_after(text).await, Some(word));
+        let mut heard = Vec::new();
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) => heard.extend_from_slice(&frame.into_data().unwrap()),
+                end => return (String::from_utf8(heard).unwrap(), end.is_none()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_off_says_so_where_nothing_more_can_come() {
+        let (said, is_end) = heard("data: 1\n\n", true).await;
+        assert_eq!((&*said, is_end), ("data: 1\n\nevent: message\ndata: {}\n\n", true));
+        // its client may come back for the rest
+        assert_eq!(heard("data: 1\n\n", false).await, ("data: 1\n\n".to_owned(), false));
+        // it would be read as the rest of the event
+        assert!(!heard("data: 1\n\ndata: {", true).await.1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_has_said_all() {
+        let frames = stream::iter(["data: 1\n\n"]).map(|text| Ok(Frame::data(Bytes::from(text))));
+        let word = Word { text: event("{}"), is_over: Box::pin(async { true }) };
+        let body = LastWord::new(StreamBody::new(frames.boxed()), Some(word));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "data: 1\n\n");
+    }
+
+    #[test]
+    fn requests_have_ids_and_nothing_else_is_read() {
+        let of = |text: &str| -> Vec<String> {
+            ids(text.as_bytes()).into_iter().map(|id| id.get().to_owned()).collect()
+        };
+        assert_eq!(of(r#"{"id": "a\u0062", "method":"tools/call","params":{}}"#), [r#""a\u0062""#]);
+        let batch = r#" [{"id":1,"method":"a"},{"method":"b"},{"id":2,"result":{}},{"id":1.0,"method":"c"}]"#;
+        assert_eq!(of(batch), ["1", "1.0"]);
+        for other in ["", "{", "[", "1", r#"{"id":null,"method":"a"}"#, r#"{"id":1}"#, "[[]]"] {
+            assert!(of(other).is_empty(), "{other}");
+        }
+    }
+}
