@@ -29,7 +29,17 @@ pub(crate) fn install() -> anyhow::Result<()> {
 }
 
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
-    let directives = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    // commas stand within braces too: `[span{a,b}]=debug`
+    let mut depth = 0_usize;
+    let is_between = |letter: char| {
+        match letter {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        letter == ',' && depth == 0
+    };
+    let directives = text.split(is_between).map(str::trim).filter(|it| !it.is_empty());
     for directive in directives {
         // alone, it would be taken for the name of a part, and all else would be silent
         let is_clear = directive.contains(['=', '[']) || directive.parse::<LevelFilter>().is_ok();
@@ -71,9 +81,16 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_level_is_refused_with_those_that_are() {
-        for good in
-            ["", "info", "WARN", "off", "debug,hyper=info", "patchbay=trace", "[span]=debug"]
-        {
+        for good in [
+            "",
+            "info",
+            "WARN",
+            "off",
+            "debug,hyper=info",
+            "patchbay=trace",
+            "[span]=debug",
+            "[span{a,b}]=info",
+        ] {
             assert!(filter(good).is_ok(), "{good}");
         }
         for bad in ["warning", "verbose", "info,debugg", "patchbay_gateway", "a=b=c", "hyper=loud"]

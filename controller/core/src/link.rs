@@ -75,7 +75,7 @@ pub fn forward_path(rest: &str, query: Option<&str>) -> String {
 
 /// For whom a worker is kept, or no longer: by name, since the tenant may not be recorded yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Reservation {
     /// The tenant's derived name.
     pub tenant: TenantName,
@@ -101,7 +101,7 @@ pub struct BindRequest {
 
 /// Who a tenant is. It is no secret; a worker that need not know is not told all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct User {
     /// Who vouches for the user.
     pub issuer: String,
@@ -368,6 +368,10 @@ mod tests {
             document
         };
         let mut bind = with_more("bindFull");
+        for part in ["user", "sessions"] {
+            bind[part]["more"] = "of a newer release".into();
+        }
+        assert!(serde_json::from_value::<Reservation>(with_more("reservation")).is_ok());
         assert!(serde_json::from_value::<BindRequest>(bind.clone()).is_ok());
         assert!(serde_json::from_value::<Enrolment>(with_more("enrolment")).is_ok());
         assert!(serde_json::from_value::<WorkerStatus>(with_more("status")).is_ok());

@@ -321,7 +321,14 @@ impl Activator {
                 TenantState::Assigned(placement) if !learned.failed.contains(placement) => {
                     placement.clone()
                 }
-                _ if !request.wakes => return Ok(None),
+                state if !request.wakes => {
+                    // one that has a worker which was of no use has to be given another, by a request that wakes it
+                    return if state.is_asleep() {
+                        Ok(None)
+                    } else {
+                        Err(ActivateError::Unreachable)
+                    };
+                }
                 _ => match self.lock(request, &learned, &mut grant).await? {
                     Lock::Placed(placement) => placement,
                     Lock::LookAgain => continue,

@@ -3,48 +3,69 @@
 //!
 //! It turns a body that fails into one that ends, if nothing more can come. It must not know workers, or what is in an event.
 
-use crate::drain::Tail;
+use crate::{
+    drain::Tail,
+    respond::{self, Refusal},
+};
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
+/// More requests than any client sends at once; a longer batch has no last word.
+const MAX_IDS: usize = 100;
+
 /// Whether nothing more can come: the client has nothing to come back to.
 type IsOver = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// The ids of the requests in a client's body, as they are written; none where it is no message. Of all else that it says
-/// nothing is read.
-pub(crate) fn ids(body: &[u8]) -> Vec<Box<RawValue>> {
+/// The ids of the requests in a client's body, as they are written; none where it is no message, or has too many. Of all else
+/// that it says nothing is read.
+pub(crate) fn ids(body: &[u8]) -> Option<Vec<Box<RawValue>>> {
     #[derive(Deserialize)]
     struct Message {
         id: Option<Box<RawValue>>,
-        method: Option<Box<RawValue>>,
+        method: Option<IgnoredAny>,
     }
     let is_batch = body.trim_ascii_start().starts_with(b"[");
     let messages: Vec<Message> = if is_batch {
-        serde_json::from_slice(body).unwrap_or_default()
+        serde_json::from_slice(body).ok()?
     } else {
-        serde_json::from_slice(body).into_iter().collect()
+        vec![serde_json::from_slice(body).ok()?]
     };
+    // a text or a number, on one line: JSON-RPC knows no other
+    let is_id = |id: &RawValue| matches!(id.get().as_bytes(), [b'"' | b'-' | b'0'..=b'9', ..]);
     let requests = messages.into_iter().filter(|message| message.method.is_some());
-    requests.filter_map(|message| message.id).collect()
-}
-
-/// What is said of a call that nobody answers any more, as an event.
-pub(crate) fn event(error: &str) -> String {
-    format!("event: message\ndata: {error}\n\n")
+    let ids: Vec<_> = requests.filter_map(|it| it.id).filter(|id| is_id(id)).collect();
+    (1..=MAX_IDS).contains(&ids.len()).then_some(ids)
 }
 
 /// What a stream says if it breaks off.
 pub(crate) struct Word {
-    /// Events.
-    pub(crate) text: String,
+    /// Of whoever waits.
+    pub(crate) ids: Vec<Box<RawValue>>,
+    /// The gateway's own id for what they asked.
+    pub(crate) request_id: HeaderValue,
     /// Whether it is said.
     pub(crate) is_over: IsOver,
+}
+
+impl Word {
+    /// Events.
+    fn text(&self) -> String {
+        let request_id = self.request_id.to_str().unwrap_or_default();
+        let mut text = String::new();
+        for id in &self.ids {
+            text.push_str("event: message\ndata: ");
+            text.push_str(&respond::error(&Refusal::WorkerBroke, id, request_id));
+            text.push_str("\n\n");
+        }
+        text
+    }
 }
 
 /// A body that has a last word, perhaps.
@@ -93,7 +114,7 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for LastWord<B> {
         }
         let Some(word) = &mut this.word else { return Poll::Ready(None) };
         let is_over = ready!(word.is_over.as_mut().poll(context));
-        let text = this.word.take().map(|word| word.text);
+        let text = this.word.take().map(|word| word.text());
         match (this.failed.take(), text) {
             (Some(error), _) if !is_over => Poll::Ready(Some(Err(error))),
             (failed, text) => {
@@ -140,9 +161,14 @@ mod tests {
         sender.send_request(request.body(Empty::new()).unwrap()).await.unwrap().into_body()
     }
 
+    fn word(is_over: bool) -> Word {
+        let ids = ids(br#"[{"id":1,"method":"a"},{"id":"b","method":"b"}]"#).unwrap();
+        let request_id = HeaderValue::from_static("r");
+        Word { ids, request_id, is_over: Box::pin(async move { is_over }) }
+    }
+
     async fn heard(text: &'static str, is_over: bool) -> (String, bool) {
-        let word = Word { text: event("{}"), is_over: Box::pin(async move { is_over }) };
-        let mut body = LastWord::new(broken_after(text).await, Some(word));
+        let mut body = LastWord::new(broken_after(text).await, Some(word(is_over)));
         let mut heard = Vec::new();
         loop {
             match body.frame().await {
@@ -155,7 +181,17 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_breaks_off_says_so_where_nothing_more_can_come() {
         let (said, is_end) = heard("data: 1\n\n", true).await;
-        assert_eq!((&*said, is_end), ("data: 1\n\nevent: message\ndata: {}\n\n", true));
+        let said: Vec<_> = said.split_terminator("\n\n").collect();
+        let ["data: 1", one, other] = said[..] else { panic!("{said:?}") };
+        assert!(
+            is_end
+                && one.starts_with(
+                    r#"event: message
+data: {"jsonrpc":"2.0","id":1,"error":{"code":-32008"#
+                ),
+            "{one}"
+        );
+        assert!(other.contains(r#""id":"b","error""#) && other.contains("worker_broke"), "{other}");
         // its client may come back for the rest
         assert_eq!(heard("data: 1\n\n", false).await, ("data: 1\n\n".to_owned(), false));
         // it would be read as the rest of the event
@@ -165,15 +201,15 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_ends_has_said_all() {
         let frames = stream::iter(["data: 1\n\n"]).map(|text| Ok(Frame::data(Bytes::from(text))));
-        let word = Word { text: event("{}"), is_over: Box::pin(async { true }) };
-        let body = LastWord::new(StreamBody::new(frames.boxed()), Some(word));
+        let body = LastWord::new(StreamBody::new(frames.boxed()), Some(word(true)));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "data: 1\n\n");
     }
 
     #[test]
     fn requests_have_ids_and_nothing_else_is_read() {
         let of = |text: &str| -> Vec<String> {
-            ids(text.as_bytes()).into_iter().map(|id| id.get().to_owned()).collect()
+            let ids = ids(text.as_bytes()).unwrap_or_default();
+            ids.into_iter().map(|id| id.get().to_owned()).collect()
         };
         assert_eq!(of(r#"{"id": "a\u0062", "method":"tools/call","params":{}}"#), [r#""a\u0062""#]);
         let batch = r#" [{"id":1,"method":"a"},{"method":"b"},{"id":2,"result":{}},{"id":1.0,"method":"c"}]"#;
@@ -181,5 +217,8 @@ mod tests {
         for other in ["", "{", "[", "1", r#"{"id":null,"method":"a"}"#, r#"{"id":1}"#, "[[]]"] {
             assert!(of(other).is_empty(), "{other}");
         }
+        assert!(of("{\"id\":[1,\n2],\"method\":\"a\"}").is_empty());
+        let many = |count| format!("[{}]", vec![r#"{"id":1,"method":"a"}"#; count].join(","));
+        assert_eq!((of(&many(MAX_IDS)).len(), of(&many(MAX_IDS + 1)).len()), (MAX_IDS, 0));
     }
 }

@@ -5,7 +5,7 @@
 //! there again for as long as a client is open. This module must not know workers or clients.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::{Body, Frame};
 use std::{
     convert::Infallible,
@@ -17,13 +17,17 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// A stream is silent for this long at most: half of what common proxies allow.
 const SILENCE_LIMIT: Duration = Duration::from_secs(25);
+const EVENTS: &[u8] = b"text/event-stream";
 /// What is said instead (Server-Sent Events, HTML 9.2): a comment.
 const ALIVE: Bytes = Bytes::from_static(b": asleep\n\n");
 
-/// Whether a request wakes its user: all do, but for one that only opens a stream at the MCP endpoint itself. `rest` is
-/// what follows the class's path.
-pub(crate) fn wakes(method: &Method, rest: &str) -> bool {
-    *method != Method::GET || !rest.is_empty()
+/// Whether a request wakes its user: all do, but for one that asks for events at the MCP endpoint itself. `rest` is what
+/// follows the class's path.
+pub(crate) fn wakes(method: &Method, rest: &str, headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes);
+    let asks_for_events = accepted
+        .any(|value| value.to_ascii_lowercase().windows(EVENTS.len()).any(|it| it == EVENTS));
+    *method != Method::GET || !rest.is_empty() || !asks_for_events
 }
 
 /// The body of such a stream.
@@ -79,9 +83,21 @@ mod tests {
 
     #[test]
     fn only_a_stream_at_the_endpoint_itself_wakes_nobody() {
-        assert!(!wakes(&Method::GET, ""));
-        assert!(wakes(&Method::GET, "/sse") && wakes(&Method::GET, "/"));
-        assert!(wakes(&Method::POST, "") && wakes(&Method::DELETE, "") && wakes(&Method::HEAD, ""));
+        let asking = |accepted: &'static str| {
+            HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accepted))])
+        };
+        let events = asking("application/json, Text/Event-Stream;q=0.9");
+        assert!(!wakes(&Method::GET, "", &events));
+        for rest in ["/sse", "/"] {
+            assert!(wakes(&Method::GET, rest, &events));
+        }
+        for method in [Method::POST, Method::DELETE, Method::HEAD] {
+            assert!(wakes(&method, "", &events));
+        }
+        // a browser, or a probe
+        for other in [HeaderMap::new(), asking("*/*"), asking("text/html")] {
+            assert!(wakes(&Method::GET, "", &other));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     origin::{AllowedNames, RequestedHost},
     parked::{self, Parked},
-    respond::{self, Refusal, refuse},
+    respond::{Refusal, refuse},
     streams::{OpenStream, Streams},
     waiting::WaitingRoom,
     well_known::{WellKnown, classify, metadata, metadata_url},
@@ -268,7 +268,7 @@ impl Gateway {
             admitted: &admitted,
             route,
             head: &head,
-            wakes: parked::wakes(&head.method, rest),
+            wakes: parked::wakes(&head.method, rest, &head.headers),
             uri,
             request_id: HeaderValue::from_str(&context.request_id).map_err(|_| Refusal::NoRoute)?,
         };
@@ -293,16 +293,13 @@ impl Gateway {
         answered: &HeaderMap,
         bound: &Bound,
     ) -> Option<Word> {
-        let is_readable =
-            is_event_stream(answered) && !answered.contains_key(header::CONTENT_ENCODING);
-        let ids = last_word::ids(&source.whole().filter(|_| is_readable && forward.is_call())?);
-        if ids.is_empty() {
-            return None;
-        }
-        let request_id = forward.request_id.to_str().unwrap_or_default();
-        let error = |id: &Box<_>| respond::error(&Refusal::WorkerBroke, id, request_id);
-        let text = ids.iter().map(|id| last_word::event(&error(id))).collect();
-        Some(Word { text, is_over: Box::pin(self.activator.ends(bound)) })
+        // what is compressed, or as long as was said, takes nothing more
+        let is_open = is_event_stream(answered)
+            && !answered.contains_key(header::CONTENT_ENCODING)
+            && !answered.contains_key(header::CONTENT_LENGTH);
+        let ids = last_word::ids(&source.whole().filter(|_| is_open && forward.is_call())?)?;
+        let request_id = forward.request_id.clone();
+        Some(Word { ids, request_id, is_over: Box::pin(self.activator.ends(bound)) })
     }
 
     /// A stream that lasts until its user is awake.

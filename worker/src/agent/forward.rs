@@ -52,6 +52,10 @@ pub(crate) async fn forward(
                 listing: policy.and_then(|it| it.listing(worker.claims(), request.headers())),
                 request_id: headers::request_id(request.headers()).map(str::to_owned),
             });
+            if opening.as_ref().is_some_and(|opening| opening.listing.is_some()) {
+                // what is compressed could not be looked through
+                request.headers_mut().remove(header::ACCEPT_ENCODING);
+            }
             let passed = match policy {
                 None => Passed::unread(request),
                 Some(policy) => {
@@ -127,14 +131,17 @@ async fn relay(
         }
     };
     match result {
-        Ok(mut response) => Ok(match (listing, opening) {
-            (Some(listing), _) => listing.response(response, in_flight).await,
-            (None, Some(opening)) if Opening::is_answered(&response) => {
+        Ok(mut response) => Ok(match (listing, opening, Opening::is_answered(&response)) {
+            (Some(listing), ..)
+            | (None, Some(Opening { listing: Some(listing), .. }), Some(false)) => {
+                listing.response(response, in_flight).await
+            }
+            (None, Some(opening), Some(true)) => {
                 response.headers_mut().remove(header::CONTENT_LENGTH);
                 let followed = |body| Relayed::new(opening.answered(body), in_flight);
                 response.map(|body| UnsyncBoxBody::new(followed(body)))
             }
-            (None, _) => response.map(|body| UnsyncBoxBody::new(Relayed::new(body, in_flight))),
+            _ => response.map(|body| UnsyncBoxBody::new(Relayed::new(body, in_flight))),
         }),
         Err(NoAnswer::Path) => Ok(refuse(StatusCode::BAD_REQUEST, Reason::InvalidPath)),
         Err(error @ NoAnswer::NoConnection(_)) => {

@@ -52,7 +52,7 @@ impl<'de> Deserialize<'de> for KeyId {
 
 /// One of a tenant's keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SessionKey {
     /// Its name, which every id that it seals says.
     pub id: KeyId,
@@ -63,7 +63,7 @@ pub struct SessionKey {
 
 /// What a worker may seal and open its tenant's session ids with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SessionKeys {
     /// The one that new ids are sealed with.
     pub sealing: SessionKey,

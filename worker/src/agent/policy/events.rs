@@ -87,6 +87,8 @@ pub(crate) struct Splitter {
     held: BytesMut,
     /// Where the first line begins that has not been seen whole.
     seen: usize,
+    /// How much of that line has come, without a mark that ends it: it is looked at once, however long it is.
+    unmarked: usize,
     /// Whether what was seen ends with a carriage return: a line feed that comes next is of the same mark.
     is_after_return: bool,
 }
@@ -116,7 +118,12 @@ impl Splitter {
                 self.seen += usize::from(*next == b'\n');
                 self.is_after_return = false;
             }
-            let Some(end) = line_end(&self.held[self.seen..]) else { break };
+            let line = &self.held[self.seen..];
+            let Some(end) = line_end(line, self.unmarked) else {
+                self.unmarked = line.len();
+                break;
+            };
+            self.unmarked = 0;
             let is_empty = end.content == 0;
             self.seen += end.content + end.mark;
             self.is_after_return = self.held[..self.seen].ends_with(b"\r");
@@ -129,7 +136,7 @@ impl Splitter {
         if !is_end || self.held.is_empty() {
             return None;
         }
-        self.seen = 0;
+        (self.seen, self.unmarked) = (0, 0);
         Some(self.held.split().freeze())
     }
 }
@@ -140,9 +147,10 @@ struct LineEnd {
     mark: usize,
 }
 
-/// Lines end with a line feed, a carriage return, or both.
-fn line_end(text: &[u8]) -> Option<LineEnd> {
-    let content = text.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?;
+/// Lines end with a line feed, a carriage return, or both. This one does not within its first `unmarked` bytes.
+fn line_end(text: &[u8], unmarked: usize) -> Option<LineEnd> {
+    let rest = text.get(unmarked..)?;
+    let content = unmarked + rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?;
     let mark = if text[content..].starts_with(b"\r\n") { 2 } else { 1 };
     Some(LineEnd { content, mark })
 }
@@ -196,7 +204,7 @@ pub(crate) fn data(event: &str) -> String {
 fn lines(event: &str) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = event;
-    while let Some(LineEnd { content, mark }) = line_end(rest.as_bytes()) {
+    while let Some(LineEnd { content, mark }) = line_end(rest.as_bytes(), 0) {
         lines.push(&rest[..content]);
         rest = &rest[content + mark..];
     }

@@ -122,9 +122,12 @@ impl Pair {
         let mut begun = Vec::new();
         for message in messages(text) {
             let id = message.request_id().map(|id| Digest::of(id.as_json().as_bytes()));
-            if let Some(id) = id.filter(|_| running.len() < MAX_WAITING) {
-                running.insert(id, in_flight.another());
-                begun.push(id);
+            if let Some(id) = id {
+                // one that runs under the same id goes on
+                if running.len() < MAX_WAITING && !running.contains_key(&id) {
+                    running.insert(id, in_flight.another());
+                    begun.push(id);
+                }
             } else if let Some(id) = message.cancelled() {
                 // nobody waits for its answer, which may never come
                 running.remove(&Digest::of(id.as_json().as_bytes()));

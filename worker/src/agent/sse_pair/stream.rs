@@ -3,7 +3,8 @@
 //! event; any other stream passes byte by byte. What names somebody else's endpoint ends: a client would send its
 //! messages, and its credential, there.
 //!
-//! It must not know who asks, or what is allowed.
+//! Where tools are hidden, every message of every stream is looked through: a list of them comes on any, where a client
+//! comes back for what it missed. It must not know who asks, or what is allowed.
 
 use super::{Open, Pairs};
 use crate::agent::{
@@ -13,9 +14,10 @@ use crate::agent::{
         events::{Splitter, data, name, with_data},
     },
     server::Server,
+    stdio,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use patchbay_core::link::FORWARD_PREFIX;
 use std::{
@@ -58,16 +60,13 @@ impl Opening {
         request.uri().path().strip_prefix(FORWARD_PREFIX).map(str::to_owned)
     }
 
-    /// Whether it is answered with events that can be read.
-    pub(crate) fn is_answered<B>(response: &Response<B>) -> bool {
-        response.status() == StatusCode::OK && is_event_stream(response.headers())
+    /// Whether it is answered with events; whether they can be read, then.
+    pub(crate) fn is_answered<B>(response: &Response<B>) -> Option<bool> {
+        let headers = response.headers();
+        let kind = stdio::essence(headers.get(header::CONTENT_TYPE));
+        let is_answered = response.status() == StatusCode::OK && kind.eq_ignore_ascii_case(EVENTS);
+        is_answered.then(|| !headers.contains_key(header::CONTENT_ENCODING))
     }
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default();
-    kind.trim().eq_ignore_ascii_case(EVENTS) && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// The body of the answer.
@@ -82,9 +81,9 @@ pub(crate) struct Stream<B> {
 }
 
 enum Stage {
-    /// Nothing has been said yet.
+    /// No message has come yet.
     Undecided,
-    /// It passes as it comes.
+    /// It names none. It passes as it comes, unless tools are hidden.
     Plain,
     /// It has named an endpoint.
     Followed(Open),
@@ -117,18 +116,18 @@ impl<B> Stream<B> {
                     return passed.freeze();
                 }
             }
-            if matches!(self.stage, Stage::Plain) {
+            if self.is_of_no_interest() {
                 break;
             }
         }
-        let most = match &self.stage {
-            Stage::Undecided => MAX_UNDECIDED,
-            Stage::Plain => 0,
-            Stage::Followed(_) => MAX_EVENT,
+        let most = match (&self.stage, &self.opening.listing) {
+            (Stage::Undecided, None) => MAX_UNDECIDED,
+            (Stage::Plain, None) => 0,
+            (Stage::Followed(_), _) | (_, Some(_)) => MAX_EVENT,
         };
         if self.splitter.held().len() > most {
             match (&self.stage, &self.opening.listing) {
-                (Stage::Followed(_), Some(listing)) => {
+                (_, Some(listing)) => {
                     passed.extend_from_slice(listing.too_long().as_bytes());
                     self.source = None;
                 }
@@ -140,13 +139,18 @@ impl<B> Stream<B> {
                     self.stage = Stage::Plain;
                     passed.extend_from_slice(&self.splitter.take_held());
                 }
-                (Stage::Undecided | Stage::Plain, _) => {
+                (Stage::Undecided | Stage::Plain, None) => {
                     self.stage = Stage::Plain;
                     passed.extend_from_slice(&self.splitter.take_held());
                 }
             }
         }
         passed.freeze()
+    }
+
+    /// Whether nothing in it is looked for any more.
+    fn is_of_no_interest(&self) -> bool {
+        matches!(self.stage, Stage::Plain) && self.opening.listing.is_none()
     }
 
     /// What is passed on in an event's place, if anything; the error is the last that is said.
@@ -157,21 +161,22 @@ impl<B> Stream<B> {
                 // it says nothing to anybody: a comment, or when to come back
                 return Ok(None);
             }
-            if name(text) == "endpoint" {
+            let name = name(text);
+            if name == "endpoint" {
                 return self.named(data.trim()).map(|reference| Some(with_data(text, &reference)));
+            }
+            if !matches!(name, "" | "message") {
+                // clients take no message out of it, and it says nothing of what follows
+                return Ok(None);
             }
             if let Stage::Followed(open) = &self.stage {
                 self.over.extend(open.pair.ended_by(&data));
             }
         }
-        match (&self.stage, &self.opening.listing) {
-            (Stage::Undecided | Stage::Plain, _) => {
-                self.stage = Stage::Plain;
-                Ok(None)
-            }
-            (Stage::Followed(_), Some(listing)) => listing.event(event),
-            (Stage::Followed(_), None) => Ok(None),
+        if matches!(self.stage, Stage::Undecided) {
+            self.stage = Stage::Plain;
         }
+        self.opening.listing.as_ref().map_or(Ok(None), |listing| listing.event(event))
     }
 
     /// What its client is told in place of the endpoint that the server named.
@@ -220,9 +225,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Stream<B> {
         }
         loop {
             let Some(source) = &mut this.source else { return Poll::Ready(None) };
-            let passed = match ready!(Pin::new(source).poll_frame(context)) {
+            let frame = ready!(Pin::new(source).poll_frame(context));
+            let passed = match frame {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if matches!(this.stage, Stage::Plain) => data,
+                    Ok(data) if this.is_of_no_interest() => data,
                     Ok(data) => {
                         this.splitter.push(&data);
                         this.passed(false)

@@ -115,8 +115,12 @@ async fn a_stream_that_begins_otherwise_passes_as_it_comes() {
     let first = "id: 1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\n";
     for begins in [first.to_owned(), format!("data: {}", "x".repeat(70_000))] {
         let stream = format!("{begins}{NAMED}no event at all");
-        assert_eq!(all(true, &[stream.as_bytes()]).await, stream);
+        assert_eq!(all(false, &[stream.as_bytes()]).await, stream);
     }
+    // what is no message decides nothing
+    let greeted = format!("event: hello\ndata: x\n\n{NAMED}");
+    let told = format!("event: hello\ndata: x\n\n{TOLD}");
+    assert_eq!(all(false, &[greeted.as_bytes()]).await, told);
 }
 
 #[tokio::test]
@@ -135,9 +139,13 @@ async fn a_list_of_tools_on_the_stream_has_none_that_is_denied() {
     let list =
         r#"data: {"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"drop"},{"name":"echo"}]}}"#;
     let stream = format!("{NAMED}{list}\n\n");
+    let plain = format!("id: 7\n{list}\n\n");
     let left = r#"data: {"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}]}}"#;
     assert_eq!(all(true, &[stream.as_bytes()]).await, format!("{TOLD}{left}\n\n"));
     assert_eq!(all(false, &[stream.as_bytes()]).await, format!("{TOLD}{list}\n\n"));
+    // as on a stream of which it is the first word, where a client comes back for it
+    assert_eq!(all(true, &[plain.as_bytes()]).await, format!("id: 7\n{left}\n\n"));
+    assert_eq!(all(false, &[plain.as_bytes()]).await, plain);
     // what cannot be looked through is not passed on, nor what follows
     let passed = all(true, &[format!("{NAMED}data: x\n\n{list}\n\n").as_bytes()]).await;
     assert!(passed.contains("tools_unreadable") && !passed.contains("drop"), "{passed}");
@@ -277,10 +285,10 @@ fn only_events_that_can_be_read_are_looked_at() {
         Opening::is_answered(&response.body(()).unwrap())
     };
     let events = ("content-type", "Text/Event-Stream; charset=utf-8");
-    assert!(response(200, &[events]));
-    assert!(!response(200, &[events, ("content-encoding", "gzip")]));
-    assert!(!response(404, &[events]));
-    assert!(!response(200, &[("content-type", "application/json")]));
+    assert_eq!(response(200, &[events]), Some(true));
+    assert_eq!(response(200, &[events, ("content-encoding", "gzip")]), Some(false));
+    assert_eq!(response(404, &[events]), None);
+    assert_eq!(response(200, &[("content-type", "application/json")]), None);
     let mut asked = Request::get("/mcp-server/sse")
         .header("accept", "text/event-stream")
         .header("accept-encoding", "gzip")
