@@ -135,16 +135,15 @@ async fn a_class_whose_server_does_not_start_says_why() -> anyhow::Result<()> {
     ensure!(events.contains("ServerExited"), "{events}");
 
     // a class that cannot be made says where and how to mend it, and once mended it works
-    let port = json!({ "server": { "port": 7443 }, "warm": 1 });
-    world.stage.declare("taken", port).await?;
+    let tolerations = json!({ "tolerations": [{ "operator": "Bogus" }], "warm": 1 });
+    world.stage.declare("unknown", tolerations).await?;
     let class = world
-        .condition("taken", |it| is(it, "Ready", ConditionStatus::False, "InvalidSpec"))
+        .condition("unknown", |it| is(it, "Ready", ConditionStatus::False, "InvalidSpec"))
         .await?;
     let said = format!("{:?}", class.status);
-    ensure!(said.contains("spec.server.port: 7443 is used by the worker itself"), "{said}");
-    let server = json!({ "port": 8000, "path": "/mcp", "readyPath": "/healthz" });
-    world.change("taken", json!({ "server": server })).await?;
-    world.warm("taken", 1).await?;
+    ensure!(said.contains("spec.tolerations[0].operator: 'Bogus' is not known"), "{said}");
+    world.change("unknown", json!({ "tolerations": [] })).await?;
+    world.warm("unknown", 1).await?;
     world.end().await
 }
 
