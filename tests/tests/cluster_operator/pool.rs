@@ -141,7 +141,7 @@ async fn a_class_whose_server_does_not_start_says_why() -> anyhow::Result<()> {
         .condition("unknown", |it| is(it, "Ready", ConditionStatus::False, "InvalidSpec"))
         .await?;
     let said = format!("{:?}", class.status);
-    ensure!(said.contains("spec.tolerations[0].operator: 'Bogus' is not known"), "{said}");
+    ensure!(said.contains("spec.tolerations[0].operator: `Bogus` is not known"), "{said}");
     world.change("unknown", json!({ "tolerations": [] })).await?;
     world.warm("unknown", 1).await?;
     world.end().await
