@@ -188,6 +188,19 @@ impl McpProgram {
     }
 }
 
+impl<'a> Asked<'a> {
+    /// To call a tool once, and nothing else.
+    pub const fn call(
+        url: &'a str,
+        credential: (&'a str, &'a str),
+        tool: &'a str,
+        arguments: Value,
+    ) -> Self {
+        let (between, endless, announce) = (None, None, None);
+        Self { url, credential, tool, arguments, between, endless, announce }
+    }
+}
+
 impl Asked<'_> {
     fn with(&self, name: &str, value: &str) -> Value {
         let (header, credential) = self.credential;

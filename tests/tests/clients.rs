@@ -48,17 +48,7 @@ async fn at_quilt(
     credential: (&str, &str),
 ) -> anyhow::Result<Seen> {
     let (tool, arguments) = ("bucket_objects_list", listing("b-alice"));
-    let seen = program
-        .run(&Asked {
-            url,
-            credential,
-            tool,
-            arguments,
-            between: None,
-            endless: None,
-            announce: None,
-        })
-        .await?;
+    let seen = program.run(&Asked::call(url, credential, tool, arguments)).await?;
     ensure!(seen.said().contains("notes/alice.txt"), "{}: {seen:?}", program.name());
     ensure!(seen.tools.len() > 50, "{}: {seen:?}", program.name());
     Ok(seen)
@@ -75,7 +65,7 @@ async fn at_fixture(
     let endless = ("progress", json!({ "n": 1_000_000, "interval_ms": 10 }));
     let endless = program.hears_progress().then_some(endless);
     let announce = program.hears_announcements().then_some("announce");
-    let asked = Asked { url, credential, tool, arguments, between: None, endless, announce };
+    let asked = Asked { endless, announce, ..Asked::call(url, credential, tool, arguments) };
     let seen = program.run(&asked).await?;
     ensure!(seen.said().contains("a word"), "{}: {seen:?}", program.name());
     ensure!(seen.progressed == program.hears_progress(), "{}: {seen:?}", program.name());
@@ -129,15 +119,9 @@ async fn no_official_client_notices_that_its_worker_was_killed_between_two_calls
     let (between, mut who) = waiting_room().await?;
     for class in [FIXTURE, SPOKEN] {
         for program in ALL.into_iter().filter(|program| program.stays()) {
-            let asked = Asked {
-                url: controller.url(class),
-                credential: ("Authorization", &key),
-                tool: "whoami",
-                arguments: json!({}),
-                between: Some(&between),
-                endless: None,
-                announce: None,
-            };
+            let credential = ("Authorization", &*key);
+            let call = Asked::call(controller.url(class), credential, "whoami", json!({}));
+            let asked = Asked { between: Some(&between), ..call };
             let killing = async {
                 let go = who.recv().await.context("the room is closed")?;
                 sandbox::kill_of(&controller, class, "alice", Part::Server).await?;
@@ -169,15 +153,8 @@ async fn each_official_client_is_told_of_a_call_whose_worker_was_killed() -> any
     let each = ALL.into_iter().zip(&users).map(async |(program, user)| {
         let key = api_key(user);
         let bearer = format!("Bearer {key}");
-        let asked = Asked {
-            url,
-            credential: ("Authorization", &bearer),
-            tool: "sleep",
-            arguments: json!({ "ms": 600_000 }),
-            between: None,
-            endless: None,
-            announce: None,
-        };
+        let (credential, arguments) = (("Authorization", &*bearer), json!({ "ms": 600_000 }));
+        let asked = Asked::call(url, credential, "sleep", arguments);
         let watcher = McpClient::bearer(url, &key);
         let killing = async {
             controller

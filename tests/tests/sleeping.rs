@@ -124,15 +124,9 @@ async fn a_client_that_is_connected_and_silent_costs_no_worker() -> anyhow::Resu
     let each: Vec<_> = each.collect();
     let running = each.iter().map(async |(class, program, user)| {
         let key = format!("Bearer {}", api_key(user));
-        let asked = Asked {
-            url: controller.url(class),
-            credential: ("Authorization", &key),
-            tool: "whoami",
-            arguments: json!({}),
-            between: Some(&between),
-            endless: None,
-            announce: None,
-        };
+        let credential = ("Authorization", &*key);
+        let call = Asked::call(controller.url(class), credential, "whoami", json!({}));
+        let asked = Asked { between: Some(&between), ..call };
         let seen = program.run(&asked).await.with_context(|| format!("{class} {user}"))?;
         anyhow::Ok(seen.all_said().len())
     });

@@ -92,16 +92,9 @@ impl World {
         tool: &str,
         arguments: Value,
     ) -> anyhow::Result<(String, Vec<String>)> {
-        let asked = Asked {
-            url: &self.url,
-            credential,
-            tool,
-            arguments,
-            between: None,
-            // one word: more of them, while the Python SDK closes its stream, are an error of its own
-            endless: Some(("progress", json!({ "n": 1, "interval_ms": 3_600_000 }))),
-            announce: None,
-        };
+        // one word: more of them, while the Python SDK closes its stream, are an error of its own
+        let endless = Some(("progress", json!({ "n": 1, "interval_ms": 3_600_000 })));
+        let asked = Asked { endless, ..Asked::call(&self.url, credential, tool, arguments) };
         let seen = program.run(&asked).await;
         let seen = seen.with_context(|| format!("{tool}\n{}", self.controller.logs()))?;
         ensure!(seen.protocol == program.protocol().unwrap_or_default(), "{seen:?}");

@@ -70,17 +70,33 @@ impl Word {
 
 /// A body that has a last word, perhaps.
 pub struct LastWord<B> {
-    body: B,
+    /// None once it has failed, and the word may be said.
+    body: Option<B>,
     tail: Tail,
     /// None once it is said, or where there is none.
     word: Option<Word>,
-    /// Set once the body has failed, and the word may be said.
-    failed: Option<hyper::Error>,
+    /// How it failed.
+    error: Option<hyper::Error>,
 }
 
 impl<B> LastWord<B> {
     pub(crate) fn new(body: B, word: Option<Word>) -> Self {
-        Self { body, tail: Tail::default(), word, failed: None }
+        Self { body: Some(body), tail: Tail::default(), word, error: None }
+    }
+
+    /// What comes after a failure: the word, or the failure where more may come.
+    fn poll_last(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(word) = &mut self.word else { return Poll::Ready(None) };
+        let is_over = ready!(word.is_over.as_mut().poll(context));
+        let (word, error) = (self.word.take(), self.error.take());
+        Poll::Ready(if is_over {
+            word.map(|word| Ok(Frame::data(word.text().into())))
+        } else {
+            error.map(Err)
+        })
     }
 }
 
@@ -93,43 +109,34 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for LastWord<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        if this.failed.is_none() {
-            let error = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-                Some(Err(error)) => error,
-                frame => {
-                    if let (Some(_), Some(Ok(frame))) = (&this.word, &frame)
-                        && let Some(data) = frame.data_ref()
-                    {
-                        this.tail.push(data);
-                    }
-                    return Poll::Ready(frame);
+        let Some(body) = &mut this.body else { return this.poll_last(context) };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) if this.word.is_some() => {
+                if let Some(data) = frame.data_ref() {
+                    this.tail.push(data);
                 }
-            };
+            }
             // within an event nothing can be said that would be understood
-            if this.word.is_none() || !this.tail.is_between_events() {
-                this.word = None;
-                return Poll::Ready(Some(Err(error)));
+            Some(Err(_)) if this.word.is_some() && this.tail.is_between_events() => {
+                this.body = None;
+                this.error = frame.and_then(Result::err);
+                return this.poll_last(context);
             }
-            this.failed = Some(error);
+            _ => {}
         }
-        let Some(word) = &mut this.word else { return Poll::Ready(None) };
-        let is_over = ready!(word.is_over.as_mut().poll(context));
-        let text = this.word.take().map(|word| word.text());
-        match (this.failed.take(), text) {
-            (Some(error), _) if !is_over => Poll::Ready(Some(Err(error))),
-            (failed, text) => {
-                this.failed = failed;
-                Poll::Ready(text.map(|text| Ok(Frame::data(text.into()))))
-            }
-        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed.is_none() && self.body.is_end_stream()
+        self.body.as_ref().is_some_and(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.word.is_some() { SizeHint::default() } else { self.body.size_hint() }
+        match &self.body {
+            Some(body) if self.word.is_none() => body.size_hint(),
+            _ => SizeHint::default(),
+        }
     }
 }
 

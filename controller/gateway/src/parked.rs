@@ -17,7 +17,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// A stream is silent for this long at most: half of what common proxies allow.
 const SILENCE_LIMIT: Duration = Duration::from_secs(25);
-const EVENTS: &[u8] = b"text/event-stream";
+const EVENTS: &str = "text/event-stream";
 /// What is said instead (Server-Sent Events, HTML 9.2): a comment.
 const ALIVE: Bytes = Bytes::from_static(b": asleep\n\n");
 
@@ -25,8 +25,9 @@ const ALIVE: Bytes = Bytes::from_static(b": asleep\n\n");
 /// follows the class's path.
 pub(crate) fn wakes(method: &Method, rest: &str, headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes);
+    let events = EVENTS.as_bytes();
     let asks_for_events = accepted
-        .any(|value| value.to_ascii_lowercase().windows(EVENTS.len()).any(|it| it == EVENTS));
+        .any(|value| value.to_ascii_lowercase().windows(events.len()).any(|it| it == events));
     *method != Method::GET || !rest.is_empty() || !asks_for_events
 }
 
@@ -66,7 +67,7 @@ impl Body for Parked {
 pub(crate) fn answer<B>(body: B) -> Response<B> {
     let mut response = Response::new(body);
     for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CONTENT_TYPE, EVENTS),
         (header::CACHE_CONTROL, "no-cache, no-transform"),
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ] {

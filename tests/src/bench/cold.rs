@@ -41,15 +41,9 @@ pub async fn measure() -> anyhow::Result<Colds> {
         eprintln!("{}/{}  {}", all.len() + 1, ALL.len(), program.name());
         let mut controller = ControllerConfig::new(world.documents(0).await?).start().await?;
         let run = async || {
-            let asked = Asked {
-                url: controller.url(CLASS),
-                credential: ("Authorization", &bearer),
-                tool: "bucket_objects_list",
-                arguments: listing("b-alice"),
-                between: None,
-                endless: None,
-                announce: None,
-            };
+            let credential = ("Authorization", &*bearer);
+            let (tool, arguments) = ("bucket_objects_list", listing("b-alice"));
+            let asked = Asked::call(controller.url(CLASS), credential, tool, arguments);
             let begun = Instant::now();
             anyhow::Ok((program.run(&asked).await?, begun.elapsed()))
         };
