@@ -7,7 +7,8 @@ use crate::{
     known,
 };
 use anyhow::{Context, bail, ensure};
-use http::Method;
+use http::{Method, Response};
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -31,8 +32,10 @@ pub struct Session<'a> {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-const MODERN: &str = "2026-07-28";
-const LEGACY: &str = "2025-11-25";
+/// The revision without sessions.
+pub const MODERN: &str = "2026-07-28";
+/// The last revision with sessions.
+pub const LEGACY: &str = "2025-11-25";
 
 impl McpClient {
     /// A client that sends `Authorization: Bearer <token>`.
@@ -104,14 +107,7 @@ impl McpClient {
 
     /// Begins a legacy session.
     pub async fn initialize(&self) -> anyhow::Result<Session<'_>> {
-        let message = json!({
-            "jsonrpc": "2.0", "id": next_id(), "method": "initialize",
-            "params": {
-                "protocolVersion": LEGACY, "capabilities": {},
-                "clientInfo": { "name": "patchbay-tests", "version": "0" },
-            },
-        });
-        let answer = self.post(&[], &message).await?;
+        let answer = self.post(&[], &initialize()).await?;
         ensure!(answer.status.is_success(), "initialize: {} {}", answer.status, answer.text());
         let id = answer
             .headers
@@ -120,8 +116,7 @@ impl McpClient {
             .to_str()?
             .to_owned();
         let session = Session { client: self, id };
-        let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
-        let answer = self.post(&session.headers(), &initialized).await?;
+        let answer = self.post(&session.headers(), &initialized()).await?;
         ensure!(answer.status.is_success(), "initialized: {} {}", answer.status, answer.text());
         Ok(session)
     }
@@ -133,17 +128,21 @@ impl McpClient {
 }
 
 impl Session<'_> {
-    fn headers(&self) -> [(&str, &str); 2] {
+    /// What each of its requests says of it.
+    pub fn headers(&self) -> [(&'static str, &str); 2] {
         [("mcp-session-id", &self.id), ("mcp-protocol-version", LEGACY)]
+    }
+
+    /// A request without a message, on a connection of its own: its stream, or its end.
+    pub async fn send(&self, method: Method) -> anyhow::Result<Response<Incoming>> {
+        let headers = self.client.headers(&self.headers());
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        Http::default().open(method, &self.client.url, &headers, "").await
     }
 
     /// A `tools/call` in this session, and its raw answer.
     pub async fn raw_call(&self, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
-        let message = json!({
-            "jsonrpc": "2.0", "id": next_id(), "method": "tools/call",
-            "params": { "name": tool, "arguments": arguments },
-        });
-        self.client.post(&self.headers(), &message).await
+        self.client.post(&self.headers(), &legacy_call(tool, &arguments)).await
     }
 
     /// A `tools/call` in this session, and what the tool said.
@@ -177,6 +176,30 @@ pub fn modern_message(method: &str, name: &str, arguments: &Value) -> Value {
                 "io.modelcontextprotocol/clientCapabilities": {},
             },
         },
+    })
+}
+
+/// The message that begins a session.
+pub fn initialize() -> Value {
+    json!({
+        "jsonrpc": "2.0", "id": next_id(), "method": "initialize",
+        "params": {
+            "protocolVersion": LEGACY, "capabilities": {},
+            "clientInfo": { "name": "patchbay-tests", "version": "0" },
+        },
+    })
+}
+
+/// The message after the answer to [`initialize`].
+pub fn initialized() -> Value {
+    json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })
+}
+
+/// The message of a `tools/call` in a session.
+pub fn legacy_call(tool: &str, arguments: &Value) -> Value {
+    json!({
+        "jsonrpc": "2.0", "id": next_id(), "method": "tools/call",
+        "params": { "name": tool, "arguments": arguments },
     })
 }
 

@@ -33,5 +33,24 @@ async fn every_figure_is_measured_and_printed_beside_its_budget() -> anyhow::Res
         let verdict = line.split('|').nth(4).unwrap_or_default().trim();
         ensure!(["ok", "over", "n/a"].contains(&verdict), "{line}");
     }
+    for way in [
+        "HTTP, 2025-11-25, 1: direct",
+        "HTTP, 2025-11-25, 2: Patchbay",
+        "HTTP, 2026-07-28, 1: nginx",
+        "HTTP, 2026-07-28, 2: configurable-http-proxy",
+        "stdio, 2025-11-25, 1: direct",
+        "stdio, 2025-11-25, 2: supergateway",
+        "stdio, 2026-07-28, 1: mcp-proxy (npm)",
+        "stdio, 2026-07-28, 2: Patchbay",
+        "HTTP: Patchbay",
+        "HTTP: nginx",
+        "HTTP: configurable-http-proxy",
+        "stdio: Patchbay",
+        "stdio: supergateway",
+        "stdio: mcp-proxy (npm)",
+    ] {
+        let is_there = table.lines().any(|line| line.starts_with(&format!("| {way} ")));
+        ensure!(is_there, "{way} is missing:\n{table}");
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! Each client comes twice: first to an empty pool, then to the worker that its user has by then. What the first takes
 //! longer is the wait.
 
+use super::table::markdown;
 use crate::{
     clients::{ALL, Asked, McpProgram},
     controller::ControllerConfig,
@@ -57,22 +58,23 @@ pub async fn measure() -> anyhow::Result<Colds> {
 
 impl Display for Colds {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "| client | protocol | no worker warm | has a worker | waited |")?;
-        writeln!(formatter, "|---|---|---|---|---|")?;
-        for Cold { program, protocol, first, again } in &self.0 {
-            let (name, waited) = (program.name(), first.saturating_sub(*again));
-            let told = match program.protocol() {
-                None => "not told".to_owned(),
-                Some(own) if own == protocol => own.to_owned(),
-                Some(own) => format!("{protocol}, not {own}"),
-            };
-            let [cold, bound, waited] = [*first, *again, waited].map(|it| it.as_secs_f64());
-            writeln!(
-                formatter,
-                "| {name} | {told} | {cold:.1} s | {bound:.1} s | {waited:.1} s |"
-            )?;
-        }
-        Ok(())
+        let head = ["client", "protocol", "no worker warm", "has a worker", "waited"];
+        let cells: Vec<_> = self.0.iter().map(Cold::cells).collect();
+        markdown(formatter, head, &cells)
+    }
+}
+
+impl Cold {
+    fn cells(&self) -> [String; 5] {
+        let told = match self.program.protocol() {
+            None => "not told".to_owned(),
+            Some(own) if own == self.protocol => own.to_owned(),
+            Some(own) => format!("{}, not {own}", self.protocol),
+        };
+        let waited = self.first.saturating_sub(self.again);
+        let [first, again, waited] =
+            [self.first, self.again, waited].map(|it| format!("{:.1} s", it.as_secs_f64()));
+        [self.program.name().to_owned(), told, first, again, waited]
     }
 }
 
@@ -94,11 +96,11 @@ mod tests {
             of(McpProgram::Inspector, ""),
         ]);
         let expected = "\
-| client | protocol | no worker warm | has a worker | waited |
-|---|---|---|---|---|
-| mcp (Python), auto | 2025-11-25, not 2026-07-28 | 12.3 s | 2.1 s | 10.2 s |
-| @modelcontextprotocol/sdk | 2025-11-25 | 12.3 s | 2.1 s | 10.2 s |
-| Inspector CLI | not told | 12.3 s | 2.1 s | 10.2 s |
+| client                    |                   protocol | no worker warm | has a worker | waited |
+|---------------------------|---------------------------:|---------------:|-------------:|-------:|
+| mcp (Python), auto        | 2025-11-25, not 2026-07-28 |         12.3 s |        2.1 s | 10.2 s |
+| @modelcontextprotocol/sdk |                 2025-11-25 |         12.3 s |        2.1 s | 10.2 s |
+| Inspector CLI             |                   not told |         12.3 s |        2.1 s | 10.2 s |
 ";
         assert_eq!(table.to_string(), expected);
     }

@@ -4,7 +4,14 @@
 //! worker's start is in the figure. The same user's next request, under the same conditions, is
 //! what the first is compared with.
 
-use super::{CLASS, Scale, client::Endpoint, footprint, footprint::Memory, statistics::Latency};
+use super::{
+    CLASS, Scale,
+    client::Endpoint,
+    footprint::{self, Memory},
+    message::Era,
+    rounds::Caller as _,
+    statistics::Latency,
+};
 use crate::controller::{Controller, ControllerConfig, api_key, fixture_documents};
 use anyhow::{Context, ensure};
 use std::time::Duration;
@@ -35,7 +42,7 @@ pub async fn measure(scale: &Scale) -> anyhow::Result<FirstContact> {
     let mut controller = ControllerConfig::new(documents).start().await?;
     let (mut first, mut bound) = (Vec::new(), Vec::new());
     for user in &names {
-        let endpoint = Endpoint::with_key(controller.url(CLASS), &api_key(user))?;
+        let endpoint = Endpoint::with_key(controller.url(CLASS), &api_key(user), Era::Modern)?;
         let mut connection = endpoint.connect().await?;
         for times in [&mut first, &mut bound] {
             wait_for_full_pool(&controller).await?;

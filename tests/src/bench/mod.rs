@@ -1,5 +1,6 @@
 //! Measures what Patchbay costs its users, for `make bench` and its like: the wait of a first contact, the time
-//! and throughput that the way through the gateway takes, and the memory and CPU behind it.
+//! and throughput that the way through the gateway takes, beside the ways through others' proxies and bridges, and the
+//! memory and CPU behind it.
 //!
 //! Each module turns running processes into figures; the reports alone know the budgets, and
 //! nothing here fails because a figure is bad. The modules must not know how the programs under
@@ -10,11 +11,15 @@ pub mod cluster;
 pub mod cold;
 pub mod first_contact;
 pub mod footprint;
+pub mod message;
+pub mod pipe;
 pub mod report;
+pub mod rounds;
 pub mod server;
 pub mod statistics;
 pub mod table;
 pub mod throughput;
+pub mod ways;
 
 use std::time::Duration;
 
@@ -34,10 +39,27 @@ pub struct Scale {
     pub half_round: Duration,
     /// How long each half of a setting's first round, which is not counted, sends requests.
     pub warm_up: Duration,
+    /// How others' proxies and bridges are measured beside Patchbay.
+    pub ways: WaysScale,
+}
+
+/// How much is measured of each way to a server.
+#[derive(Debug, Clone)]
+pub struct WaysScale {
+    /// Open connections, one setting after the other.
+    pub connections: Vec<usize>,
+    /// Rounds of a setting; each takes every way once.
+    pub rounds: usize,
+    /// How long each way is taken in a round; half as long in the first, which is not counted.
+    pub round: Duration,
+    /// Idle sessions with a server that speaks HTTP, whose memory is counted.
+    pub sessions: usize,
+    /// The same with one that speaks on its standard streams, which is a process for each.
+    pub stdio_sessions: usize,
 }
 
 impl Scale {
-    /// What the figures of a release are taken with: about two to three minutes.
+    /// What the figures of a release are taken with: about six minutes.
     pub fn full() -> Self {
         Self {
             users: 200,
@@ -45,6 +67,13 @@ impl Scale {
             rounds: 5,
             half_round: Duration::from_secs(2),
             warm_up: Duration::from_secs(1),
+            ways: WaysScale {
+                connections: vec![1, 16],
+                rounds: 5,
+                round: Duration::from_secs(1),
+                sessions: 200,
+                stdio_sessions: 16,
+            },
         }
     }
 
@@ -56,6 +85,13 @@ impl Scale {
             rounds: 2,
             half_round: Duration::from_millis(200),
             warm_up: Duration::from_millis(50),
+            ways: WaysScale {
+                connections: vec![1, 2],
+                rounds: 1,
+                round: Duration::from_millis(100),
+                sessions: 3,
+                stdio_sessions: 2,
+            },
         }
     }
 }

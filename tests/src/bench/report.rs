@@ -84,7 +84,7 @@ fn memory_rows(when: &str, footprint: &Footprint) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{footprint::Memory, statistics::Latency, throughput::Side};
+    use crate::bench::{footprint::Memory, rounds::Side, statistics::Latency};
     use std::time::Duration;
 
     fn report(first_p99: u64, rate: f64) -> String {

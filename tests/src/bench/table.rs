@@ -105,28 +105,43 @@ impl Row {
 
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let head = ["figure", "measured", "budget", "verdict"].map(str::to_owned);
         let cells: Vec<[String; 4]> = self.0.iter().map(Row::cells).collect();
-        let mut widths = [0; 4];
-        for line in cells.iter().chain([&head]) {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = cell.len().max(*width);
+        markdown(f, ["figure", "measured", "budget", "verdict"], &cells)
+    }
+}
+
+/// Writes a table: the first column is words, all others are figures.
+pub fn markdown<const N: usize>(
+    f: &mut Formatter<'_>,
+    head: [&str; N],
+    cells: &[[String; N]],
+) -> fmt::Result {
+    let head = head.map(str::to_owned);
+    let mut widths = [0; N];
+    for line in cells.iter().chain([&head]) {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |f: &mut Formatter<'_>, cells: &[String; N]| {
+        for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            match at {
+                0 => write!(f, "| {cell:<width$} |")?,
+                _ => write!(f, " {cell:>width$} |")?,
             }
         }
-        let line = |f: &mut Formatter<'_>, cells: &[String; 4]| {
-            let [figure, others @ ..] = cells;
-            let [first, rest @ ..] = widths;
-            write!(f, "| {figure:<first$} |")?;
-            for (cell, width) in others.iter().zip(rest) {
-                write!(f, " {cell:>width$} |")?;
-            }
-            writeln!(f)
-        };
-        line(f, &head)?;
-        let [figures, others @ ..] = widths.map(|width| "-".repeat(width + 1));
-        writeln!(f, "|{figures}-|{}:|", others.join(":|"))?;
-        cells.iter().try_for_each(|cells| line(f, cells))
+        writeln!(f)
+    };
+    line(f, &head)?;
+    for (at, width) in widths.into_iter().enumerate() {
+        let dashes = "-".repeat(width + 1);
+        match at {
+            0 => write!(f, "|{dashes}-|")?,
+            _ => write!(f, "{dashes}:|")?,
+        }
     }
+    writeln!(f)?;
+    cells.iter().try_for_each(|cells| line(f, cells))
 }
 
 #[cfg(test)]

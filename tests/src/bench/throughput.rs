@@ -5,23 +5,18 @@
 
 use super::{
     CLASS, Scale,
-    client::{Connection, Endpoint},
+    client::Endpoint,
     footprint::{self, Memory, WorkerProcesses},
+    message::Era,
+    rounds::{Caller as _, Half, Side, half_round},
     server::Server,
-    statistics::{Latency, median, milliseconds},
+    statistics::median,
 };
 use crate::controller::{ControllerConfig, api_key, fixture_documents};
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use std::time::Duration;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, timeout},
-};
-
 const USER: &str = "alice";
-/// How much longer than its time half a round may take until its last answers are there.
-const GRACE: Duration = Duration::from_secs(30);
 
 /// All that one controller with one bound worker shows.
 #[derive(Debug)]
@@ -64,24 +59,6 @@ pub struct Setting {
     pub per_cpu_second: Option<f64>,
 }
 
-/// One way of reaching the server.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Side {
-    /// Milliseconds.
-    pub p50: f64,
-    /// Milliseconds.
-    pub p99: f64,
-    /// Requests per second.
-    pub rate: f64,
-}
-
-/// One side in one round.
-#[derive(Debug, Clone, Copy)]
-struct Half {
-    side: Side,
-    requests: u32,
-}
-
 /// One round.
 #[derive(Debug, Clone, Copy)]
 struct Round {
@@ -98,7 +75,7 @@ pub async fn measure(scale: &Scale) -> anyhow::Result<Throughput> {
     let documents = fixture_documents(CLASS, 0, &[USER], "")?;
     let mut controller = ControllerConfig::new(documents).start().await?;
     let gateway = controller.pid().context("the gateway has ended")?;
-    let through = Endpoint::with_key(controller.url(CLASS), &api_key(USER))?;
+    let through = Endpoint::with_key(controller.url(CLASS), &api_key(USER), Era::Modern)?;
     through.connect().await?.call().await.context("the worker is not bound")?;
     let worker = WorkerProcesses::of_only_worker(gateway)?;
     let footprint = || -> anyhow::Result<Footprint> {
@@ -109,7 +86,7 @@ pub async fn measure(scale: &Scale) -> anyhow::Result<Throughput> {
         })
     };
     let idle = footprint()?;
-    let ways = Ways { direct: Endpoint::open(&server.url)?, through, gateway };
+    let ways = Ways { direct: Endpoint::open(&server.url, Era::Modern)?, through, gateway };
     let mut settings = Vec::new();
     for &connections in &scale.connections {
         settings.push(ways.measure(scale, connections).await?);
@@ -147,41 +124,6 @@ impl Ways {
         }
         Setting::of(connections, &rounds).context("no round was measured")
     }
-}
-
-/// Sends requests on every connection, one after the other on each, for this long, and leaves the
-/// connections open.
-async fn half_round(connections: &mut Vec<Connection>, length: Duration) -> anyhow::Result<Half> {
-    let begun = Instant::now();
-    let mut tasks = JoinSet::new();
-    for mut connection in connections.drain(..) {
-        tasks.spawn(async move {
-            let mut times = Vec::new();
-            while begun.elapsed() < length {
-                times.push(connection.call().await?.complete);
-            }
-            anyhow::Ok((connection, times))
-        });
-    }
-    let mut samples = Vec::new();
-    let all = async {
-        while let Some(ended) = tasks.join_next().await {
-            let (connection, times) = ended??;
-            connections.push(connection);
-            samples.extend(times);
-        }
-        anyhow::Ok(())
-    };
-    timeout(length + GRACE, all).await.context("an answer does not come")??;
-    let elapsed = begun.elapsed();
-    let requests = u32::try_from(samples.len())?;
-    let latency = Latency::of(samples).context("no request was answered")?;
-    let side = Side {
-        p50: milliseconds(latency.p50),
-        p99: milliseconds(latency.p99),
-        rate: f64::from(requests) / elapsed.as_secs_f64(),
-    };
-    Ok(Half { side, requests })
 }
 
 impl Setting {

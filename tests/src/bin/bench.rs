@@ -5,10 +5,12 @@
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use patchbay_tests::bench::{Scale, cluster, cold, first_contact, report::report, throughput};
+use patchbay_tests::bench::{
+    Scale, cluster, cold, first_contact, report::report, throughput, ways,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Measures first contact, added latency, throughput and memory of `patchbay local`.
+/// Measures first contact, added latency, throughput and memory of `patchbay local`, beside others' proxies and bridges.
 #[derive(Debug, Parser)]
 struct Args {
     /// Only show that everything can be measured; the figures say nothing.
@@ -20,6 +22,8 @@ struct Args {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum At {
+    /// Only directly, through Patchbay, and through others' proxies and bridges
+    Ways,
     /// Each official client's first contact at the real quilt-mcp, where no worker is warm
     Cold,
     /// On a Kubernetes cluster of this machine, with ten thousand tenants
@@ -49,21 +53,32 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("these are debug builds: the figures say nothing");
     }
+    let scale = if args.quick { Scale::quick() } else { Scale::full() };
     match args.at {
-        None => on_this_machine(if args.quick { Scale::quick() } else { Scale::full() }).await,
+        None => on_this_machine(&scale).await,
+        Some(At::Ways) => beside_others(&scale).await,
         Some(At::Cold) => cold().await,
         Some(At::Cluster) => on_a_cluster(args.quick).await,
     }
 }
 
-async fn on_this_machine(scale: Scale) -> anyhow::Result<()> {
+async fn on_this_machine(scale: &Scale) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism()?;
-    eprintln!("1/2  first contacts of {} users, one after the other", scale.users);
-    let contact = first_contact::measure(&scale).await.context("first contacts")?;
-    eprintln!("2/2  the same load directly and through the gateway, {} rounds each", scale.rounds);
-    let throughput = throughput::measure(&scale).await.context("load")?;
+    eprintln!("1/3  first contacts of {} users, one after the other", scale.users);
+    let contact = first_contact::measure(scale).await.context("first contacts")?;
+    eprintln!("2/3  the same load directly and through the gateway, {} rounds each", scale.rounds);
+    let throughput = throughput::measure(scale).await.context("load")?;
     println!("client, gateway, worker and server share {cores} cores");
-    print!("{}", report(&contact, &throughput));
+    println!("{}", report(&contact, &throughput));
+    eprintln!("3/3  directly, through Patchbay, and through others' proxies and bridges");
+    beside_others(scale).await
+}
+
+async fn beside_others(scale: &Scale) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism()?;
+    let ways = ways::measure(&scale.ways).await.context("ways")?;
+    println!("client, server and what is between them share {cores} cores");
+    print!("{ways}");
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use super::{
 use crate::{
     bench::{
         client::{Connection, Endpoint},
+        message::Era,
+        rounds::Caller as _,
         statistics::Latency,
     },
     controller::api_key,
@@ -76,7 +78,9 @@ pub(super) async fn burst(gateways: &[Gateway; 2], scale: Scale) -> anyhow::Resu
 }
 
 async fn connect(gateway: &Gateway, user: &str) -> anyhow::Result<Connection> {
-    Endpoint::with_key(&format!("{}/mcp", gateway.url), &api_key(user))?.connect().await
+    Endpoint::with_key(&format!("{}/mcp", gateway.url), &api_key(user), Era::Modern)?
+        .connect()
+        .await
 }
 
 async fn call(connection: &mut Connection) -> anyhow::Result<Duration> {
