@@ -7,6 +7,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
+use std::time::Duration;
+use tokio::time::timeout;
 
 type Pool = Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
 
@@ -83,4 +85,23 @@ impl Http {
     pub async fn get(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
         self.send(Method::GET, url, headers, Bytes::new()).await
     }
+}
+
+/// Reads an answer until what has come is `enough`, and returns that. One that ends or takes longer before is an error.
+pub async fn read_until(
+    answer: &mut Response<Incoming>,
+    within: Duration,
+    enough: impl Fn(&str) -> bool,
+) -> anyhow::Result<String> {
+    let mut came = String::new();
+    let reading = async {
+        while !enough(&came) {
+            let frame = answer.frame().await.context("the stream has ended")??;
+            came.push_str(&String::from_utf8_lossy(frame.data_ref().map_or(&[], |data| data)));
+        }
+        anyhow::Ok(())
+    };
+    let read = timeout(within, reading).await;
+    read.with_context(|| format!("it is held back; what came is {came:?}"))??;
+    Ok(came)
 }

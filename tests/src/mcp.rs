@@ -107,7 +107,14 @@ impl McpClient {
 
     /// Begins a legacy session.
     pub async fn initialize(&self) -> anyhow::Result<Session<'_>> {
-        let answer = self.post(&[], &initialize()).await?;
+        self.initialize_with(&json!({})).await
+    }
+
+    /// The same of a client with these capabilities.
+    pub async fn initialize_with(&self, capabilities: &Value) -> anyhow::Result<Session<'_>> {
+        let mut message = initialize();
+        message["params"]["capabilities"].clone_from(capabilities);
+        let answer = self.post(&[], &message).await?;
         ensure!(answer.status.is_success(), "initialize: {} {}", answer.status, answer.text());
         let id = answer
             .headers
@@ -135,9 +142,18 @@ impl Session<'_> {
 
     /// A request without a message, on a connection of its own: its stream, or its end.
     pub async fn send(&self, method: Method) -> anyhow::Result<Response<Incoming>> {
+        self.open(method, String::new()).await
+    }
+
+    /// A message whose answer is read as it comes, on a connection of its own.
+    pub async fn say(&self, message: &Value) -> anyhow::Result<Response<Incoming>> {
+        self.open(Method::POST, message.to_string()).await
+    }
+
+    async fn open(&self, method: Method, body: String) -> anyhow::Result<Response<Incoming>> {
         let headers = self.client.headers(&self.headers());
         let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        Http::default().open(method, &self.client.url, &headers, "").await
+        Http::default().open(method, &self.client.url, &headers, body).await
     }
 
     /// A `tools/call` in this session, and its raw answer.
@@ -213,11 +229,15 @@ pub fn rpc_response(answer: &Answer) -> anyhow::Result<Value> {
     if !is_stream {
         return answer.json();
     }
-    text.lines()
-        .filter_map(|line| line.strip_prefix("data:"))
-        .filter_map(|data| serde_json::from_str::<Value>(data.trim()).ok())
+    messages(&text)
         .find(|message| message.get("result").is_some() || message.get("error").is_some())
         .with_context(|| format!("no response in the stream: {text}"))
+}
+
+/// The messages in what has come of a stream.
+pub fn messages(stream: &str) -> impl Iterator<Item = Value> {
+    let data = stream.lines().filter_map(|line| line.strip_prefix("data:"));
+    data.filter_map(|data| serde_json::from_str(data.trim()).ok())
 }
 
 /// The message of a `resources/read`.

@@ -4,13 +4,20 @@
 use anyhow::{Context, ensure};
 use http::{Method, StatusCode};
 use patchbay_tests::{
-    controller::{Controller, ControllerConfig, api_key, fixture_documents, stdio_documents},
-    http::{Answer, Http},
-    mcp::{McpClient, rpc_response},
+    controller::{
+        Controller, ControllerConfig, api_key, fixture_documents, server_documents, stdio_documents,
+    },
+    http::{Answer, Http, read_until},
+    mcp::{McpClient, legacy_call, messages, rpc_response},
     quilt::{CLASS as QUILT, QuiltWorld, isolation::listing},
     sandbox::{self, Part},
 };
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Whatever is to be told at once is told within this on a loaded machine, and long before anything times out.
+const SOON: Duration = Duration::from_secs(30);
 
 const FIXTURE: &str = "fixture";
 /// The same, spoken to on its standard streams.
@@ -142,6 +149,40 @@ async fn a_call_that_runs_when_its_worker_is_killed_is_told_so_at_once() -> anyh
             || class == SPOKEN && error["code"] == -32013;
         ensure!(is_told, "{class} {part:?}: {} {}", call.status, call.text());
         session.call("echo", json!({ "text": "it goes on" })).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_question_to_the_user_is_told_to_be_void_when_its_worker_is_killed() -> anyhow::Result<()>
+{
+    let program = "conformance-server";
+    let mut documents = server_documents(program, FIXTURE, 2, &USERS, "")?;
+    documents.extend(stdio_documents(program, SPOKEN, 2, &USERS, "")?);
+    let controller = ControllerConfig::new(documents).start().await?;
+    let parts = [Part::Server, Part::Agent];
+    for (class, part) in parts.map(|part| [(FIXTURE, part), (SPOKEN, part)]).into_iter().flatten() {
+        let alice = client(&controller, class, "alice");
+        let session = alice.initialize_with(&json!({ "elicitation": {} })).await?;
+        let call = legacy_call("test_elicitation", &json!({ "message": "Who are you?" }));
+        let mut answer = session.say(&call).await?;
+        let question = |came: &str| messages(came).find(|it| it["method"] == "elicitation/create");
+        let came = read_until(&mut answer, SOON, |came| question(came).is_some()).await?;
+        let question = question(&came).context("no question")?;
+
+        sandbox::kill_of(&controller, class, "alice", part).await?;
+        let told = |came: &str| messages(came).find(|it| it["id"] == call["id"]);
+        let came = read_until(&mut answer, SOON, |came| told(came).is_some()).await;
+        let came = came.with_context(|| format!("{class} {part:?}\n{}", controller.logs()))?;
+        let told = told(&came).context("nothing is told")?;
+        ensure!(told["error"]["code"].is_i64(), "{class} {part:?}: {told}");
+
+        // what the user says comes too late, and is no more than that
+        let action = json!({ "action": "decline" });
+        let late = json!({ "jsonrpc": "2.0", "id": question["id"], "result": action });
+        let late = timeout(SOON, session.say(&late)).await.context("it hangs")??;
+        ensure!(!late.status().is_server_error(), "{class} {part:?}: {}", late.status());
+        session.call("test_simple_text", json!({})).await.context("it does not go on")?;
     }
     Ok(())
 }

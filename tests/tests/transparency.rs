@@ -3,12 +3,11 @@
 
 use anyhow::{Context, bail, ensure};
 use http::{Method, Response};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use patchbay_tests::{
     conformance::{fault::Fault, front::Front},
     controller::{ControllerConfig, api_key, server_documents, stdio_documents},
-    http::Http,
+    http::{Http, read_until},
     mcp::{McpClient, modern_headers, modern_message, tool_result},
 };
 use serde_json::{Value, json};
@@ -111,17 +110,7 @@ async fn read(
     answer: &mut Response<Incoming>,
     enough: impl Fn(&str) -> bool,
 ) -> anyhow::Result<String> {
-    let mut came = String::new();
-    let reading = async {
-        while !enough(&came) {
-            let frame = answer.frame().await.context("the stream has ended")??;
-            came.push_str(&String::from_utf8_lossy(frame.data_ref().map_or(&[], |data| data)));
-        }
-        anyhow::Ok(())
-    };
-    let read = timeout(PATIENCE, reading).await;
-    read.with_context(|| format!("it is held back; what came is {came:?}"))??;
-    Ok(came)
+    read_until(answer, PATIENCE, enough).await
 }
 
 /// The id of the first event that has one.
