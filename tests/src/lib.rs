@@ -33,6 +33,7 @@ pub mod pods;
 pub mod precedence;
 pub mod processes;
 pub mod quilt;
+pub mod replicas;
 pub mod repository;
 pub mod sandbox;
 pub mod secrets;

@@ -5,6 +5,7 @@
 //! `operated` the real one does.
 
 mod claims;
+mod clients;
 mod configuration;
 mod conformance;
 mod failures;
