@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::DeleteParams};
 use patchbay_crds::{Tenant, tenant::Phase};
-use patchbay_operator::build::AGENT;
+use patchbay_operator::build::{AGENT, SERVER};
 use patchbay_tests::{
     cluster::{Cluster, Strict, default_directory, until},
     inside,
@@ -188,13 +188,16 @@ async fn answered(
     first.context("no time")
 }
 
-/// Waits until a worker's agent has ended, within what was promised from then on.
+/// Waits until both of a worker's containers have ended, within what was promised from then on.
 async fn over(at: &Installation, worker: &str, begun: Timestamp) -> anyhow::Result<()> {
     let last = Cell::new(None);
     let over = watched::one(at.pods(), worker, "it has ended", |pod: Option<&Pod>| {
-        let end = pod.map(|pod| ended(pod, AGENT).and_then(|end| end.finished_at.clone()));
-        // one that nobody saw end was there until now at the latest
-        last.set(end.map_or_else(|| Some(Timestamp::now()), |end| end.map(|end| end.0)));
+        let end = |container| {
+            let end = pod.map(|pod| ended(pod, container).and_then(|end| end.finished_at.clone()));
+            // one that nobody saw end was there until now at the latest
+            end.map_or_else(|| Some(Timestamp::now()), |end| end.map(|end| end.0))
+        };
+        last.set(end(AGENT).zip(end(SERVER)).map(|(agent, server)| agent.max(server)));
         last.get().is_some()
     });
     at.installed.or_told(over.await).await?;
@@ -229,11 +232,14 @@ async fn who_is_deleted_comes_back_as_somebody_new_and_who_is_suspended_is_told_
     inside::ensure_no_other_process_is_in_reach(call).await?;
     inside::ensure_what_it_writes_is_memory(call).await?;
 
-    let old = at.tenant("carol").await?;
+    // a call that runs is no reason to stay
+    let (call, old) = lasting_call(&at, "carol", &carols[0]).await?;
     let mark = audit::end(&at.installed.release.place.cluster)?;
     at.tenants().delete(&old.name, &DeleteParams::default()).await?;
     let begun = answered(&at, mark, "delete", &old.name).await?;
     over(&at, &old.assignment.worker, begun).await?;
+    let cut = call.await?;
+    ensure!(cut.is_err(), "a call of who was deleted ended well: {cut:?}");
     ensure!(at.tenants().get_opt(&old.name).await?.is_none());
     // all but what happened, which names the object
     let kinds = "all,tenants,workerclasses,identityproviders,configmaps,secrets,leases";
@@ -251,11 +257,13 @@ async fn who_is_deleted_comes_back_as_somebody_new_and_who_is_suspended_is_told_
     ensure!(new.name == old.name && new.uid != old.uid, "{old:?} {new:?}");
     ensure!(new.assignment.uid != old.assignment.uid, "{old:?} {new:?}");
 
-    let shut_out = at.tenant("dave").await?;
+    let (call, shut_out) = lasting_call(&at, "dave", &daves[0]).await?;
     let mark = audit::end(&at.installed.release.place.cluster)?;
     at.edit(&shut_out.name, json!({ "spec": { "suspended": true } })).await?;
     let begun = answered(&at, mark, "patch", &shut_out.name).await?;
     over(&at, &shut_out.assignment.worker, begun).await?;
+    let cut = call.await?;
+    ensure!(cut.is_err(), "a call of who is suspended ended well: {cut:?}");
     for client in &daves {
         let answer = client.modern_call("echo", json!({ "text": "x" })).await?;
         ensure!(answer.status == StatusCode::FORBIDDEN, "{} {}", answer.status, answer.text());

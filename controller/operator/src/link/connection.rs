@@ -28,7 +28,7 @@ pub struct Connection {
     /// The key that the other end proved.
     pub fingerprint: Fingerprint,
     sender: SendRequest<Empty<Bytes>>,
-    _driver: AbortOnDropHandle<()>,
+    driver: AbortOnDropHandle<()>,
 }
 
 /// What a worker said to being retired.
@@ -60,7 +60,7 @@ impl Connection {
         sender: SendRequest<Empty<Bytes>>,
         driver: AbortOnDropHandle<()>,
     ) -> Self {
-        Self { fingerprint, sender, _driver: driver }
+        Self { fingerprint, sender, driver }
     }
 
     /// The token by which the worker shows which pod it is in.
@@ -91,6 +91,12 @@ impl Connection {
     /// Asks it to leave at its next idle moment.
     pub async fn drain_when_idle(&self) -> Result<(), LinkError> {
         self.accepted(&format!("{DRAIN_PATH}?{WHEN_IDLE}")).await
+    }
+
+    /// Returns when the worker has ended the connection.
+    pub async fn closed(&mut self) {
+        // that it broke is an end too
+        let _ = (&mut self.driver).await;
     }
 
     async fn accepted(&self, path: &str) -> Result<(), LinkError> {

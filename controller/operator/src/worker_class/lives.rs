@@ -175,7 +175,10 @@ impl Lives<'_, '_, '_> {
             }
             // The assignment was written before the bind, so it is in every list that was asked for after the
             // worker spoke, unless it was undone; and no assignment comes back.
-            None if said_at < self.view.fresh.tenants => DrainReason::Orphaned,
+            None if said_at < self.view.fresh.tenants => {
+                let is_there = self.view.tenants.iter().any(|tenant| tenant.uid == *owner);
+                if is_there { DrainReason::Orphaned } else { DrainReason::Deleted }
+            }
             None => return self.draft.relist(),
         };
         if self.is_rested(pod) {

@@ -80,8 +80,17 @@ pub enum Action {
 pub enum DrainReason {
     /// Its tenant is shut out.
     Suspended,
-    /// Its tenant is deleted, or has another worker or none.
+    /// Its tenant is deleted.
+    Deleted,
+    /// Its tenant has another worker or none.
     Orphaned,
+}
+
+impl DrainReason {
+    /// Whether it is to be over within five seconds (DESIGN.md, invariant 8), whatever its tenant's calls do.
+    pub const fn cuts(self) -> bool {
+        matches!(self, Self::Suspended | Self::Deleted)
+    }
 }
 
 /// Why an anonymous worker is retired.

@@ -170,8 +170,13 @@ fn an_orphan_is_drained_only_when_a_list_that_is_younger_than_its_word_proves_it
     world.pods = vec![bound("a", "t1")];
     assert_eq!(actions(&world), [Action::Relist]);
     world.fresh = 501;
-    let why = DrainReason::Orphaned;
-    assert_eq!(actions(&world), [Action::Drain { pod: pod("a"), tenant: uid("t1"), why }]);
+    let drain = |why| Action::Drain { pod: pod("a"), tenant: uid("t1"), why };
+    assert_eq!(actions(&world), [drain(DrainReason::Deleted)]);
+    // calls of who has another worker by now may finish
+    world.tenants = vec![assigned("t1", "b")];
+    world.pods.push(bound("b", "t1"));
+    assert_eq!(actions(&world), [drain(DrainReason::Orphaned)]);
+    assert!(DrainReason::Deleted.cuts() && !DrainReason::Orphaned.cuts());
 }
 
 #[test]

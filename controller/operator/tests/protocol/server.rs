@@ -28,7 +28,7 @@ pub(crate) struct Pod {
 }
 
 /// What a run must be able to meet to be worth anything.
-pub(crate) const EVENTS: [&str; 20] = [
+pub(crate) const EVENTS: [&str; 21] = [
     "a request was served",
     "a request was misdirected",
     "a request met a leaving worker",
@@ -41,6 +41,7 @@ pub(crate) const EVENTS: [&str; 20] = [
     "a retirement was refused",
     "a retirement",
     "drained: Suspended",
+    "drained: Deleted",
     "drained: Orphaned",
     "retired: Abandoned",
     "retired: Taken",

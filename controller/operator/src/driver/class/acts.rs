@@ -85,7 +85,7 @@ impl Task {
                         tenants::tell_end(&context, &tenant, &pod.name, &trouble).await;
                     }
                     tracing::info!(pod = pod.name, ?why, "deleted");
-                    pods::delete(&context, &pod, only_if).await
+                    pods::delete(&context, &pod, pods::Deletion { only_if, within: None }).await
                 });
             }
             Action::Enrol(pod) => self
@@ -98,7 +98,11 @@ impl Task {
             }),
             Action::Drain { pod, tenant: _, why } => self.ask(&pod, pods, |worker| async move {
                 tracing::info!(pod = worker.pod.name, ?why, "asked to finish and leave");
-                workers::drain(&context, &worker).await
+                if why.cuts() {
+                    workers::end(&context, &worker).await
+                } else {
+                    workers::drain(&context, &worker).await
+                }
             }),
             Action::AskToLeaveWhenIdle(pod) => self.ask(&pod, pods, |worker| async move {
                 tracing::info!(pod = worker.pod.name, "asked to leave when it is idle");

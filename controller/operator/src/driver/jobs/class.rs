@@ -121,7 +121,7 @@ pub(in crate::driver) async fn end_orphan(context: &Context, class: &str, pod: &
     match context.apis.classes.get_metadata_opt(class).await.map_err(WriteError::from) {
         Ok(None) => {
             tracing::info!(class, pod = pod.name, "deleted: its class is gone");
-            pods::delete(context, pod, None).await
+            pods::delete(context, pod, pods::Deletion::default()).await
         }
         Ok(Some(_)) => Outcome::Done,
         Err(error) => failed(context, &error, Of::Class(class), "a class could not be looked up"),

@@ -12,6 +12,7 @@ use kube::api::{DeleteParams, Patch, Preconditions};
 use patchbay_core::id::Incarnation;
 use patchbay_crds::marks::{BOUND, TRUE};
 use serde_json::json;
+use std::time::Duration;
 
 /// Pods that are created at one time.
 const AT_ONCE: usize = 16;
@@ -59,14 +60,27 @@ pub(in crate::driver) async fn mark_bound(context: &Context, pod: &PodRef) -> Ou
     }
 }
 
-/// Deletes a pod: this life of it, and only as it was seen where `only_if` says so. Its containers may end in order.
+/// How a pod is deleted.
+#[derive(Debug, Default)]
+pub(in crate::driver) struct Deletion {
+    /// Only as it was seen: of this resource version.
+    pub(in crate::driver) only_if: Option<String>,
+    /// What its containers may take; none = what the pod says, in which they may end in order.
+    pub(in crate::driver) within: Option<Duration>,
+}
+
+/// Deletes a pod: this life of it.
 pub(in crate::driver) async fn delete(
     context: &Context,
     pod: &PodRef,
-    only_if: Option<String>,
+    Deletion { only_if, within }: Deletion,
 ) -> Outcome {
     let preconditions = Preconditions { uid: Some(pod.uid.to_string()), resource_version: only_if };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let params = DeleteParams {
+        preconditions: Some(preconditions),
+        grace_period_seconds: within.and_then(|within| within.as_secs().try_into().ok()),
+        ..DeleteParams::default()
+    };
     let request = context.apis.pods.delete(&pod.name, &params);
     match context.writes.send(WriteKind::DeletePod, request).await {
         Ok(deleted) => {

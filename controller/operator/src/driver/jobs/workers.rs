@@ -1,6 +1,9 @@
 //! What is said to workers over their links: enrol, ask, retire, drain.
 
-use super::{Outcome, pods};
+use super::{
+    Outcome,
+    pods::{self, Deletion},
+};
 use crate::{
     build::service_account,
     driver::{context::Context, metrics::WriteKind, writes::WriteError},
@@ -20,7 +23,16 @@ use patchbay_core::{chain::Chain, pin::Fingerprint};
 use patchbay_crds::marks::{FINGERPRINT, LINK_PORT};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// What a worker may take to finish and to say its last words, where its tenant may not have it any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What its containers may take to end after that, with which five seconds are kept.
+const CUT_WITHIN: Duration = Duration::from_secs(3);
 
 /// Tries to record a key on a pod whose other fields change meanwhile.
 const TRIES: usize = 4;
@@ -180,9 +192,32 @@ pub(in crate::driver) async fn drain(context: &Context, worker: &Worker) -> Outc
         Err(error) => {
             context.metrics.failed("link");
             tracing::warn!(pod = worker.pod.name, error = %Chain(&error), "could not be asked to leave: its pod is deleted");
-            pods::delete(context, &worker.pod, None).await
+            pods::delete(context, &worker.pod, Deletion::default()).await
         }
     }
+}
+
+/// Ends one whose tenant may not have it any more, within the five seconds that are promised: it finishes what takes no
+/// longer than its last words, and then its pod is deleted, which cuts the rest.
+pub(in crate::driver) async fn end(context: &Context, worker: &Worker) -> Outcome {
+    let left = async {
+        dial(context, worker).await?.drain().await?;
+        // one that it took before may end at once; one that it takes now, when its calls have ended
+        if let Ok(mut connection) = dial(context, worker).await {
+            connection.closed().await;
+        }
+        Ok::<_, LinkError>(())
+    };
+    match timeout(LAST_WORDS, left).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            context.metrics.failed("link");
+            tracing::warn!(pod = worker.pod.name, error = %Chain(&error), "could not be asked to leave");
+        }
+        Err(_) => tracing::info!(pod = worker.pod.name, "what it does is cut"),
+    }
+    let deletion = Deletion { only_if: None, within: Some(CUT_WITHIN) };
+    pods::delete(context, &worker.pod, deletion).await
 }
 
 /// Asks it to leave at its next idle moment.
