@@ -55,9 +55,16 @@ pub(crate) struct Host {
     revoked: Mutex<Vec<String>>,
     /// Where `/config.json` and `/redirect` point.
     registry: OnceLock<String>,
+    /// What it gives to who asks for AWS keys.
+    keys: Mutex<String>,
 }
 
 impl Host {
+    /// Gives this from now on to who asks for AWS keys.
+    pub(crate) fn give(&self, keys: &str) {
+        keys.clone_into(&mut self.keys.lock());
+    }
+
     /// Takes what was sent since it was last asked.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.seen.lock())
@@ -124,6 +131,7 @@ impl Host {
                 .status(StatusCode::FOUND)
                 .header("location", format!("{registry}/there?a=b"))
                 .body(text(String::new())),
+            "/api/auth/get_credentials" => builder.body(text(self.keys.lock().clone())),
             "/echo" => builder.body(body.boxed_unsync()),
             _ => builder.body(text("answer".into())),
         };
@@ -219,6 +227,7 @@ async fn host(tls: Option<TlsAcceptor>) -> Arc<Host> {
         seen: Mutex::default(),
         revoked: Mutex::default(),
         registry: OnceLock::new(),
+        keys: Mutex::default(),
     });
     tokio::spawn(Arc::clone(&host).serve(listener, tls));
     host

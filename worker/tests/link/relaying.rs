@@ -200,6 +200,28 @@ async fn the_servers_own_names_come_back_in_configuration_and_redirects() {
 }
 
 #[tokio::test]
+async fn keys_without_an_end_that_the_registry_gives_stay_outside() {
+    let setting = Setting::bound().await;
+    let (session, at) = (setting.session(), "http://registry.test/api/auth/get_credentials");
+    let temporary = json!({
+        "AccessKeyId": "ASIAX", "SecretAccessKey": SECRET_KEY, "SessionToken": "t",
+    });
+    setting.world.registry.give(&temporary.to_string());
+    let response = setting.get(at, Some(&session)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(serde_json::from_slice::<Value>(&body_of(response).await).unwrap(), temporary);
+
+    let long_term = json!({ "AccessKeyId": "AKIAX", "SecretAccessKey": SECRET_KEY });
+    setting.world.registry.give(&long_term.to_string());
+    let refused = reason(setting.get(at, Some(&session)).await).await;
+    assert_eq!(refused, (StatusCode::BAD_GATEWAY, "longTermKeys".into()));
+
+    setting.world.registry.give(&"x".repeat(100 * 1024));
+    let refused = reason(setting.get(at, Some(&session)).await).await;
+    assert_eq!(refused, (StatusCode::BAD_GATEWAY, "answerTooLong".into()));
+}
+
+#[tokio::test]
 async fn the_users_bearer_goes_into_no_plain_request_and_no_tunnel() {
     let setting = Setting::bound().await;
     let (session, world) = (setting.session(), &setting.world);

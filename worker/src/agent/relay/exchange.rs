@@ -7,6 +7,7 @@ use super::{
     config_json::{self, MAX_BYTES},
     connect::ConnectError,
     dial::DialError,
+    keys,
     origin::Origin,
     refusal::{Failure, Reason, refuse},
     request::{Origins, Target},
@@ -26,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 /// From the end of a request to the head of its answer.
 const ANSWER_LIMIT: Duration = Duration::from_mins(2);
-/// For all of a configuration.
-const CONFIG_LIMIT: Duration = Duration::from_secs(30);
+/// For all of an answer that is read.
+const READ_LIMIT: Duration = Duration::from_secs(30);
+/// Some keys, and what else is said of them.
+const MAX_KEYS_BYTES: usize = 64 * 1024;
 
 /// The body of a request on its way out.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -47,6 +50,7 @@ impl Relay {
         let (mut parts, body) = request.into_parts();
         let reads_config =
             config_json::is_asked_for(&parts.method, parts.uri.path(), origin, origins);
+        let reads_keys = *origin == origins.registry && keys::are_the_registrys(parts.uri.path());
         let Ok(url) = origin.url(parts.uri.path_and_query()) else {
             return refuse(Reason::InvalidTarget, host);
         };
@@ -57,7 +61,7 @@ impl Relay {
             };
             parts.headers.insert(header::AUTHORIZATION, authorization);
         }
-        if reads_config {
+        if reads_config || reads_keys {
             config_json::ask_readably(&mut parts.headers);
         }
         let answer = match self.send(parts, url, origin.authority(), body).await {
@@ -80,6 +84,11 @@ impl Relay {
         }
         if reads_config && config_json::is_readable(parts.status, &parts.headers) {
             return configuration(parts, body, origins)
+                .await
+                .unwrap_or_else(|failure| failure.answer(host));
+        }
+        if reads_keys && parts.status.is_success() {
+            return registrys_keys(parts, body)
                 .await
                 .unwrap_or_else(|failure| failure.answer(host));
         }
@@ -145,15 +154,7 @@ async fn configuration(
     body: Incoming,
     origins: &Origins,
 ) -> Result<Response<Body>, Failure> {
-    let text = timeout(CONFIG_LIMIT, Limited::new(body, MAX_BYTES).collect())
-        .await
-        .map_err(|_| Reason::TimedOut)?
-        .map_err(|error| {
-            let is_too_long = error.is::<LengthLimitError>();
-            let reason = if is_too_long { Reason::AnswerTooLong } else { Reason::BrokenAnswer };
-            Failure::new(reason, error.as_ref())
-        })?
-        .to_bytes();
+    let text = whole(body, MAX_BYTES).await?;
     let text = match config_json::rewrite(&text, &origins.registry) {
         Some(rewritten) => {
             // a validator of other bytes
@@ -162,9 +163,38 @@ async fn configuration(
         }
         None => text,
     };
+    Ok(read(parts, text))
+}
+
+/// AWS keys that the registry gives, if they are temporary.
+async fn registrys_keys(parts: response::Parts, body: Incoming) -> Result<Response<Body>, Failure> {
+    if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        // it was asked for what can be read
+        return Err(Reason::BrokenAnswer.into());
+    }
+    let text = whole(body, MAX_KEYS_BYTES).await?;
+    if keys::are_long_term(&text) {
+        return Err(Reason::LongTermKeys.into());
+    }
+    Ok(read(parts, text))
+}
+
+/// All of an answer's body, if it is no longer than that.
+async fn whole(body: Incoming, most: usize) -> Result<Bytes, Failure> {
+    let read = timeout(READ_LIMIT, Limited::new(body, most).collect()).await;
+    let read = read.map_err(|_| Reason::TimedOut)?.map_err(|error| {
+        let is_too_long = error.is::<LengthLimitError>();
+        let reason = if is_too_long { Reason::AnswerTooLong } else { Reason::BrokenAnswer };
+        Failure::new(reason, error.as_ref())
+    });
+    Ok(read?.to_bytes())
+}
+
+/// An answer that was read.
+fn read(mut parts: response::Parts, text: Bytes) -> Response<Body> {
     parts.headers.insert(header::CONTENT_LENGTH, text.len().into());
     let body = Full::new(text).map_err(|never| match never {});
-    Ok(Response::from_parts(parts, UnsyncBoxBody::new(body)))
+    Response::from_parts(parts, UnsyncBoxBody::new(body))
 }
 
 /// What a failed request is told to the MCP server as.

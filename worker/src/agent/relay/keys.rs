@@ -12,6 +12,8 @@ use patchbay_core::{
     aws_keys::{self, ContainerKeys, RegistryKeys},
     launch::PROXY_PORT,
 };
+use serde::Deserialize;
+use std::borrow::Cow;
 
 /// Where quilt3 asks its registry for keys.
 const REGISTRY_PATH: &str = "/api/auth/get_credentials";
@@ -43,6 +45,28 @@ pub(crate) fn is_asked_of_registry(method: &Method, path: &str) -> bool {
 pub(crate) fn may_mean_the_registrys(path: &str) -> bool {
     let is_plain = !path.contains(['%', ';', '\\']) && !path.contains("//") && !path.contains("/.");
     !is_plain || path.trim_end_matches('/').eq_ignore_ascii_case(REGISTRY_PATH)
+}
+
+/// Whether the registry's answer to this holds keys of its own, where a class leaves them to it.
+pub(crate) fn are_the_registrys(path: &str) -> bool {
+    path.trim_end_matches('/').eq_ignore_ascii_case(REGISTRY_PATH)
+}
+
+/// Whether an answer of the registry's holds keys that are not of STS (`ASIA`, with a session token): those have no end, and no
+/// server gets them (issue 4).
+pub(crate) fn are_long_term(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Keys<'a> {
+        #[serde(borrow)]
+        access_key_id: Cow<'a, str>,
+        #[serde(borrow, default)]
+        session_token: Option<Cow<'a, str>>,
+    }
+    // whatever has no key's id is no keys
+    serde_json::from_slice::<Keys<'_>>(text).is_ok_and(|keys| {
+        !keys.access_key_id.starts_with("ASIA") || keys.session_token.is_none_or(|it| it.is_empty())
+    })
 }
 
 /// The answer: keys that live, or that there are none.
@@ -118,5 +142,20 @@ mod tests {
         let response = answer(Asker::Sdk, Some(&session()), at(1000));
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer(Asker::Quilt3, None, at(0)).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn only_keys_with_an_end_are_passed_on() {
+        for (text, is_long_term) in [
+            (r#"{"AccessKeyId":"ASIAX","SecretAccessKey":"s","SessionToken":"t"}"#, false),
+            (r#"{"AccessKeyId":"AKIAX","SecretAccessKey":"s","SessionToken":"t"}"#, true),
+            (r#"{"AccessKeyId":"ASIAX","SecretAccessKey":"s","SessionToken":""}"#, true),
+            (r#"{"AccessKeyId":"AKIAX","SecretAccessKey":"s"}"#, true),
+            (r#"{"AccessKeyId":"AKIAX","SessionToken":null}"#, true),
+            (r#"{"message":"no role"}"#, false),
+            ("<html>", false),
+        ] {
+            assert_eq!(are_long_term(text.as_bytes()), is_long_term, "{text}");
+        }
     }
 }

@@ -39,8 +39,10 @@ pub(crate) enum Reason {
     TimedOut,
     /// The host broke the connection or its protocol before it answered.
     BrokenAnswer,
-    /// The catalog's configuration is longer than it may be.
+    /// The catalog's configuration, or an answer with its keys, is longer than it may be.
     AnswerTooLong,
+    /// The registry gave AWS keys that have no end.
+    LongTermKeys,
 }
 
 impl Reason {
@@ -54,7 +56,9 @@ impl Reason {
             | Self::HostNotAllowed
             | Self::PathNotAllowed
             | Self::AddressNotAllowed => StatusCode::FORBIDDEN,
-            Self::Unreachable | Self::BrokenAnswer | Self::AnswerTooLong => StatusCode::BAD_GATEWAY,
+            Self::Unreachable | Self::BrokenAnswer | Self::AnswerTooLong | Self::LongTermKeys => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
     }
