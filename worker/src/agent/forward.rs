@@ -87,7 +87,7 @@ pub(crate) async fn forward(
 /// Relays a message whose answer comes on another request's stream: what it asks for runs until then.
 async fn message(
     worker: &Worker,
-    server: &Server,
+    server: &Arc<Server>,
     ids: &SessionIds,
     pairs: &Pairs,
     pair: Arc<Pair>,
@@ -109,7 +109,7 @@ async fn message(
 
 async fn relay(
     worker: &Worker,
-    server: &Server,
+    server: &Arc<Server>,
     ids: &SessionIds,
     passed: Passed,
     opening: Option<Opening>,

@@ -30,6 +30,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 struct Seen {
     events: watch::Sender<Vec<String>>,
     is_released: watch::Sender<bool>,
+    /// Whether who begins a session is told so only once that is released.
+    is_slow: watch::Sender<bool>,
     is_deaf: watch::Sender<bool>,
     /// Whether no connection is taken any more.
     is_unreachable: watch::Sender<bool>,
@@ -51,6 +53,7 @@ async fn serve(port: u16) {
     let seen = Arc::new(Seen {
         events: watch::Sender::new(Vec::new()),
         is_released: watch::Sender::new(false),
+        is_slow: watch::Sender::new(false),
         is_deaf: watch::Sender::new(false),
         is_unreachable: watch::Sender::new(false),
         sessioned: Sessioned::default(),
@@ -113,6 +116,10 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
             seen.sessioned.forget();
             return Ok(text(""));
         }
+        "/test/slow" => {
+            seen.is_slow.send_replace(true);
+            return Ok(text(""));
+        }
         "/test/change" => {
             seen.sessioned.change();
             return Ok(text(""));
@@ -126,7 +133,7 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     }
     let closed = NoteClosed(Some((Arc::clone(&seen), path.clone())));
     let response = match path.as_str() {
-        "/mcp" => sessioned(&seen.sessioned, request).await,
+        "/mcp" => sessioned(&seen, request).await,
         "/mcp/hang" => std::future::pending().await,
         "/mcp/exit" => std::process::exit(7),
         "/mcp/slow" => {
@@ -157,10 +164,15 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     Ok(response)
 }
 
-async fn sessioned(sessioned: &Sessioned, request: Request<Incoming>) -> Response<Body> {
+async fn sessioned(seen: &Seen, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let (status, id, said) = sessioned.answer(&parts.method, &parts.uri, &parts.headers, &body);
+    let (status, id, said) =
+        seen.sessioned.answer(&parts.method, &parts.uri, &parts.headers, &body);
+    if id.is_some() && *seen.is_slow.borrow() {
+        seen.note("BEGUN /mcp".to_owned());
+        until(&mut seen.is_released.subscribe()).await;
+    }
     let mut response = match said {
         Said::Json(answer) => typed("application/json", answer.to_string()),
         Said::Event(id) => typed("text/event-stream", format!("id: {id}\ndata: {{}}\n\n")),
@@ -344,6 +356,11 @@ impl Witness {
     /// Has the server become another one.
     pub(crate) async fn change(self) {
         self.ask(Method::POST, "/test/change").await;
+    }
+
+    /// Tells whoever begins a session so only once that is released.
+    pub(crate) async fn take_time(self) {
+        self.ask(Method::POST, "/test/slow").await;
     }
 
     /// Has the server refuse this, and nothing else.

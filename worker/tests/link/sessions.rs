@@ -186,6 +186,25 @@ async fn a_server_that_cannot_begin_a_session_now_is_said_to_be_busy_and_may_lat
 }
 
 #[tokio::test]
+async fn a_session_that_begins_again_does_so_though_its_client_gives_up() {
+    let worker = Worker::ready(Options::default()).await;
+    let gateway = bound(&worker, &keys()).await;
+    let id = begun(&gateway).await;
+    worker.witness.forget().await;
+    worker.witness.take_time().await;
+    let (own, of_it) = (gateway.clone(), id.clone());
+    let impatient = tokio::spawn(async move { say(&own, Some(&of_it), &call()).await });
+    worker.witness.saw("BEGUN /mcp").await;
+    impatient.abort();
+    assert!(impatient.await.unwrap_err().is_cancelled());
+    // whoever comes next on this connection comes after that is known
+    let elsewhere = json!({ "jsonrpc": "2.0", "id": 3, "method": "ping" });
+    assert_eq!(say(&gateway, Some("unknown"), &elsewhere).await.0, StatusCode::NOT_FOUND);
+    worker.witness.release().await;
+    assert_eq!(say(&gateway, Some(&id), &call()).await.2["result"]["session"], "own-2");
+}
+
+#[tokio::test]
 async fn what_a_server_does_not_find_besides_a_session_costs_no_session() {
     let worker = Worker::ready(Options::default()).await;
     let gateway = bound(&worker, &keys()).await;

@@ -290,10 +290,16 @@ impl Kind {
         match &*essence {
             "application/json" if is_plain => Self::Json,
             "text/event-stream" if is_plain => Self::Events,
-            _ if !status.is_success() || status == StatusCode::ACCEPTED => Self::Passed,
+            _ if !status.is_success() || is_bare(status, headers) => Self::Passed,
             _ => Self::Unreadable,
         }
     }
+}
+
+/// Whether it has no content, or none that says more than that something was taken.
+fn is_bare(status: StatusCode, headers: &HeaderMap) -> bool {
+    [StatusCode::ACCEPTED, StatusCode::NO_CONTENT].contains(&status)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Header<'a> {
@@ -346,6 +352,8 @@ mod tests {
         assert_eq!(kind(ok, &[("content-type", "text/event-stream")]), Kind::Events);
         assert_eq!(kind(bad, &[("content-type", "text/plain")]), Kind::Passed);
         assert_eq!(kind(StatusCode::ACCEPTED, &[]), Kind::Passed);
+        assert_eq!(kind(StatusCode::NO_CONTENT, &[]), Kind::Passed);
+        assert_eq!(kind(ok, &[("content-length", "0")]), Kind::Passed);
         assert_eq!(kind(ok, &[("content-type", "text/plain")]), Kind::Unreadable);
         assert_eq!(kind(ok, &[]), Kind::Unreadable);
         let zipped = [("content-type", "application/json"), ("content-encoding", "gzip")];

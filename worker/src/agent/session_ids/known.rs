@@ -98,8 +98,12 @@ impl Known {
     }
 
     /// Its session is nowhere; what its id says may be read again.
-    pub(super) fn forget(&self, id: &str) {
-        self.0.lock().by_id.remove(id);
+    pub(super) fn forget(&self, id: &str, entry: &Arc<Entry>) {
+        let mut ids = self.0.lock();
+        // it may have been forgotten for another's sake, and read again since
+        if ids.by_id.get(id).is_some_and(|known| Arc::ptr_eq(known, entry)) {
+            ids.by_id.remove(id);
+        }
     }
 
     /// It is over, and stays so here, whatever its id says.
@@ -117,7 +121,7 @@ impl Known {
         let mut ids = self.0.lock();
         let digest = Digest::of(id.as_bytes());
         ids.ended.retain(|ended| *ended != digest);
-        ids.by_id.insert(id.to_owned(), Arc::clone(entry));
+        ids.insert(id, Arc::clone(entry));
     }
 }
 
@@ -168,17 +172,19 @@ mod tests {
     #[test]
     fn what_was_ended_stays_ended_and_what_was_forgotten_may_come_again() {
         let known = Known::default();
-        let entry = known.take_up("a", opening()).unwrap();
+        let first = known.take_up("a", opening()).unwrap();
         assert!(matches!(known.find("a"), Found::Entry(_)));
-        known.forget("a");
+        known.forget("a", &first);
         assert!(matches!(known.find("a"), Found::Nothing));
-        known.take_up("a", opening()).unwrap();
+        let entry = known.take_up("a", opening()).unwrap();
+        known.forget("a", &first);
+        assert!(matches!(known.find("a"), Found::Entry(_)));
         known.end("a");
         assert!(matches!(known.find("a"), Found::Ended));
         assert!(known.take_up("a", opening()).is_none());
         known.restore("a", &entry);
         assert!(matches!(known.find("a"), Found::Entry(found) if Arc::ptr_eq(&found, &entry)));
-        known.forget("a");
+        known.forget("a", &entry);
         assert!(matches!(known.find("a"), Found::Nothing));
     }
 

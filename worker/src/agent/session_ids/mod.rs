@@ -53,7 +53,7 @@ pub(crate) struct Sealing {
 /// The ids of this worker's sessions.
 #[derive(Debug, Default)]
 pub(crate) struct SessionIds {
-    known: Known,
+    known: Arc<Known>,
     room: Room,
 }
 
@@ -82,7 +82,7 @@ impl SessionIds {
     pub(crate) async fn send(
         &self,
         worker: &Worker,
-        server: &Server,
+        server: &Arc<Server>,
         request: Request<RequestBody>,
     ) -> Result<Response<ServerBody>, NoAnswer> {
         let Some(sealing) = worker.sealing() else { return server.send(request).await };
@@ -147,7 +147,7 @@ impl SessionIds {
     async fn go_on(
         &self,
         sealing: &Sealing,
-        server: &Server,
+        server: &Arc<Server>,
         id: &str,
         parts: Parts,
         body: RequestBody,
@@ -182,9 +182,9 @@ impl SessionIds {
     /// Says something in a session; also the server's side of it, where that was not begun for this.
     async fn say(
         &self,
-        server: &Server,
+        server: &Arc<Server>,
         id: &str,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         parts: &Parts,
         about: About,
         body: RequestBody,
@@ -218,56 +218,30 @@ impl SessionIds {
     }
 
     /// The server's side of a session, which the server begins anew where it does not have it; whether it did.
+    ///
+    /// What has begun goes on though whoever asked gives up: a client that comes again finds it.
     async fn own(
         &self,
-        server: &Server,
+        server: &Arc<Server>,
         id: &str,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         parts: &Parts,
         about: About,
     ) -> Result<(OwnSession, bool), Failed> {
-        let mut own = entry.own.lock().await;
-        match &*own {
-            Own::Here(session) if server.has_session(&session.id) => {
-                return Ok((session.clone(), false));
-            }
-            Own::Here(_) | Own::Lost => {}
-            Own::Over => return Err(Failed::Unknown),
+        if let Own::Here(session) = &*entry.own.lock().await
+            && server.has_session(&session.id)
+        {
+            return Ok((session.clone(), false));
         }
-        *own = Own::Lost;
-        let Some(opening) = &entry.opening else {
-            *own = Own::Over;
-            self.known.end(id);
-            return Err(Failed::Unknown);
-        };
-        if about == About::Past {
-            // whoever waited for it is gone, and nothing is begun for it
-            return Err(Failed::Answered(Box::new(stdio::accepted())));
-        }
-        match revive::revive(server, opening, parts).await {
-            Ok(new) => {
-                tracing::info!(from_epoch = %opening.epoch, "a session goes on in a new one of the MCP server");
-                let session = OwnSession { id: new, events: Some(Arc::default()) };
-                *own = Own::Here(session.clone());
-                Ok((session, true))
-            }
-            Err(NotRevived::NoAnswer(error)) => Err(error.into()),
-            Err(NotRevived::NotNow(status)) => {
-                let why = "the MCP server cannot take this session up now; try again later";
-                Err(Failed::Answered(Box::new(stdio::refuse(status, why))))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a session cannot go on; its client begins another");
-                // whoever waits for the same need not try
-                *own = Own::Over;
-                if error.is_final() {
-                    self.known.end(id);
-                } else {
-                    self.known.forget(id);
-                }
-                Err(Failed::Unknown)
-            }
-        }
+        let (known, server, entry) =
+            (Arc::clone(&self.known), Arc::clone(server), Arc::clone(entry));
+        let (id, parts) = (id.to_owned(), parts.clone());
+        let beginning =
+            tokio::spawn(
+                async move { begin_again(&known, &server, &id, &entry, &parts, about).await },
+            );
+        // it ends without an answer only by a fault of ours, and the client begins another
+        beginning.await.unwrap_or_else(|_| Err(Failed::Unknown))
     }
 
     /// Ends a session. One that the server does not have, and does not get for this, is over as well.
@@ -305,6 +279,59 @@ impl SessionIds {
                 Ok(Either::Right(self.room.read(body).await?.1))
             }
             other => Ok(other),
+        }
+    }
+}
+
+/// The server's side of a session, which it begins anew unless somebody else had it do so meanwhile; whether it did.
+async fn begin_again(
+    known: &Known,
+    server: &Server,
+    id: &str,
+    entry: &Arc<Entry>,
+    parts: &Parts,
+    about: About,
+) -> Result<(OwnSession, bool), Failed> {
+    let mut own = entry.own.lock().await;
+    match &*own {
+        Own::Here(session) if server.has_session(&session.id) => {
+            return Ok((session.clone(), false));
+        }
+        Own::Here(_) | Own::Lost => {}
+        Own::Over => return Err(Failed::Unknown),
+    }
+    *own = Own::Lost;
+    let Some(opening) = &entry.opening else {
+        *own = Own::Over;
+        known.end(id);
+        return Err(Failed::Unknown);
+    };
+    if about == About::Past {
+        // whoever waited for it is gone, and nothing is begun for it
+        return Err(Failed::Answered(Box::new(stdio::accepted())));
+    }
+    match revive::revive(server, opening, parts).await {
+        Ok(new) => {
+            tracing::info!(from_epoch = %opening.epoch, "a session goes on in a new one of the MCP server");
+            let session = OwnSession { id: new, events: Some(Arc::default()) };
+            *own = Own::Here(session.clone());
+            Ok((session, true))
+        }
+        Err(NotRevived::NoAnswer(error)) => Err(error.into()),
+        Err(NotRevived::NotNow(status)) => {
+            let why = "the MCP server cannot take this session up now; try again later";
+            Err(Failed::Answered(Box::new(stdio::refuse(status, why))))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a session cannot go on; its client begins another");
+            // whoever waits for the same need not try
+            *own = Own::Over;
+            if error.is_final() {
+                known.end(id);
+            } else {
+                known.forget(id, entry);
+            }
+            Err(Failed::Unknown)
         }
     }
 }
