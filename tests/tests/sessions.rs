@@ -124,11 +124,15 @@ async fn an_id_is_worth_nothing_to_anybody_else_nor_changed_nor_once_it_was_ende
 #[tokio::test]
 async fn a_call_that_runs_when_its_worker_is_killed_is_told_so_at_once() -> anyhow::Result<()> {
     let controller = start("").await?;
-    for (class, part) in [
-        (FIXTURE, Part::Server),
-        (FIXTURE, Part::Agent),
-        (SPOKEN, Part::Server),
-        (SPOKEN, Part::Agent),
+    // what is longer than the gateway remembers too
+    let long = 100 * 1024;
+    for (class, part, length) in [
+        (FIXTURE, Part::Server, 0),
+        (FIXTURE, Part::Agent, 0),
+        (FIXTURE, Part::Agent, long),
+        (SPOKEN, Part::Server, 0),
+        (SPOKEN, Part::Agent, 0),
+        (SPOKEN, Part::Agent, long),
     ] {
         let alice = client(&controller, class, "alice");
         let session = alice.initialize().await?;
@@ -140,7 +144,8 @@ async fn a_call_that_runs_when_its_worker_is_killed_is_told_so_at_once() -> anyh
                 .await?;
             sandbox::kill_of(&controller, class, "alice", part).await
         };
-        let call = session.raw_call("sleep", json!({ "ms": 600_000 }));
+        let padding = "x".repeat(length);
+        let call = session.raw_call("sleep", json!({ "ms": 600_000, "padding": padding }));
         let (call, _) = tokio::try_join!(call, killing)
             .with_context(|| format!("{class} {part:?}\n{}", controller.logs()))?;
         let error = &rpc_response(&call)?["error"];

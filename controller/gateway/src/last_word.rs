@@ -23,8 +23,8 @@ const MAX_IDS: usize = 100;
 /// Whether nothing more can come: the client has nothing to come back to.
 type IsOver = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// The ids of the requests in a client's body, as they are written; none where it is no message, or has too many. Of all else
-/// that it says nothing is read.
+/// The ids of the requests in a client's body, or in its outline, as they are written; none where it is no message, or has too
+/// many. Of all else that it says nothing is read.
 pub(crate) fn ids(body: &[u8]) -> Option<Vec<Box<RawValue>>> {
     #[derive(Deserialize)]
     struct Message {

@@ -297,7 +297,10 @@ impl Gateway {
         let is_open = is_event_stream(answered)
             && !answered.contains_key(header::CONTENT_ENCODING)
             && !answered.contains_key(header::CONTENT_LENGTH);
-        let ids = last_word::ids(&source.whole().filter(|_| is_open && forward.is_call())?)?;
+        if !is_open || !forward.is_call() {
+            return None;
+        }
+        let ids = last_word::ids(&source.whole().or_else(|| source.outline())?)?;
         let request_id = forward.request_id.clone();
         Some(Word { ids, request_id, is_over: Box::pin(self.activator.ends(bound)) })
     }

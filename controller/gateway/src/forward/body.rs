@@ -2,8 +2,9 @@
 //!
 //! A worker that is leaving refuses a stream before it reads the body; the gateway may then send the
 //! same request to another worker, if all that was taken from the client so far is still here. Nothing
-//! is buffered beyond that window. This module must not know workers or HTTP statuses.
+//! is buffered beyond that window, but for the outline of what it says. This module must not know workers or HTTP statuses.
 
+use super::outline::Outline;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ struct Inner<B> {
     limit: u64,
     /// All that was taken is in `prefix`.
     complete: bool,
+    /// Of all that was taken, once it does not fit the window.
+    outline: Option<Outline>,
     /// There is nothing more to take.
     is_over: bool,
     end: Option<End>,
@@ -66,6 +69,7 @@ where
             window,
             limit,
             complete: true,
+            outline: None,
             is_over: false,
             end: None,
         })))
@@ -88,7 +92,7 @@ where
         while drained < max_bytes {
             let frame = poll_fn(|cx| {
                 let mut inner = self.0.lock();
-                inner.complete = false;
+                (inner.complete, inner.outline) = (false, None);
                 Pin::new(&mut inner.body).poll_frame(cx)
             });
             match frame.await {
@@ -103,6 +107,14 @@ where
         let inner = self.0.lock();
         let is_over = inner.is_over || inner.body.is_end_stream();
         (is_over && inner.complete && inner.end.is_none()).then(|| inner.prefix.concat())
+    }
+
+    /// What a longer one said at its outermost level; none where it has not ended yet.
+    pub fn outline(&self) -> Option<Vec<u8>> {
+        let inner = self.0.lock();
+        let is_over = inner.is_over || inner.body.is_end_stream();
+        let outline = inner.outline.as_ref().filter(|_| is_over && inner.end.is_none())?;
+        outline.text().map(<[u8]>::to_vec)
     }
 
     /// How the body ended early, if it did.
@@ -164,8 +176,17 @@ where
             inner.prefix.push(chunk);
             self.position += 1;
         } else {
+            let so_far = std::mem::take(&mut inner.prefix);
+            if inner.complete {
+                let outline = inner.outline.insert(Outline::default());
+                for earlier in &so_far {
+                    outline.push(earlier);
+                }
+            }
             inner.complete = false;
-            inner.prefix = Vec::new();
+            if let Some(outline) = &mut inner.outline {
+                outline.push(chunk);
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -242,9 +263,14 @@ mod tests {
         assert!(source.whole().is_none());
         assert_eq!(attempt.collect().await.unwrap().to_bytes().len(), 20);
         assert_eq!(source.whole().unwrap().len(), 30);
-        let long = Source::new(chunks(&[40, 40]), 1000, 64);
-        long.attempt().unwrap().collect().await.unwrap();
+        assert!(source.outline().is_none());
+        let long = Source::new(chunks(&[40, 40, 40]), 1000, 64);
+        let mut attempt = long.attempt().unwrap();
+        take(&mut attempt, 2).await;
+        assert!(long.outline().is_none());
+        attempt.collect().await.unwrap();
         assert!(long.whole().is_none());
+        assert_eq!(long.outline().unwrap().len(), 120);
     }
 
     #[tokio::test]
