@@ -1,6 +1,8 @@
 //! MCP servers that speak on their standard streams, through a gateway and a worker's bridge: one program for each
 //! session, one for all requests without sessions, and what becomes of clients when a program misbehaves.
 
+mod ends;
+
 use anyhow::{Context, bail, ensure};
 use http::{Method, StatusCode};
 use patchbay_tests::{
