@@ -1,9 +1,12 @@
-//! How programs end, or are ended, and what takes their place.
+//! How programs begin, how they end or are ended, and how fast others take their place.
 
-use super::{code, controller, pid, programs};
-use anyhow::ensure;
-use patchbay_tests::http::Answer;
+use super::{PATIENCE, code, controller, pid, programs, scripted};
+use anyhow::{Context as _, ensure};
+use http::StatusCode;
+use patchbay_tests::{http::Answer, mcp::initialize};
 use serde_json::json;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test]
 async fn a_program_that_reads_nothing_is_ended_and_another_takes_its_place() -> anyhow::Result<()> {
@@ -49,5 +52,58 @@ async fn a_program_that_reads_nothing_is_ended_and_another_takes_its_place() -> 
     let logs = controller.logs();
     let said = logs.lines().filter(|line| line.contains("reads nothing; it is ended")).count();
     ensure!(said == 2, "{logs}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn programs_that_end_at_once_are_started_ever_more_slowly_and_who_asks_is_told_soon()
+-> anyhow::Result<()> {
+    // of which the first ends when it is told to
+    const LAST_BAD: usize = 9;
+    const AT_ONCE: usize = 8;
+    let script = format!(
+        "echo >> /tmp/starts; number=$(wc -l < /tmp/starts); \
+         [ $number -gt 1 ] && [ $number -le {LAST_BAD} ] && exit 7; exec \"$0\" --stdio"
+    );
+    let (controller, client) = scripted(&script).await?;
+    client.call("whoami", json!({})).await?;
+    let ended = client.modern_call("exit", json!({ "code": 3 })).await?;
+    ensure!(code(&ended)? == -32013, "{}", ended.text());
+
+    let (mut refused, mut told_why) = (0, false);
+    let asking = async {
+        loop {
+            let since = Instant::now();
+            let calls = (0..AT_ONCE).map(|_| client.modern_call("whoami", json!({})));
+            let calls = futures_util::future::try_join_all(calls);
+            let initialize = initialize();
+            let beginning = client.post(&[], &initialize);
+            let (calls, beginning) = tokio::try_join!(calls, beginning)?;
+            ensure!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+            let is_served = calls.iter().all(|answer| answer.status == StatusCode::OK);
+            for answer in calls.into_iter().chain([beginning]) {
+                if answer.status != StatusCode::OK {
+                    ensure!(answer.status == StatusCode::BAD_GATEWAY, "{}", answer.status);
+                    ensure!(code(&answer)? == -32013, "{}", answer.text());
+                    refused += 1;
+                    told_why |= answer.text().contains("ends early");
+                }
+            }
+            if is_served {
+                return anyhow::Ok(());
+            }
+            // clients that do not wait, and do not hurry either
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(2 * PATIENCE, asking).await.context("no program is started any more")??;
+    ensure!(told_why && refused > 10 * LAST_BAD, "{told_why} {refused}");
+
+    // one for each of the bad ones, and those that are well: the shared one, sessions' and the next
+    let starts = client.call("read_file", json!({ "path": "/tmp/starts" })).await?;
+    let starts = starts["text"].as_str().map(str::len).with_context(|| format!("{starts}"))?;
+    ensure!((LAST_BAD..LAST_BAD + 6).contains(&starts), "{starts} programs, {refused} refused");
+    let logs = controller.logs();
+    ensure!(logs.contains("programs of the MCP server end early; the next one waits"), "{logs}");
     Ok(())
 }

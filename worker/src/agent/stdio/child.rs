@@ -61,6 +61,8 @@ pub(super) enum NotStarted {
     Host(#[source] io::Error),
     #[error("{0}")]
     Program(String),
+    #[error("the last ones ended early, and the next one may start in {0:?}")]
+    Paused(Duration),
 }
 
 /// A message that the program did not take.
