@@ -1,6 +1,7 @@
 //! MCP servers that speak on their standard streams, through a gateway and a worker's bridge: one program for each
 //! session, one for all requests without sessions, and what becomes of clients when a program misbehaves.
 
+mod clients;
 mod ends;
 
 use anyhow::{Context, bail, ensure};
