@@ -1,11 +1,14 @@
 //! How programs begin, how they end or are ended, and how fast others take their place.
 
-use super::{PATIENCE, code, controller, pid, programs, scripted};
+use super::{PATIENCE, code, controller, pid, programs, running, scripted};
 use anyhow::{Context as _, ensure};
 use http::StatusCode;
-use patchbay_tests::{http::Answer, mcp::initialize};
+use patchbay_tests::{
+    http::Answer,
+    mcp::{McpClient, initialize},
+};
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test]
@@ -105,5 +108,35 @@ async fn programs_that_end_at_once_are_started_ever_more_slowly_and_who_asks_is_
     ensure!((LAST_BAD..LAST_BAD + 6).contains(&starts), "{starts} programs, {refused} refused");
     let logs = controller.logs();
     ensure!(logs.contains("programs of the MCP server end early; the next one waits"), "{logs}");
+    Ok(())
+}
+
+/// The processes of the worker that are the fixture.
+async fn servers(client: &McpClient) -> anyhow::Result<BTreeSet<u64>> {
+    let mut servers = BTreeSet::new();
+    for pid in running(client).await? {
+        let path = format!("/proc/{pid}/comm");
+        // it may have ended since
+        let name = client.call("read_file", json!({ "path": path })).await?;
+        if name["text"].as_str().is_some_and(|name| name.trim() == "fixture-server") {
+            servers.insert(pid);
+        }
+    }
+    Ok(servers)
+}
+
+#[tokio::test]
+async fn the_program_of_a_session_runs_before_the_session_begins() -> anyhow::Result<()> {
+    let (controller, client) = controller("").await?;
+    let mut spoken_to = BTreeSet::from([pid(client.call("whoami", json!({}))).await?]);
+    for _ in 0..3 {
+        let is_ahead = async || Ok(servers(&client).await?.len() == spoken_to.len() + 1);
+        controller.eventually("one runs that nobody has spoken to", is_ahead).await?;
+        let before = servers(&client).await?;
+        let session = client.initialize().await?;
+        let own = pid(session.call("whoami", json!({}))).await?;
+        ensure!(before.contains(&own), "{own} did not run before: {before:?}");
+        ensure!(spoken_to.insert(own), "{own} is another's");
+    }
     Ok(())
 }

@@ -48,20 +48,21 @@ async fn pid(answer: impl Future<Output = anyhow::Result<Value>>) -> anyhow::Res
 /// tells.
 async fn programs(client: &McpClient, wanted: impl Fn(&[u64]) -> bool) -> anyhow::Result<()> {
     let waiting = async {
-        loop {
-            let listed = client.call("list_dir", json!({ "path": "/proc" })).await?;
-            let names = listed["entries"].as_array().with_context(|| format!("{listed}"))?;
-            let name = |entry: &Value| {
-                entry.as_str().or_else(|| entry["name"].as_str())?.parse::<u64>().ok()
-            };
-            let running: Vec<_> = names.iter().filter_map(name).collect();
-            if wanted(&running) {
-                return anyhow::Ok(());
-            }
+        while !wanted(&running(client).await?) {
             sleep(Duration::from_millis(20)).await;
         }
+        anyhow::Ok(())
     };
     timeout(PATIENCE, waiting).await.context("the programs stay as they are")?
+}
+
+/// The processes of the worker.
+async fn running(client: &McpClient) -> anyhow::Result<Vec<u64>> {
+    let listed = client.call("list_dir", json!({ "path": "/proc" })).await?;
+    let names = listed["entries"].as_array().with_context(|| format!("{listed}"))?;
+    let name =
+        |entry: &Value| entry.as_str().or_else(|| entry["name"].as_str())?.parse::<u64>().ok();
+    Ok(names.iter().filter_map(name).collect())
 }
 
 /// Waits until a call of `await_value` is with the program whose counters these are.
