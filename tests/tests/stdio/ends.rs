@@ -1,13 +1,13 @@
 //! How programs begin, how they end or are ended, and how fast others take their place.
 
-use super::{PATIENCE, code, controller, pid, programs, running, scripted};
+use super::{CLASS, PATIENCE, code, controller, delete, pid, programs, running, scripted};
 use anyhow::{Context as _, ensure};
 use http::StatusCode;
 use patchbay_tests::{
     http::Answer,
     mcp::{McpClient, initialize},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -139,4 +139,43 @@ async fn the_program_of_a_session_runs_before_the_session_begins() -> anyhow::Re
         ensure!(spoken_to.insert(own), "{own} is another's");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_sessions_program_is_told_to_end_by_its_input_then_by_a_signal_and_then_ended()
+-> anyhow::Result<()> {
+    // it stays after its input has ended, and after SIGTERM, where a file says so
+    let script = "trap 'echo TERM >> /tmp/end-$$; [ \"$stays\" = always ] || exit 0' TERM; \
+                  \"$0\" --stdio; echo EOF >> /tmp/end-$$; stays=$(cat /tmp/stays-$$) || exit 0; \
+                  while :; do sleep 1000 & wait $!; done";
+    let (controller, client) = scripted(script).await?;
+    let cases =
+        [(None, "EOF\n"), (Some("past EOF"), "EOF\nTERM\n"), (Some("always"), "EOF\nTERM\n")];
+    let mut ending = Vec::new();
+    for (stays, wanted) in cases {
+        let session = client.initialize().await?;
+        let who = session.call("whoami", json!({})).await?;
+        let shell = who["ppid"].as_u64().with_context(|| format!("{who}"))?;
+        if let Some(stays) = stays {
+            let file = json!({ "path": format!("/tmp/stays-{shell}"), "text": stays });
+            session.call("write_file", file).await?;
+        }
+        ending.push((session, shell, wanted));
+    }
+    for (session, ..) in &ending {
+        let ended = delete(&client, controller.url(CLASS), &session.id).await?;
+        ensure!(ended.status == StatusCode::NO_CONTENT, "{}", ended.status);
+    }
+    for (_, shell, wanted) in &ending {
+        programs(&client, |running| !running.contains(shell)).await?;
+        let path = json!({ "path": format!("/tmp/end-{shell}") });
+        let marks: Value = client.call("read_file", path).await?;
+        ensure!(marks["text"] == *wanted, "{marks}, and not {wanted:?}");
+    }
+    // the last one alone
+    let is_told = async || {
+        let logs = controller.logs();
+        Ok(logs.lines().filter(|line| line.contains("did not end on SIGTERM")).count() == 1)
+    };
+    controller.eventually("it is told that one had to be killed", is_told).await
 }
