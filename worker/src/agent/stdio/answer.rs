@@ -64,7 +64,19 @@ pub(super) fn ended(id: Option<&Id>, why: &str) -> Refused {
 /// What a request hears for which no program is to be had.
 pub(super) fn not_started(id: Option<&Id>, error: &NotStarted) -> Refused {
     tracing::error!(%error, "no MCP server for a request");
-    ended(id, "the MCP server did not start; its operator's log says why")
+    match error {
+        NotStarted::Paused(wait) => {
+            let seconds = wait.as_secs() + 1;
+            let why = format!(
+                "the MCP server ends early; another one is started in {seconds} s at the earliest, and its operator's log \
+                 says why"
+            );
+            ended(id, &why)
+        }
+        NotStarted::Program(_) | NotStarted::Host(_) => {
+            ended(id, "the MCP server did not start; its operator's log says why")
+        }
+    }
 }
 
 /// One message as the whole answer.

@@ -1,7 +1,8 @@
 //! A program behind the host, spoken to a line at a time.
 //!
 //! It turns messages into lines of the program's input, and lines of its output into texts. Lines are bounded in length,
-//! and what waits to be written in number; dropping the child ends the program. It must not know what is said.
+//! and what waits to be written in number; dropping the lines ends the program, and so does its reading nothing. It must
+//! not know what is said.
 
 use super::held::HeldText;
 use crate::{handover, json_lines, moment::until};
@@ -16,14 +17,17 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 /// A message of a program is at most this long, bytes: twice what a client may send.
 pub(super) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Messages that wait until the program reads.
 const MAX_WAITING: usize = 32;
-/// How long a message may wait for a program that does not read.
+/// How long a program may read nothing of what it is sent.
 const READ_LIMIT: Duration = Duration::from_secs(30);
+/// How long a message may wait behind others: longer, so that what a program that reads nothing is told is why.
+const WAIT_LIMIT: Duration = Duration::from_secs(40);
 /// How long the output of a program that has ended is read.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(1);
 /// Why a program did not start is told in at most so many bytes.
@@ -33,6 +37,7 @@ const MAX_WHY_BYTES: u64 = 4096;
 #[derive(Debug)]
 pub(super) struct Child {
     input: mpsc::Sender<HeldText>,
+    deaf: CancellationToken,
 }
 
 /// What a program says.
@@ -45,6 +50,8 @@ pub(super) struct Lines {
     held: UnixStream,
     /// Once the program has ended: what it said is read until then, whoever has its output still.
     last_word: Option<Instant>,
+    /// The program reads nothing of what it is sent, which is its end: whoever waits would wait for ever.
+    deaf: CancellationToken,
 }
 
 /// A program that did not start.
@@ -54,6 +61,8 @@ pub(super) enum NotStarted {
     Host(#[source] io::Error),
     #[error("{0}")]
     Program(String),
+    #[error("the last ones ended early, and the next one may start in {0:?}")]
+    Paused(Duration),
 }
 
 /// A message that the program did not take.
@@ -61,8 +70,10 @@ pub(super) enum NotStarted {
 pub(super) enum NotSaid {
     #[error("it has ended")]
     Ended,
-    #[error("it does not read what it is sent")]
+    #[error("it did not read what it was sent, and is ended")]
     Deaf,
+    #[error("it reads too slowly what it is sent")]
+    Slow,
 }
 
 impl Child {
@@ -87,23 +98,27 @@ impl Child {
             return Err(NotStarted::Program(why));
         };
         let (sender, messages) = mpsc::channel(MAX_WAITING);
-        tokio::spawn(write(messages, input));
+        let deaf = CancellationToken::new();
+        tokio::spawn(write(messages, input, deaf.clone()));
         Ok((
-            Self { input: sender },
+            Self { input: sender, deaf: deaf.clone() },
             Lines {
                 output: BufReader::new(output),
                 partial: Vec::new(),
                 held: host,
                 last_word: None,
+                deaf,
             },
         ))
     }
 
     /// Has the program read a message, soon.
     pub(super) async fn say(&self, message: HeldText) -> Result<(), NotSaid> {
-        match timeout(READ_LIMIT, self.input.send(message)).await {
-            Ok(sent) => sent.map_err(|_| NotSaid::Ended),
-            Err(_) => Err(NotSaid::Deaf),
+        match timeout(WAIT_LIMIT, self.input.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) if self.deaf.is_cancelled() => Err(NotSaid::Deaf),
+            Ok(Err(_)) => Err(NotSaid::Ended),
+            Err(_) => Err(NotSaid::Slow),
         }
     }
 
@@ -121,28 +136,44 @@ impl Child {
 }
 
 /// Writes until there is nobody to write for, or the program reads no more. Its input ends with that.
-async fn write(mut messages: mpsc::Receiver<HeldText>, mut input: Sender) {
+async fn write(mut messages: mpsc::Receiver<HeldText>, mut input: Sender, deaf: CancellationToken) {
     while let Some(message) = messages.recv().await {
         let written = async {
-            input.write_all(message.text().as_bytes()).await?;
-            input.write_all(b"\n").await
+            write_all(&mut input, message.text().as_bytes()).await?;
+            write_all(&mut input, b"\n").await
         };
-        if let Err(error) = written.await {
-            tracing::debug!(%error, "an MCP server reads no more");
-            return;
+        match written.await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                tracing::error!(?READ_LIMIT, "an MCP server reads nothing; it is ended");
+                return deaf.cancel();
+            }
+            Err(error) => return tracing::debug!(%error, "an MCP server reads no more"),
         }
     }
 }
 
+/// Writes all of it, as slowly as it is read.
+async fn write_all(input: &mut Sender, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        // for each part anew: whoever takes its time over a long message reads it still
+        timeout(READ_LIMIT, input.write_buf(&mut bytes)).await??;
+    }
+    Ok(())
+}
+
 impl Lines {
-    /// Whether the program has ended: the host closes the connection then.
+    /// Whether the program has ended, for which the host closes the connection, or is to end.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.held.try_read(&mut [0]), Ok(0))
+        self.deaf.is_cancelled() || matches!(self.held.try_read(&mut [0]), Ok(0))
     }
 
-    /// Returns when the program has ended.
+    /// Returns when the program has ended, or is to end.
     pub(super) async fn ended(&self) {
-        gone(&self.held).await;
+        tokio::select! {
+            () = gone(&self.held) => {}
+            () = self.deaf.cancelled() => {}
+        }
     }
 
     /// The next line that says something; none at the end, which a line that is too long is too. Cancel-safe.
@@ -156,6 +187,7 @@ impl Lines {
                     self.last_word = Some(Instant::now() + LAST_WORD_LIMIT);
                     continue;
                 }
+                () = self.deaf.cancelled() => return None,
                 // a process that it left behind holds its output open
                 () = until(self.last_word) => return None,
             };
@@ -204,7 +236,7 @@ mod tests {
         io::{PipeReader, PipeWriter, Read as _, Write as _, pipe},
         path::PathBuf,
     };
-    use tokio::{net::UnixListener, task::spawn_blocking};
+    use tokio::{net::UnixListener, task::spawn_blocking, time::sleep};
 
     /// A host's socket.
     fn host() -> (tempfile::TempDir, PathBuf, UnixListener) {
@@ -303,8 +335,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_program_that_reads_nothing_is_told_only_so_much() {
-        let (child, _lines, (child_in, _child_out, _agent)) = started().await;
+    async fn a_program_that_reads_nothing_is_told_only_so_much_and_is_ended() {
+        let (child, mut lines, (_child_in, _child_out, mut agent)) = started().await;
+        let since = Instant::now();
+        let waiting = tokio::spawn(async move {
+            let line = lines.next().await;
+            (line, lines.is_over())
+        });
         let full = async {
             loop {
                 if let Err(error) = child.say("x".repeat(64 * 1024).into()).await {
@@ -313,10 +350,46 @@ mod tests {
             }
         };
         assert_eq!(full.await, NotSaid::Deaf);
+        assert!(since.elapsed() < 2 * READ_LIMIT, "{:?}", since.elapsed());
+        assert!(child.is_over());
+        assert_eq!(child.say("x".to_owned().into()).await, Err(NotSaid::Deaf));
+        // whoever waits for it is told, and the host
+        assert_eq!(waiting.await.unwrap(), (None, true));
+        assert_eq!(agent.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_reads_slowly_is_not_ended_but_keeps_nobody_waiting_for_long() {
+        const PART: usize = 8 * 1024;
+        let (child, lines, (child_in, _child_out, _agent)) = started().await;
+        let mut child_in = Receiver::from_owned_fd(child_in.into()).unwrap();
+        let long = 512 * 1024;
+        child.say("x".repeat(long).into()).await.unwrap();
+        for _ in 0..MAX_WAITING {
+            child.say("{}".to_owned().into()).await.unwrap();
+        }
+        let since = Instant::now();
+        let reading = async {
+            let mut read = 0;
+            while read < long {
+                sleep(READ_LIMIT / 2).await;
+                read += child_in.read(&mut [0; PART]).await.unwrap();
+            }
+        };
+        let one_more = child.say("{}".to_owned().into());
+        let ((), said) = tokio::join!(reading, one_more);
+        assert!(since.elapsed() > 10 * READ_LIMIT);
+        assert_eq!(said, Err(NotSaid::Slow));
+        assert!(!child.is_over() && !lines.is_over());
+    }
+
+    #[tokio::test]
+    async fn a_program_whose_input_is_closed_has_ended() {
+        let (child, _lines, (child_in, _child_out, _agent)) = started().await;
         drop(child_in);
-        let ended =
-            async { while child.say("x".to_owned().into()).await != Err(NotSaid::Ended) {} };
-        ended.await;
+        while child.say("x".to_owned().into()).await != Err(NotSaid::Ended) {
+            tokio::task::yield_now().await;
+        }
         assert!(child.is_over());
     }
 }

@@ -97,7 +97,10 @@ impl Legacy {
         let program = self.spare.take().await;
         let program = program.map_err(|error| answer::not_started(id.as_ref(), &error))?;
         let session = Arc::new(Session::new(program.0, program.1));
-        let mut answers = ask(&session, messages, room).await?.ok_or_else(|| invalid("no id"))?;
+        let asked = ask(&session, messages, room).await;
+        // nothing else is in the way of the first message
+        let asked = asked.inspect_err(|_| self.spare.failed())?;
+        let mut answers = asked.ok_or_else(|| invalid("no id"))?;
         // what is said before the answer is said with it: whether there is a session is not known before
         let mut before = Vec::new();
         let last = loop {
@@ -205,9 +208,13 @@ async fn ask(
     messages: Vec<Message>,
     room: Option<OwnedSemaphorePermit>,
 ) -> Result<Option<Receiver>, Refused> {
+    let id = match &messages[..] {
+        [message] => message.request_id().cloned(),
+        _ => None,
+    };
     session.say(messages, room).await.map_err(|error| match error {
         NotAsked::IdTaken(_) => invalid(&error.to_string()),
-        NotAsked::NotSaid(_) => answer::ended(None, &error.to_string()),
+        NotAsked::NotSaid(_) => answer::ended(id.as_ref(), &error.to_string()),
     })
 }
 

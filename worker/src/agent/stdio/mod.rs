@@ -140,7 +140,9 @@ impl Bridge {
         loop {
             match self.spare.start().await {
                 Ok(program) => return Ok(program),
-                Err(NotStarted::Program(why)) => return Err(why),
+                Err(error @ (NotStarted::Program(_) | NotStarted::Paused(_))) => {
+                    return Err(error.to_string());
+                }
                 Err(error @ NotStarted::Host(_)) => {
                     tracing::debug!(%error, "no MCP server yet");
                     sleep(backoff.step()).await;

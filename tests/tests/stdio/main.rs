@@ -1,6 +1,9 @@
 //! MCP servers that speak on their standard streams, through a gateway and a worker's bridge: one program for each
 //! session, one for all requests without sessions, and what becomes of clients when a program misbehaves.
 
+mod clients;
+mod ends;
+
 use anyhow::{Context, bail, ensure};
 use http::{Method, StatusCode};
 use patchbay_tests::{
@@ -24,6 +27,17 @@ async fn controller(class_fields: &str) -> anyhow::Result<(Controller, McpClient
     Ok((controller, client))
 }
 
+/// The same, where a shell does `script`, whose `$0` is the fixture.
+async fn scripted(script: &str) -> anyhow::Result<(Controller, McpClient)> {
+    let mut documents = stdio_documents("fixture-server", CLASS, 1, &["alice"], "")?;
+    let server = binaries::path("fixture-server")?.display().to_string();
+    let command = json!(["/bin/sh", "-c", script, server]);
+    documents[0] = documents[0].replace(&format!("[{server}, --stdio]"), &command.to_string());
+    let controller = ControllerConfig::new(documents).start().await?;
+    let client = McpClient::bearer(controller.url(CLASS), &api_key("alice"));
+    Ok((controller, client))
+}
+
 /// The program that answers a client.
 async fn pid(answer: impl Future<Output = anyhow::Result<Value>>) -> anyhow::Result<u64> {
     let who = answer.await?;
@@ -34,20 +48,21 @@ async fn pid(answer: impl Future<Output = anyhow::Result<Value>>) -> anyhow::Res
 /// tells.
 async fn programs(client: &McpClient, wanted: impl Fn(&[u64]) -> bool) -> anyhow::Result<()> {
     let waiting = async {
-        loop {
-            let listed = client.call("list_dir", json!({ "path": "/proc" })).await?;
-            let names = listed["entries"].as_array().with_context(|| format!("{listed}"))?;
-            let name = |entry: &Value| {
-                entry.as_str().or_else(|| entry["name"].as_str())?.parse::<u64>().ok()
-            };
-            let running: Vec<_> = names.iter().filter_map(name).collect();
-            if wanted(&running) {
-                return anyhow::Ok(());
-            }
+        while !wanted(&running(client).await?) {
             sleep(Duration::from_millis(20)).await;
         }
+        anyhow::Ok(())
     };
     timeout(PATIENCE, waiting).await.context("the programs stay as they are")?
+}
+
+/// The processes of the worker.
+async fn running(client: &McpClient) -> anyhow::Result<Vec<u64>> {
+    let listed = client.call("list_dir", json!({ "path": "/proc" })).await?;
+    let names = listed["entries"].as_array().with_context(|| format!("{listed}"))?;
+    let name =
+        |entry: &Value| entry.as_str().or_else(|| entry["name"].as_str())?.parse::<u64>().ok();
+    Ok(names.iter().filter_map(name).collect())
 }
 
 /// Waits until a call of `await_value` is with the program whose counters these are.
@@ -343,15 +358,8 @@ async fn what_is_no_request_of_this_endpoint_is_told_so() -> anyhow::Result<()> 
 #[tokio::test]
 async fn a_program_that_takes_its_time_to_start_is_of_the_era_that_it_speaks() -> anyhow::Result<()>
 {
-    let mut documents = stdio_documents("fixture-server", CLASS, 1, &["alice"], "")?;
-    let server = binaries::path("fixture-server")?;
-    let server = server.display();
     // longer than servers take that pass over what they do not know
-    let script = "sleep 12; exec \"$0\" --stdio";
-    let command = json!(["/bin/sh", "-c", script, server.to_string()]);
-    documents[0] = documents[0].replace(&format!("[{server}, --stdio]"), &command.to_string());
-    let controller = ControllerConfig::new(documents).start().await?;
-    let client = McpClient::bearer(controller.url(CLASS), &api_key("alice"));
+    let (_controller, client) = scripted("sleep 12; exec \"$0\" --stdio").await?;
     let said = client.call("echo", json!({ "text": "modern" })).await?;
     ensure!(said["text"] == "modern", "{said}");
     let said = client.initialize().await?.call("echo", json!({ "text": "a session" })).await?;
@@ -362,15 +370,9 @@ async fn a_program_that_takes_its_time_to_start_is_of_the_era_that_it_speaks() -
 #[tokio::test]
 async fn a_program_that_ends_at_a_question_it_does_not_know_serves_sessions() -> anyhow::Result<()>
 {
-    let mut documents = stdio_documents("fixture-server", CLASS, 1, &["alice"], "")?;
-    let server = binaries::path("fixture-server")?;
-    let server = server.display();
     let script = "read -r first; case \"$first\" in *server/discover*) exit 1;; esac; \
                   { printf '%s\\n' \"$first\"; exec cat; } | exec \"$0\" --stdio";
-    let command = json!(["/bin/sh", "-c", script, server.to_string()]);
-    documents[0] = documents[0].replace(&format!("[{server}, --stdio]"), &command.to_string());
-    let controller = ControllerConfig::new(documents).start().await?;
-    let client = McpClient::bearer(controller.url(CLASS), &api_key("alice"));
+    let (_controller, client) = scripted(script).await?;
     // a client of the other era is told so in a way that is no modern server's, and begins a session
     let modern = client.modern_call("whoami", json!({})).await?;
     ensure!(modern.status == StatusCode::BAD_REQUEST, "{} {}", modern.status, modern.text());
