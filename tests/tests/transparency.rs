@@ -7,7 +7,10 @@ use hyper::body::Incoming;
 use patchbay_tests::{
     conformance::{
         fault::Fault,
-        through::{PATIENCE, found, found_in_http, missed_without_patchbay},
+        through::{
+            Far, PATIENCE, found, found_in_http, holds_in_http, holds_in_stdio,
+            missed_without_patchbay,
+        },
     },
     http::{Http, read_until},
     mcp::{modern_headers, modern_message, tool_result},
@@ -19,6 +22,11 @@ use tokio::time::sleep;
 const FIXTURE: &str = "fixture-server";
 const CONFORMANCE: &str = "conformance-server";
 
+/// For so long nothing is said on a stream: longer than what keeps connections and links alive takes to find out that
+/// one is dead (20 s and 10 s more, 30 s), and than the bridge leaves a stream silent (25 s).
+const SILENCE: Duration = Duration::from_secs(40);
+/// A proxy that cuts streams does so after this, compressed from the minute of common ones.
+const CUT: Duration = Duration::from_secs(3);
 /// A call of this length ends by itself where nobody cancels it.
 const NAP_MS: u64 = 5_000;
 
@@ -256,4 +264,40 @@ async fn a_rebound_host_or_a_foreign_page_is_refused() -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// What comes on a session's own stream on which nothing came for so long.
+async fn heard_of_a_session(far: &Far, silence: Duration) -> anyhow::Result<()> {
+    let session = far.client.initialize().await?;
+    let mut own = far.open(Method::GET, &of_session(&session.id), "").await?;
+    sleep(silence).await;
+    session.call("announce_later", json!({})).await?;
+    read(&mut own, |came| came.contains("notifications/tools/list_changed")).await.map(drop)
+}
+
+/// The same of a subscription.
+async fn heard_of_a_subscription(far: &Far, silence: Duration) -> anyhow::Result<()> {
+    let mut message = modern_message("subscriptions/listen", "", &json!({}));
+    message["params"]["notifications"] = json!({ "toolsListChanged": true });
+    let headers = modern_headers("subscriptions/listen", "");
+    let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let mut listening = far.open(Method::POST, &headers, &message.to_string()).await?;
+    read(&mut listening, |came| came.contains("subscriptions/acknowledged")).await?;
+    sleep(silence).await;
+    far.client.call("test_trigger_tool_change", json!({})).await?;
+    read(&mut listening, |came| came.contains("notifications/tools/list_changed")).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_came_for_long_is_there_for_what_comes() -> anyhow::Result<()> {
+    let cuts = Fault::CutsIdle(CUT);
+    tokio::try_join!(
+        holds_in_http(FIXTURE, async |far| heard_of_a_session(far, SILENCE).await),
+        holds_in_stdio(FIXTURE, async |far| heard_of_a_session(far, SILENCE).await),
+        found_in_http(FIXTURE, cuts, async |far| heard_of_a_session(far, 2 * CUT).await),
+        holds_in_http(CONFORMANCE, async |far| heard_of_a_subscription(far, SILENCE).await),
+        holds_in_stdio(CONFORMANCE, async |far| heard_of_a_subscription(far, SILENCE).await),
+        found_in_http(CONFORMANCE, cuts, async |far| heard_of_a_subscription(far, 2 * CUT).await),
+    )?;
+    Ok(())
 }
