@@ -6,10 +6,10 @@ use crate::{
     admin::host_name,
     certificates::{Files, Renewal, ServerCertificate},
 };
-use anyhow::ensure;
+use anyhow::Context as _;
 use clap::Args;
 use http::Uri;
-use patchbay_gateway::{Listener, origin::AllowedNames, service::PublicUrl};
+use patchbay_gateway::{Listener, origin::AllowedNames, public_url::PublicUrl};
 use rustls::ServerConfig;
 use std::{net::SocketAddr, path::PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,7 +28,7 @@ pub(crate) struct ClientArgs {
     #[arg(long)]
     pub(crate) insecure_listen: bool,
     /// How clients address the gateway, where something in front of it has another name:
-    /// https://HOST[:PORT], without a path.
+    /// https://HOST[:PORT], without a path. A class with a host is told by that, with the same scheme and port.
     #[arg(long, value_name = "URL", env = "PATCHBAY_PUBLIC_URL")]
     pub(crate) public_url: Option<String>,
     /// A further host name under which clients reach the gateway (loopback names are always allowed).
@@ -58,12 +58,7 @@ impl ClientArgs {
     /// How clients address the gateway.
     pub(crate) fn public_url(&self, listener: &Listener) -> anyhow::Result<PublicUrl> {
         match &self.public_url {
-            Some(url) => {
-                let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-                let is_base = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
-                ensure!(is_base, "--public-url {url} must be https://HOST[:PORT], without a path");
-                Ok(PublicUrl::Fixed(url.clone()))
-            }
+            Some(url) => url.parse().with_context(|| format!("--public-url {url}")),
             None if listener.is_tls() => Ok(PublicUrl::Https),
             None => Ok(PublicUrl::Http),
         }

@@ -120,6 +120,14 @@ impl Seen {
     pub fn all_said(&self) -> Vec<&str> {
         self.results.iter().map(|result| &*result.text).collect()
     }
+
+    /// When each program that answered a call of the fixture's `whoami` was started, which tells it from any other. A
+    /// call that failed is an error.
+    pub fn programs(&self) -> anyhow::Result<Vec<u64>> {
+        let started = |said: &str| serde_json::from_str::<Value>(said).ok()?["started"].as_u64();
+        let each = self.all_said().into_iter();
+        each.map(|said| started(said).with_context(|| format!("no program says {said}"))).collect()
+    }
 }
 
 impl McpProgram {

@@ -63,46 +63,9 @@ async fn two_users_never_meet() -> anyhow::Result<()> {
     ensure!(a.to_string().contains("alice's own") && !a.to_string().contains("bob's"), "{a}");
     ensure!(b.to_string().contains("bob's own") && !b.to_string().contains("alice's"), "{b}");
 
-    // a session id of one is worth nothing to the other
-    let session = alice.initialize().await?;
-    let stolen = bob
-        .post(
-            &[("mcp-session-id", session.id.as_str()), ("mcp-protocol-version", "2025-11-25")],
-            &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }),
-        )
-        .await?;
-    ensure!(stolen.status == StatusCode::NOT_FOUND, "{} {}", stolen.status, stolen.text());
-    session.call("echo", json!({ "text": "still mine" })).await?;
-
     let workers: BTreeSet<_> =
         controller.tenants().await?.iter().map(|t| t["worker"].to_string()).collect();
     ensure!(workers.len() == 2, "{workers:?}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_server_sees_neither_credentials_nor_our_headers_nor_forged_ones() -> anyhow::Result<()>
-{
-    let controller = start(1, &["alice"]).await?;
-    let forging = McpClient::with_headers(
-        controller.url(CLASS),
-        &[
-            ("authorization", &format!("Bearer {}", api_key("alice"))),
-            ("cookie", "forged=1"),
-            ("patchbay-tenant", "forged"),
-            ("patchbay-epoch", "9"),
-            ("x-patchbay-user", "forged"),
-            ("mcp-param-region", "kept"),
-            ("traceparent", "00-kept"),
-        ],
-    );
-    let headers = forging.call("request_headers", json!({})).await?.to_string().to_lowercase();
-    for absent in ["forged", "authorization", "x-api-key", "cookie", "patchbay", "pb_alice"] {
-        ensure!(!headers.contains(absent), "{absent} in {headers}");
-    }
-    for present in ["mcp-param-region", "00-kept", "mcp-protocol-version"] {
-        ensure!(headers.contains(present), "{present} not in {headers}");
-    }
     Ok(())
 }
 
@@ -242,21 +205,14 @@ async fn nothing_but_the_mcp_path_is_there() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_rebound_host_or_a_foreign_page_is_refused() -> anyhow::Result<()> {
+async fn the_admin_pages_are_refused_by_a_rebound_name_and_to_a_foreign_page() -> anyhow::Result<()>
+{
     let controller = start(1, &["alice"]).await?;
-    let key = api_key("alice");
+    let admin = format!("{}/tenants", controller.admin);
     for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
-        let foreign =
-            McpClient::with_headers(controller.url(CLASS), &[("x-api-key", &key), (name, value)]);
-        let answer = foreign.modern_call("echo", json!({ "text": "x" })).await?;
+        let answer = Http::default().get(&admin, &[(name, value)]).await?;
         ensure!(answer.status == StatusCode::FORBIDDEN, "{name}: {}", answer.status);
-        let admin = format!("{}/tenants", controller.admin);
-        let admin = Http::default().get(&admin, &[(name, value)]).await?;
-        ensure!(admin.status == StatusCode::FORBIDDEN, "the admin page, {name}");
     }
-    let page = [("x-api-key", key.as_str()), ("origin", "http://localhost:6274")];
-    let local = McpClient::with_headers(controller.url(CLASS), &page);
-    local.call("echo", json!({ "text": "x" })).await?;
     Ok(())
 }
 

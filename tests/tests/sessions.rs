@@ -92,11 +92,13 @@ async fn an_id_is_worth_nothing_to_anybody_else_nor_changed_nor_once_it_was_ende
     for class in [FIXTURE, SPOKEN] {
         let (alice, bob) = (client(&controller, class, "alice"), client(&controller, class, "bob"));
         let session = alice.initialize().await?;
-        let stolen = bob.resume(&session.id).raw_call("echo", json!({ "text": "x" })).await?;
+        let stolen = bob.resume(&session.id).raw_call("sleep", json!({ "ms": 1 })).await?;
         ensure!(is_over(&stolen)?, "{class}: {} {}", stolen.status, stolen.text());
-        // his worker was asked for nothing but the session that is not there
+        // his worker was asked for nothing but the session that is not there, and hers for nothing
         let own = bob.call("counters", json!({})).await?;
-        ensure!(own["started"] == 0, "{own}");
+        ensure!(own["started"] == 0, "{class}: {own}");
+        let hers = session.call("counters", json!({})).await?;
+        ensure!(hers["started"] == 0, "{class}: {hers}");
 
         let end = session.id.len() - 1;
         let last = if session.id.ends_with('A') { "B" } else { "A" };

@@ -105,6 +105,10 @@ async fn workers(controller: &Controller) -> anyhow::Result<BTreeMap<String, u64
 
 const IDLE: Duration = Duration::from_secs(2);
 
+/// The requests of a client until its first call is answered: one begins its session, one says that it has begun, one lists
+/// the tools, and the call. On a loaded machine it may have been idle before each, and no request needs two workers.
+const FIRST_WORDS: u64 = 4;
+
 /// Idle periods for which clients say nothing.
 const PERIODS: u32 = 10;
 
@@ -128,7 +132,11 @@ async fn a_client_that_is_connected_and_silent_costs_no_worker() -> anyhow::Resu
         let call = Asked::call(controller.url(class), credential, "whoami", json!({}));
         let asked = Asked { between: Some(&between), ..call };
         let seen = program.run(&asked).await.with_context(|| format!("{class} {user}"))?;
-        anyhow::Ok(seen.all_said().len())
+        let programs = seen.programs().with_context(|| format!("{class} {user}"))?;
+        let [first, second] = programs[..] else { bail!("{class} {user}: {seen:?}") };
+        // it slept between them, and was woken
+        ensure!(first != second, "{class} {user}: {seen:?}");
+        Ok(())
     });
     let silence = async {
         let mut waiting = Vec::new();
@@ -151,8 +159,7 @@ async fn a_client_that_is_connected_and_silent_costs_no_worker() -> anyhow::Resu
         }
         Ok(before)
     };
-    let (calls, before) = tokio::try_join!(try_join_all(running), silence)?;
-    ensure!(calls.iter().all(|calls| *calls == 2), "{calls:?}");
+    let (_, before) = tokio::try_join!(try_join_all(running), silence)?;
     let after = workers(&controller).await?;
     for (class, program, user) in each {
         let tenant = tenant_name(class, user)?;
@@ -161,7 +168,8 @@ async fn a_client_that_is_connected_and_silent_costs_no_worker() -> anyhow::Resu
             bail!("{class} {user}: {after:?}");
         };
         println!("{class}: {}: {before}, in silence 0, then {}", program.name(), after - before);
-        ensure!(after - before <= 1, "{class}: {}", program.name());
+        ensure!((1..=FIRST_WORDS).contains(&before), "{class}: {}", program.name());
+        ensure!(after - before == 1, "{class}: {}", program.name());
     }
     Ok(())
 }

@@ -2,108 +2,33 @@
 //! and finds the fault that it is about in a proxy that has it.
 
 use anyhow::{Context, bail, ensure};
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use patchbay_tests::{
-    conformance::{fault::Fault, front::Front},
-    controller::{ControllerConfig, api_key, server_documents, stdio_documents},
+    conformance::{
+        fault::Fault,
+        through::{
+            Far, PATIENCE, found, found_in_http, holds_in_http, holds_in_stdio,
+            missed_without_patchbay,
+        },
+    },
     http::{Http, read_until},
-    mcp::{McpClient, modern_headers, modern_message, tool_result},
+    mcp::{modern_headers, modern_message, tool_result},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-const CLASS: &str = "seen-through";
 const FIXTURE: &str = "fixture-server";
+const CONFORMANCE: &str = "conformance-server";
 
-/// What is on its way for longer has been held back. Shorter than the 15 s after which the server's own keep-alive would
-/// push it out.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// For so long nothing is said on a stream: longer than what keeps connections and links alive takes to find out that
+/// one is dead (20 s and 10 s more, 30 s), and than the bridge leaves a stream silent (25 s).
+const SILENCE: Duration = Duration::from_secs(40);
+/// A proxy that cuts streams does so after this, compressed from the minute of common ones.
+const CUT: Duration = Duration::from_secs(3);
 /// A call of this length ends by itself where nobody cancels it.
 const NAP_MS: u64 = 5_000;
-
-/// A server, at the end of some way.
-struct Far {
-    url: String,
-    client: McpClient,
-}
-
-impl Far {
-    fn new(url: &str, headers: &[(&str, &str)]) -> Self {
-        Self { url: url.to_owned(), client: McpClient::with_headers(url, headers) }
-    }
-
-    /// A request whose answer is read as it comes.
-    async fn open(
-        &self,
-        method: Method,
-        further: &[(&str, &str)],
-        message: &str,
-    ) -> anyhow::Result<Response<Incoming>> {
-        let headers = self.client.headers(further);
-        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let (http, message) = (Http::default(), message.to_owned());
-        let opened = http.open(method, &self.url, &headers, message);
-        let answer = timeout(PATIENCE, opened).await.context("no headers came")??;
-        ensure!(answer.status().is_success(), "{}", answer.status());
-        Ok(answer)
-    }
-
-    async fn counter(&self, name: &str) -> anyhow::Result<u64> {
-        let counters = self.client.call("counters", json!({})).await?;
-        counters[name].as_u64().with_context(|| format!("no {name} in {counters}"))
-    }
-
-    /// Waits until a counter of the server's has reached a number: another process's state, which it only tells when
-    /// asked.
-    async fn counted(&self, name: &str, number: u64) -> anyhow::Result<()> {
-        let reached = async {
-            while self.counter(name).await? < number {
-                sleep(Duration::from_millis(10)).await;
-            }
-            Ok(())
-        };
-        timeout(PATIENCE, reached).await.with_context(|| format!("{name} is not {number}"))?
-    }
-}
-
-/// Shows that `check` holds behind Patchbay, and that it fails where a proxy has the fault: the same proxy without it
-/// changes nothing.
-async fn found(
-    program: &str,
-    fault: Fault,
-    check: impl AsyncFn(&Far) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    found_in_http(program, fault, &check).await?;
-    // the bridge is not only to let pass what a server says, but to say it
-    let documents = stdio_documents(program, CLASS, 1, &["alice"], "")?;
-    let controller = ControllerConfig::new(documents).start().await?;
-    let bearer = format!("Bearer {}", api_key("alice"));
-    let far = Far::new(controller.url(CLASS), &[("authorization", &bearer)]);
-    check(&far).await.context("of a server that speaks on its standard streams")
-}
-
-/// The same of what only a server that speaks HTTP can see, or say.
-async fn found_in_http(
-    program: &str,
-    fault: Fault,
-    check: impl AsyncFn(&Far) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let documents = server_documents(program, CLASS, 1, &["alice"], "")?;
-    let controller = ControllerConfig::new(documents).start().await?;
-    let (url, key) = (controller.url(CLASS), api_key("alice"));
-    let bearer = format!("Bearer {key}");
-    check(&Far::new(url, &[("authorization", &bearer)])).await.context("behind Patchbay")?;
-    let sound = Front::to(url, &key, Fault::None).await?;
-    check(&Far::new(&sound.url, &[])).await.context("behind a proxy without a fault")?;
-    let faulty = Front::to(url, &key, fault).await?;
-    match check(&Far::new(&faulty.url, &[])).await {
-        Ok(()) => bail!("{fault:?} is not found"),
-        Err(error) => println!("{fault:?}: {error:#}"),
-    }
-    Ok(())
-}
 
 /// Reads until what has come is `enough`, and returns it.
 async fn read(
@@ -237,7 +162,7 @@ async fn calls_of_two_sessions_may_have_the_same_id() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_batch_arrives_as_it_was_sent() -> anyhow::Result<()> {
-    found_in_http("conformance-server", Fault::Unpacks, async |far| {
+    found_in_http(CONFORMANCE, Fault::Unpacks, async |far| {
         // 2025-03-26 has batches; the SDKs do not read them any more, but a server may
         let batch = "[ {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"},\n  {\"id\": 2,  \"jsonrpc\": \
                      \"2.0\", \"method\": \"ping\" } ]\n";
@@ -265,4 +190,114 @@ async fn headers_that_repeat_arguments_arrive() -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_session_id_of_another_user_is_worth_nothing() -> anyhow::Result<()> {
+    found(FIXTURE, Fault::BySession, async |far| {
+        let (alice, bob) = (far.user("alice", &[]), far.user("bob", &[]));
+        let session = alice.initialize().await?;
+        let stolen = bob.resume(&session.id).raw_call("sleep", json!({ "ms": 1 })).await?;
+        ensure!(stolen.status == StatusCode::NOT_FOUND, "{} {}", stolen.status, stolen.text());
+        // and the worker whose session it is heard nothing of it
+        let heard = session.call("counters", json!({})).await?;
+        ensure!(heard["started"] == 0, "{heard}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nobody_is_the_user_whom_a_header_names() -> anyhow::Result<()> {
+    found(FIXTURE, Fault::Believes("x-patchbay-user"), async |far| {
+        for name in ["alice", "bob"] {
+            let user = far.user(name, &[]);
+            user.call("remember", json!({ "key": "who", "value": name })).await?;
+        }
+        for header in ["patchbay-tenant", "x-patchbay-user", "x-forwarded-user", "x-remote-user"] {
+            let forging = far.user("alice", &[(header, "bob")]);
+            let who = forging.call("recall", json!({ "key": "who" })).await?;
+            ensure!(who["memory"] == "alice", "{header}: {who}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_server_sees_neither_credentials_nor_our_headers_nor_forged_ones() -> anyhow::Result<()>
+{
+    missed_without_patchbay(FIXTURE, async |far| {
+        let forging = [
+            ("cookie", "forged=1"),
+            ("patchbay-tenant", "forged"),
+            ("patchbay-epoch", "9"),
+            ("x-patchbay-user", "forged"),
+            ("mcp-param-region", "kept"),
+            ("traceparent", "00-kept"),
+        ];
+        let forging = far.user("alice", &forging);
+        let headers = forging.call("request_headers", json!({})).await?.to_string().to_lowercase();
+        for absent in ["forged", "authorization", "x-api-key", "cookie", "patchbay", "pb_alice"] {
+            ensure!(!headers.contains(absent), "{absent} in {headers}");
+        }
+        for present in ["mcp-param-region", "00-kept", "mcp-protocol-version"] {
+            ensure!(headers.contains(present), "{present} not in {headers}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_rebound_host_or_a_foreign_page_is_refused() -> anyhow::Result<()> {
+    found_in_http(FIXTURE, Fault::RewritesHost, async |far| {
+        for foreign in [("host", "evil.example"), ("origin", "https://evil.example")] {
+            let foreign = [foreign];
+            let answer = far.user("alice", &foreign);
+            let answer = answer.modern_call("echo", json!({ "text": "x" })).await?;
+            let (status, name) = (answer.status, foreign[0].0);
+            ensure!(status == StatusCode::FORBIDDEN, "{name}: {status} {}", answer.text());
+        }
+        let local = far.user("alice", &[("origin", "http://localhost:6274")]);
+        local.call("echo", json!({ "text": "x" })).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// What comes on a session's own stream on which nothing came for so long.
+async fn heard_of_a_session(far: &Far, silence: Duration) -> anyhow::Result<()> {
+    let session = far.client.initialize().await?;
+    let mut own = far.open(Method::GET, &of_session(&session.id), "").await?;
+    sleep(silence).await;
+    session.call("announce_later", json!({})).await?;
+    read(&mut own, |came| came.contains("notifications/tools/list_changed")).await.map(drop)
+}
+
+/// The same of a subscription.
+async fn heard_of_a_subscription(far: &Far, silence: Duration) -> anyhow::Result<()> {
+    let mut message = modern_message("subscriptions/listen", "", &json!({}));
+    message["params"]["notifications"] = json!({ "toolsListChanged": true });
+    let headers = modern_headers("subscriptions/listen", "");
+    let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let mut listening = far.open(Method::POST, &headers, &message.to_string()).await?;
+    read(&mut listening, |came| came.contains("subscriptions/acknowledged")).await?;
+    sleep(silence).await;
+    far.client.call("test_trigger_tool_change", json!({})).await?;
+    read(&mut listening, |came| came.contains("notifications/tools/list_changed")).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_came_for_long_is_there_for_what_comes() -> anyhow::Result<()> {
+    let cuts = Fault::CutsIdle(CUT);
+    tokio::try_join!(
+        holds_in_http(FIXTURE, async |far| heard_of_a_session(far, SILENCE).await),
+        holds_in_stdio(FIXTURE, async |far| heard_of_a_session(far, SILENCE).await),
+        found_in_http(FIXTURE, cuts, async |far| heard_of_a_session(far, 2 * CUT).await),
+        holds_in_http(CONFORMANCE, async |far| heard_of_a_subscription(far, SILENCE).await),
+        holds_in_stdio(CONFORMANCE, async |far| heard_of_a_subscription(far, SILENCE).await),
+        found_in_http(CONFORMANCE, cuts, async |far| heard_of_a_subscription(far, 2 * CUT).await),
+    )?;
+    Ok(())
 }

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod origin;
 pub mod outbound;
 mod parked;
+pub mod public_url;
 mod reserve;
 pub mod respond;
 pub mod server;

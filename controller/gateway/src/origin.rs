@@ -73,15 +73,16 @@ impl AllowedNames {
             (None, _) => Ok(host),
             (Some(origin), None) => {
                 let origin = origin.to_str().map_err(|_| NotForUs::Origin)?.to_ascii_lowercase();
-                if self.allows_origin(&origin) { Ok(host) } else { Err(NotForUs::Origin) }
+                if self.allows_origin(&origin, &host) { Ok(host) } else { Err(NotForUs::Origin) }
             }
             (Some(_), Some(_)) => Err(NotForUs::Origin),
         }
     }
 
-    /// An origin is allowed by name, or if its host is one of this gateway's own (on any port: the pages
-    /// of local development tools live on other ports of the same host).
-    fn allows_origin(&self, origin: &str) -> bool {
+    /// An origin is allowed by name, or if its host is one of this gateway's own, or the one that is asked (on any
+    /// port: the pages of local development tools live on other ports of the same host). A class's host is so to
+    /// pages of that host alone: whoever may name it decides for no other class.
+    fn allows_origin(&self, origin: &str, asked: &RequestedHost) -> bool {
         if self.origins.contains(origin) {
             return true;
         }
@@ -90,7 +91,8 @@ impl AllowedNames {
         else {
             return false;
         };
-        requested(authority).is_some_and(|host| self.hosts.contains(&host.name))
+        requested(authority)
+            .is_some_and(|host| host.name == asked.name || self.hosts.contains(&host.name))
     }
 }
 
@@ -189,5 +191,16 @@ mod tests {
         for bad in ["https://evil.example", "null", "http://localhost.evil.example", "file://"] {
             assert_eq!(with(bad), Err(NotForUs::Origin), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_page_of_a_classs_host_may_ask_that_class_and_no_other() {
+        let names = AllowedNames::new([], []);
+        let page = ("origin", "https://class.example");
+        assert!(check(&names, &[("host", "class.example:8443"), page]).is_ok());
+        assert_eq!(check(&names, &[("host", "localhost"), page]), Err(NotForUs::Origin));
+        // a name that is led here by somebody else is refused before its pages are
+        let rebound = [("host", "evil.example"), ("origin", "http://evil.example")];
+        assert_eq!(check(&names, &rebound), Err(NotForUs::Host));
     }
 }

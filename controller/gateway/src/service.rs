@@ -21,8 +21,9 @@ use crate::{
     },
     last_word::{self, LastWord, Word},
     metrics::Metrics,
-    origin::{AllowedNames, RequestedHost},
+    origin::AllowedNames,
     parked::{self, Parked},
+    public_url::PublicUrl,
     respond::{Refusal, refuse},
     streams::{OpenStream, Streams},
     waiting::WaitingRoom,
@@ -87,17 +88,6 @@ pub struct Configuration {
     pub routes: RouteTable,
     /// Who judges credentials.
     pub authenticator: Authenticator,
-}
-
-/// How clients address a gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PublicUrl {
-    /// By this URL, `https://host[:port]`: something in front of the gateway has another name.
-    Fixed(String),
-    /// Directly, without TLS.
-    Http,
-    /// Directly, with TLS.
-    Https,
 }
 
 /// What becomes known of a request on its way, for its answer and its log line.
@@ -240,10 +230,10 @@ impl Gateway {
         self.check_size(&head.headers, size)?;
         let class_hosts = table.routes().iter().filter_map(|route| route.class.host.as_deref());
         let host = self.names.check(&head.uri, &head.headers, class_hosts)?;
-        let base = self.base_url(&host);
+        let base = |route: &Route| self.public_url.base(route.class.host.as_deref(), &host);
         match classify(&host.name, head.uri.path(), table) {
             WellKnown::No => {}
-            WellKnown::Metadata(route) => return Ok(document(&metadata(&base, route))),
+            WellKnown::Metadata(route) => return Ok(document(&metadata(&base(route), route))),
             WellKnown::NotFound => return Err(Refusal::NoRoute),
         }
         let presented = presented::read(&head.headers, head.uri.query());
@@ -253,7 +243,7 @@ impl Gateway {
             return Err(presented.err().map_or(Refusal::NoRoute, Refusal::Authn));
         };
         context.class = route.class.name.to_string();
-        context.metadata_url = metadata_url(&base, route);
+        context.metadata_url = metadata_url(&base(route), route);
         let admitted = self.authenticate(authenticator, presented, route, context).await?;
         let uri = link_uri(&forward_path(rest, head.uri.query())).map_err(|_| Refusal::NoRoute)?;
         let tenant = admitted.user.identity.tenant(&route.class.name);
@@ -325,15 +315,6 @@ impl Gateway {
             self.streams.opened(whose, &forward.admitted.user, Timestamp::now(), end)
         });
         (end, stream)
-    }
-
-    /// How clients address this gateway: as configured, else as this one did.
-    fn base_url(&self, host: &RequestedHost) -> String {
-        match &self.public_url {
-            PublicUrl::Fixed(url) => url.clone(),
-            PublicUrl::Http => format!("http://{}", host.authority),
-            PublicUrl::Https => format!("https://{}", host.authority),
-        }
     }
 
     fn check_size(&self, headers: &HeaderMap, body: &SizeHint) -> Result<(), Refusal> {

@@ -31,7 +31,8 @@ use patchbay_gateway::{
     forward::link::LinkContext,
     metrics::Metrics,
     origin::AllowedNames,
-    service::{Composition, Configuration, PublicUrl},
+    public_url::PublicUrl,
+    service::{Composition, Configuration},
 };
 use prometheus_client::registry::Registry;
 use std::{net::SocketAddr, sync::Arc, time::Duration};

@@ -7,7 +7,7 @@ use futures_util::{
     future::{BoxFuture, Shared},
     stream,
 };
-use http::Response;
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -15,9 +15,10 @@ use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},
     fmt::Display,
-    future::Future,
+    future::{Future, pending},
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 /// A message's body, on its way.
 pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -39,18 +40,34 @@ pub enum Fault {
     Unpacks,
     /// It knows a call by its JSON-RPC id, whichever session it is of.
     ByIdAlone,
+    /// It presents the credential of whoever began a session for anybody who has the session's id.
+    BySession,
+    /// It takes a client for the user whom a header of this name names.
+    Believes(&'static str),
+    /// It asks by a name that lies behind it, and does not tell of the page that asks.
+    RewritesHost,
+    /// It takes a stream on which nothing comes for so long for one that has ended.
+    CutsIdle(Duration),
 }
+
+/// What tells the sessions of a server apart.
+pub(super) const SESSION: &str = "mcp-session-id";
 
 impl Fault {
     /// Passes on an answer's body.
     pub(super) fn pass(self, mut body: Incoming) -> Body {
-        let keeps = match self {
-            Self::Deaf => 0,
-            Self::Behind => 1,
-            Self::Hoards => usize::MAX,
-            Self::None | Self::Drops(_) | Self::Unpacks | Self::ByIdAlone => {
-                return body.boxed_unsync();
-            }
+        let (keeps, patience) = match self {
+            Self::Deaf => (0, None),
+            Self::Behind => (1, None),
+            Self::Hoards => (usize::MAX, None),
+            Self::CutsIdle(silence) => (0, Some(silence)),
+            Self::None
+            | Self::Drops(_)
+            | Self::Unpacks
+            | Self::ByIdAlone
+            | Self::BySession
+            | Self::Believes(_)
+            | Self::RewritesHost => return body.boxed_unsync(),
         };
         let (sender, mut receiver) = mpsc::channel(1);
         tokio::spawn(async move {
@@ -58,6 +75,7 @@ impl Fault {
             loop {
                 let frame = tokio::select! {
                     frame = body.frame() => frame,
+                    () = silent(patience) => return,
                     () = sender.closed(), if self != Self::Deaf => return,
                 };
                 let is_end = frame.is_none();
@@ -77,6 +95,14 @@ impl Fault {
     }
 }
 
+/// Completes when nothing has come for so long; never without patience to lose.
+async fn silent(patience: Option<Duration>) {
+    match patience {
+        Some(patience) => sleep(patience).await,
+        None => pending().await,
+    }
+}
+
 /// The first message of a batch, as the only one.
 pub(super) fn unpacked(body: &Bytes) -> Bytes {
     match serde_json::from_slice(body) {
@@ -91,6 +117,34 @@ pub(super) fn unpacked(body: &Bytes) -> Bytes {
 pub(super) fn call_id(body: &[u8]) -> Option<String> {
     let message: Value = serde_json::from_slice(body).ok()?;
     (message["method"] == "tools/call").then(|| message["id"].to_string())
+}
+
+/// The credentials that were presented, by whatever a proxy takes for their owner's name.
+#[derive(Default)]
+pub(super) struct Owners(Mutex<HashMap<String, HeaderValue>>);
+
+impl Owners {
+    /// Keeps what is presented.
+    pub(super) fn learn(&self, name: &str, headers: &HeaderMap) {
+        if let Some(credential) = headers.get(header::AUTHORIZATION) {
+            self.0.lock().insert(name.to_owned(), credential.clone());
+        }
+    }
+
+    /// Presents what was kept, if the header names its owner.
+    pub(super) fn present(&self, named_by: &str, headers: &mut HeaderMap) {
+        let name = headers.get(named_by).and_then(|name| name.to_str().ok());
+        if let Some(owner) = name.and_then(|name| self.0.lock().get(name).cloned()) {
+            headers.insert(header::AUTHORIZATION, owner);
+        }
+    }
+}
+
+/// Whose an API key is (`pb_<user>_<secret>`), where one is presented as a bearer.
+pub(super) fn key_id(headers: &HeaderMap) -> Option<String> {
+    let presented = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (user, _) = presented.strip_prefix("Bearer pb_")?.split_once('_')?;
+    Some(user.to_owned())
 }
 
 /// What was answered to each id.
@@ -128,6 +182,24 @@ mod tests {
         assert_eq!(unpacked(&batch), Bytes::from_static(br#"{"id":1}"#));
         let single = Bytes::from_static(br#"{ "id": 1 }"#);
         assert_eq!(unpacked(&single), single);
+    }
+
+    #[test]
+    fn what_was_presented_by_one_is_presented_for_whoever_names_them() {
+        let presented = |credential| {
+            HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(credential))])
+        };
+        let owners = Owners::default();
+        let alice = presented("Bearer pb_alice_secret");
+        owners.learn(&key_id(&alice).unwrap(), &alice);
+        for (named, expected) in [("alice", &alice), ("carol", &presented("Bearer pb_bob_secret"))]
+        {
+            let mut bob = presented("Bearer pb_bob_secret");
+            bob.insert("x-user", HeaderValue::from_static(named));
+            owners.present("x-user", &mut bob);
+            assert_eq!(bob[header::AUTHORIZATION], expected[header::AUTHORIZATION], "{named}");
+        }
+        assert_eq!(key_id(&presented("Bearer token")), None);
     }
 
     #[test]

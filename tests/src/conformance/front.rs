@@ -1,8 +1,8 @@
-//! A reverse proxy on loopback, for clients that cannot send a credential: it adds one, keeps `Host`, passes what comes as
-//! it comes, and goes away with its client. It can be given one fault, to see whether a test finds it.
+//! A reverse proxy on loopback, for clients that cannot send a credential: it adds one where there is none, keeps `Host`,
+//! passes what comes as it comes, and goes away with its client. It can be given one fault, to see whether a test finds it.
 
-use super::fault::{Body, Fault, Memory, call_id, unpacked};
-use http::{HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
+use super::fault::{Body, Fault, Memory, Owners, SESSION, call_id, key_id, unpacked};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
@@ -27,11 +27,12 @@ struct Way {
     credential: HeaderValue,
     fault: Fault,
     memory: Memory,
+    owners: Owners,
     client: Client<HttpConnector, Body>,
 }
 
 impl Front {
-    /// Leads from a free port to `url`, and adds a bearer to each request.
+    /// Leads from a free port to `url`, and adds a bearer to each request that has none.
     pub async fn to(url: &str, token: &str, fault: Fault) -> anyhow::Result<Self> {
         let origin: Uri = url.parse()?;
         let path = origin.path().to_owned();
@@ -42,6 +43,7 @@ impl Front {
             credential: format!("Bearer {token}").parse()?,
             fault,
             memory: Memory::default(),
+            owners: Owners::default(),
             client: Client::builder(TokioExecutor::new()).build(connector),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -80,10 +82,9 @@ impl Way {
     async fn pass(&self, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
         let (mut head, body) = request.into_parts();
         head.uri = at(&self.origin, head.uri.path_and_query().cloned())?;
-        head.headers.insert(header::AUTHORIZATION, self.credential.clone());
-        if let Fault::Drops(name) = self.fault {
-            head.headers.remove(name);
-        }
+        head.headers.entry(header::AUTHORIZATION).or_insert_with(|| self.credential.clone());
+        self.mistake(&mut head.headers);
+        let presented = head.headers.clone();
         let (body, call) = match self.fault {
             Fault::Unpacks | Fault::ByIdAlone => {
                 let mut whole = body.collect().await?.to_bytes();
@@ -106,7 +107,33 @@ impl Way {
             // a task of its own goes on when nobody waits for it
             return tokio::spawn(answer).await?;
         }
-        answer.await
+        let answer: Response<_> = answer.await?;
+        // only who begins a session has not named it
+        let begun = answer.headers().get(SESSION).filter(|_| !presented.contains_key(SESSION));
+        if let Some(id) = begun.and_then(|id| id.to_str().ok()) {
+            self.owners.learn(id, &presented);
+        }
+        Ok(answer)
+    }
+
+    /// What its fault does to the headers of a request.
+    fn mistake(&self, headers: &mut HeaderMap) {
+        match self.fault {
+            Fault::Drops(name) => drop(headers.remove(name)),
+            Fault::BySession => self.owners.present(SESSION, headers),
+            Fault::Believes(name) => {
+                if let Some(user) = key_id(headers) {
+                    self.owners.learn(&user, headers);
+                }
+                self.owners.present(name, headers);
+            }
+            Fault::RewritesHost => {
+                headers.remove(header::ORIGIN);
+                // the name of what lies behind takes its place
+                headers.remove(header::HOST);
+            }
+            _ => {}
+        }
     }
 }
 

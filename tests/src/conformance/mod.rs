@@ -5,3 +5,4 @@ pub mod fault;
 pub mod front;
 pub mod server;
 pub mod suite;
+pub mod through;

@@ -65,13 +65,14 @@ impl Default for Conformant {
 /// The fixture's routes: MCP in both eras on `/mcp`, `GET /healthz`, and `POST /mcp/raw`, which answers with the body that
 /// came: what MCP's SDKs no longer read can still be seen to arrive.
 ///
-/// A `Host` that is no loopback name is refused: the suite wants it of servers on loopback.
+/// A `Host` that is no loopback name is refused: the suite wants it of servers on loopback. A stream on which nothing
+/// happens is silent: what keeps it open on its way has to do so of its own.
 pub fn router() -> Router {
     let server = Conformant::default();
     let mcp = StreamableHttpService::new(
         move || Ok(server.clone()),
         Arc::new(LocalSessionManager::default()),
-        StreamableHttpServerConfig::default(),
+        StreamableHttpServerConfig::default().with_sse_keep_alive(None),
     );
     Router::new()
         .route("/healthz", get(async || "ok\n"))
