@@ -43,11 +43,6 @@ impl Hunt {
         self.secrets.add(what, secret)
     }
 
-    /// Looks for these.
-    pub(crate) fn of(secrets: Secrets) -> anyhow::Result<Self> {
-        Ok(Self { secrets, ..Self::new()? })
-    }
-
     /// Keeps what the installation shows now. The pods of which it has the logs.
     pub(crate) async fn keep(&mut self, at: &Installation) -> anyhow::Result<BTreeSet<String>> {
         let place = &at.installed.release.place;

@@ -68,7 +68,7 @@ async fn use_it(client: &McpClient, own: &str, other: &str) -> anyhow::Result<Ve
 
 /// The credentials that a worker's own server holds: the stand-in for the user's, and keys of AWS. Nothing else is
 /// written, and nowhere else.
-pub(crate) async fn held(place: &Strict, worker: &str) -> anyhow::Result<Vec<(String, String)>> {
+async fn held(place: &Strict, worker: &str) -> anyhow::Result<Vec<(String, String)>> {
     let command = ["exec", worker, "--container=server", "--", roots::QUILT_PYTHON, "-c", STATE];
     let state: Value = serde_json::from_str(&place.kubectl(&command).await?)?;
     ensure!(state["home"] == json!(FILES), "{}", state["home"]);
