@@ -33,10 +33,16 @@ pub struct Endpoint {
 /// A connection to an [`Endpoint`]; in the legacy era it has a session of its own.
 #[derive(Debug)]
 pub struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    open: Open,
+    authority: String,
     path: Uri,
     headers: HeaderMap,
     calls: Calls,
+}
+
+#[derive(Debug)]
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
     /// Moves the connection's bytes; ends with it.
     _driver: AbortOnDropHandle<()>,
 }
@@ -73,19 +79,12 @@ impl Endpoint {
             }
             Era::Legacy => self.headers(&self.client.initialize().await?.headers())?,
         };
-        let stream = TcpStream::connect(&self.authority).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(async move {
-            // a broken connection is seen by the request that is on it
-            let _ = connection.await;
-        });
         Ok(Connection {
-            sender,
+            open: Open::to(&self.authority).await?,
+            authority: self.authority.clone(),
             path: self.path.clone(),
             headers,
             calls: Calls::of(self.era),
-            _driver: AbortOnDropHandle::new(driver),
         })
     }
 
@@ -96,6 +95,19 @@ impl Endpoint {
         }
         headers.insert(header::HOST, HeaderValue::try_from(&self.authority)?);
         Ok(headers)
+    }
+}
+
+impl Open {
+    async fn to(authority: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(authority).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(async move {
+            // a broken connection is seen by the request that is on it
+            let _ = connection.await;
+        });
+        Ok(Self { sender, _driver: AbortOnDropHandle::new(driver) })
     }
 }
 
@@ -118,8 +130,12 @@ impl Connection {
         *request.method_mut() = method;
         *request.uri_mut() = self.path.clone();
         request.headers_mut().clone_from(&self.headers);
-        self.sender.ready().await?;
-        Ok(self.sender.send_request(request).await?)
+        // servers end connections between two requests, after so many or so long; any client opens another one
+        if self.open.sender.ready().await.is_err() {
+            self.open = Open::to(&self.authority).await?;
+            self.open.sender.ready().await?;
+        }
+        Ok(self.open.sender.send_request(request).await?)
     }
 }
 

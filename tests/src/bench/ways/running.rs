@@ -169,6 +169,8 @@ async fn nginx(behind: &str) -> anyhow::Result<Program> {
     // it takes over a socket that listens, as a new release does from the one before it: there is no port to guess, and
     // what is sent before it is up waits
     let listener = TcpListener::bind("127.0.0.1:0")?;
+    // as one that it opened: each of its processes asks for connections, and all but one find none
+    listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     fcntl_setfd(&listener, FdFlags::empty())?;
     let upstream = behind.trim_start_matches("http://");
