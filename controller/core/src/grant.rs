@@ -98,8 +98,7 @@ impl NoKeys {
 }
 
 impl AwsGrant {
-    /// Temporary credentials, or none where these are not: only `ASIA` names a key of STS, and only a session
-    /// token makes it one.
+    /// Temporary credentials, or none where these are not.
     pub fn temporary(
         access_key_id: String,
         secret_access_key: SecretString,
@@ -107,10 +106,9 @@ impl AwsGrant {
         expires_at: Timestamp,
         region: String,
     ) -> Option<Self> {
-        let is_temporary = access_key_id.starts_with("ASIA")
-            && !secret_access_key.expose_secret().is_empty()
-            && !session_token.expose_secret().is_empty();
-        is_temporary.then_some(Self {
+        let is_whole = is_temporary(&access_key_id, session_token.expose_secret())
+            && !secret_access_key.expose_secret().is_empty();
+        is_whole.then_some(Self {
             access_key_id,
             secret_access_key,
             session_token,
@@ -119,6 +117,11 @@ impl AwsGrant {
             renew_at: None,
         })
     }
+}
+
+/// Whether keys of AWS have an end: only `ASIA` names a key of STS, and only a session token makes it one.
+pub fn is_temporary(access_key_id: &str, session_token: &str) -> bool {
+    access_key_id.starts_with("ASIA") && !session_token.is_empty()
 }
 
 pub(crate) fn expose<S: Serializer>(

@@ -55,6 +55,13 @@ struct Inner<B> {
     end: Option<End>,
 }
 
+impl<B: Body> Inner<B> {
+    /// Whether all that the client sends was taken.
+    fn has_all(&self) -> bool {
+        (self.is_over || self.body.is_end_stream()) && self.end.is_none()
+    }
+}
+
 impl<B> Source<B>
 where
     B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
@@ -105,15 +112,13 @@ where
     /// All of the body; none where it has not ended yet, or was not remembered.
     pub fn whole(&self) -> Option<Vec<u8>> {
         let inner = self.0.lock();
-        let is_over = inner.is_over || inner.body.is_end_stream();
-        (is_over && inner.complete && inner.end.is_none()).then(|| inner.prefix.concat())
+        (inner.has_all() && inner.complete).then(|| inner.prefix.concat())
     }
 
     /// What a longer one said at its outermost level; none where it has not ended yet.
     pub fn outline(&self) -> Option<Vec<u8>> {
         let inner = self.0.lock();
-        let is_over = inner.is_over || inner.body.is_end_stream();
-        let outline = inner.outline.as_ref().filter(|_| is_over && inner.end.is_none())?;
+        let outline = inner.outline.as_ref().filter(|_| inner.has_all())?;
         outline.text().map(<[u8]>::to_vec)
     }
 

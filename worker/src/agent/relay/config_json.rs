@@ -2,8 +2,8 @@
 //! because three paths of quilt-mcp take the registry's URL from there and not from their own
 //! configuration. Pure. It must not know requests.
 
-use super::{origin::Origin, request::Origins};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use super::{origin::Origin, readable, request::Origins};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 /// A configuration is at most this long, bytes.
@@ -22,17 +22,9 @@ pub(crate) fn is_asked_for(
     *method == Method::GET && path == PATH && *origin == origins.catalog
 }
 
-/// Asks for the whole configuration in a form that can be read.
-pub(crate) fn ask_readably(headers: &mut HeaderMap) {
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.remove(header::RANGE);
-    headers.remove(header::IF_RANGE);
-}
-
 /// Whether an answer is a configuration that can be read.
 pub(crate) fn is_readable(status: StatusCode, headers: &HeaderMap) -> bool {
-    status == StatusCode::OK
-        && headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity")
+    status == StatusCode::OK && readable::is_plain(headers)
 }
 
 /// The configuration with the registry's plain name, if it names the class's registry; none where
@@ -62,6 +54,7 @@ pub(crate) fn plain_location(location: &HeaderValue, origins: &Origins) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header;
     use serde_json::json;
 
     fn origins() -> Origins {

@@ -9,6 +9,7 @@ use super::{
     dial::DialError,
     keys,
     origin::Origin,
+    readable,
     refusal::{Failure, Reason, refuse},
     request::{Origins, Target},
 };
@@ -18,17 +19,15 @@ use http::{
     HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, response,
     uri::Authority,
 };
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
 use std::{error::Error as _, sync::Arc, time::Duration};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// From the end of a request to the head of its answer.
 const ANSWER_LIMIT: Duration = Duration::from_mins(2);
-/// For all of an answer that is read.
-const READ_LIMIT: Duration = Duration::from_secs(30);
 /// Some keys, and what else is said of them.
 const MAX_KEYS_BYTES: usize = 64 * 1024;
 
@@ -62,7 +61,7 @@ impl Relay {
             parts.headers.insert(header::AUTHORIZATION, authorization);
         }
         if reads_config || reads_keys {
-            config_json::ask_readably(&mut parts.headers);
+            readable::ask(&mut parts.headers);
         }
         let answer = match self.send(parts, url, origin.authority(), body).await {
             Ok(answer) => answer,
@@ -154,7 +153,7 @@ async fn configuration(
     body: Incoming,
     origins: &Origins,
 ) -> Result<Response<Body>, Failure> {
-    let text = whole(body, MAX_BYTES).await?;
+    let text = readable::whole(body, MAX_BYTES).await?;
     let text = match config_json::rewrite(&text, &origins.registry) {
         Some(rewritten) => {
             // a validator of other bytes
@@ -163,38 +162,20 @@ async fn configuration(
         }
         None => text,
     };
-    Ok(read(parts, text))
+    Ok(readable::answer(parts, text))
 }
 
 /// AWS keys that the registry gives, if they are temporary.
 async fn registrys_keys(parts: response::Parts, body: Incoming) -> Result<Response<Body>, Failure> {
-    if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    if !readable::is_plain(&parts.headers) {
         // it was asked for what can be read
         return Err(Reason::BrokenAnswer.into());
     }
-    let text = whole(body, MAX_KEYS_BYTES).await?;
+    let text = readable::whole(body, MAX_KEYS_BYTES).await?;
     if keys::are_long_term(&text) {
         return Err(Reason::LongTermKeys.into());
     }
-    Ok(read(parts, text))
-}
-
-/// All of an answer's body, if it is no longer than that.
-async fn whole(body: Incoming, most: usize) -> Result<Bytes, Failure> {
-    let read = timeout(READ_LIMIT, Limited::new(body, most).collect()).await;
-    let read = read.map_err(|_| Reason::TimedOut)?.map_err(|error| {
-        let is_too_long = error.is::<LengthLimitError>();
-        let reason = if is_too_long { Reason::AnswerTooLong } else { Reason::BrokenAnswer };
-        Failure::new(reason, error.as_ref())
-    });
-    Ok(read?.to_bytes())
-}
-
-/// An answer that was read.
-fn read(mut parts: response::Parts, text: Bytes) -> Response<Body> {
-    parts.headers.insert(header::CONTENT_LENGTH, text.len().into());
-    let body = Full::new(text).map_err(|never| match never {});
-    Response::from_parts(parts, UnsyncBoxBody::new(body))
+    Ok(readable::answer(parts, text))
 }
 
 /// What a failed request is told to the MCP server as.

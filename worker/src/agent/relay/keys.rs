@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 use jiff::Timestamp;
 use patchbay_core::{
     aws_keys::{self, ContainerKeys, RegistryKeys},
+    grant::is_temporary,
     launch::PROXY_PORT,
 };
 use serde::Deserialize;
@@ -44,7 +45,7 @@ pub(crate) fn is_asked_of_registry(method: &Method, path: &str) -> bool {
 /// registry can tell. The keys that it would give may do more than the class leaves of a user's role.
 pub(crate) fn may_mean_the_registrys(path: &str) -> bool {
     let is_plain = !path.contains(['%', ';', '\\']) && !path.contains("//") && !path.contains("/.");
-    !is_plain || path.trim_end_matches('/').eq_ignore_ascii_case(REGISTRY_PATH)
+    !is_plain || are_the_registrys(path)
 }
 
 /// Whether the registry's answer to this holds keys of its own, where a class leaves them to it.
@@ -52,20 +53,20 @@ pub(crate) fn are_the_registrys(path: &str) -> bool {
     path.trim_end_matches('/').eq_ignore_ascii_case(REGISTRY_PATH)
 }
 
-/// Whether an answer of the registry's holds keys that are not of STS (`ASIA`, with a session token): those have no end, and no
-/// server gets them (issue 4).
+/// Whether an answer of the registry's holds keys that are not temporary: those have no end, and no server gets them
+/// (issue 4).
 pub(crate) fn are_long_term(text: &[u8]) -> bool {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Keys<'a> {
         #[serde(borrow)]
         access_key_id: Cow<'a, str>,
-        #[serde(borrow, default)]
+        #[serde(borrow)]
         session_token: Option<Cow<'a, str>>,
     }
     // whatever has no key's id is no keys
     serde_json::from_slice::<Keys<'_>>(text).is_ok_and(|keys| {
-        !keys.access_key_id.starts_with("ASIA") || keys.session_token.is_none_or(|it| it.is_empty())
+        !is_temporary(&keys.access_key_id, keys.session_token.as_deref().unwrap_or_default())
     })
 }
 

@@ -14,6 +14,7 @@ mod exchange;
 pub mod fuzzing;
 mod keys;
 mod origin;
+mod readable;
 mod refusal;
 mod request;
 mod tunnel;
