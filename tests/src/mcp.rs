@@ -63,6 +63,18 @@ impl McpClient {
         Ok(answer)
     }
 
+    /// A request with further headers, on a connection of its own; its answer is read as it comes.
+    pub async fn open(
+        &self,
+        method: Method,
+        further: &[(&str, &str)],
+        body: String,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let headers = self.headers(further);
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        Http::default().open(method, &self.url, &headers, body).await
+    }
+
     /// The headers of a request: the credential, what MCP wants of every request, and `further`.
     pub fn headers(&self, further: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut all = self.credential.clone();
@@ -142,18 +154,12 @@ impl Session<'_> {
 
     /// A request without a message, on a connection of its own: its stream, or its end.
     pub async fn send(&self, method: Method) -> anyhow::Result<Response<Incoming>> {
-        self.open(method, String::new()).await
+        self.client.open(method, &self.headers(), String::new()).await
     }
 
     /// A message whose answer is read as it comes, on a connection of its own.
     pub async fn say(&self, message: &Value) -> anyhow::Result<Response<Incoming>> {
-        self.open(Method::POST, message.to_string()).await
-    }
-
-    async fn open(&self, method: Method, body: String) -> anyhow::Result<Response<Incoming>> {
-        let headers = self.client.headers(&self.headers());
-        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        Http::default().open(method, &self.client.url, &headers, body).await
+        self.client.open(Method::POST, &self.headers(), message.to_string()).await
     }
 
     /// A `tools/call` in this session, and its raw answer.

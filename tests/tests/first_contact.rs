@@ -407,10 +407,7 @@ async fn an_idle_worker_leaves_although_a_stream_is_open_and_the_next_request_wa
     let controller = ControllerConfig::new(documents).start().await?;
     let alice = client(&controller, "alice");
     let session = alice.initialize().await?;
-    let headers =
-        alice.headers(&[("mcp-session-id", &session.id), ("mcp-protocol-version", "2025-11-25")]);
-    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    let stream = Http::default().open(Method::GET, controller.url(CLASS), &headers, "").await?;
+    let stream = session.send(Method::GET).await?;
     ensure!(stream.status() == StatusCode::OK, "{}", stream.status());
 
     // a call that is longer than the idle timeout is no idleness

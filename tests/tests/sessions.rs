@@ -7,7 +7,7 @@ use patchbay_tests::{
     controller::{
         Controller, ControllerConfig, api_key, fixture_documents, server_documents, stdio_documents,
     },
-    http::{Answer, Http, read_until},
+    http::{Answer, read_until},
     mcp::{McpClient, legacy_call, messages, rpc_response},
     quilt::{CLASS as QUILT, QuiltWorld, isolation::listing},
     sandbox::{self, Part},
@@ -111,11 +111,8 @@ async fn an_id_is_worth_nothing_to_anybody_else_nor_changed_nor_once_it_was_ende
         let none = alice.resume("none").raw_call("echo", json!({ "text": "x" })).await?;
         ensure!(none.status == StatusCode::NOT_FOUND, "{class}: {} {}", none.status, none.text());
 
-        let headers = alice.headers(&[("mcp-session-id", &session.id)]);
-        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let url = controller.url(class);
-        let ended = Http::default().send(Method::DELETE, url, &headers, String::new()).await?;
-        ensure!(ended.status.is_success(), "{class}: {} {}", ended.status, ended.text());
+        let ended = session.send(Method::DELETE).await?;
+        ensure!(ended.status().is_success(), "{class}: {}", ended.status());
         let late = session.raw_call("echo", json!({ "text": "x" })).await?;
         ensure!(is_over(&late)?, "{class}: {} {}", late.status, late.text());
         alice.initialize().await?.call("echo", json!({ "text": "again" })).await?;

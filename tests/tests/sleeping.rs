@@ -10,7 +10,6 @@ use patchbay_tests::{
     controller::{
         Controller, ControllerConfig, api_key, fixture_documents, stdio_documents, tenant_name,
     },
-    http::Http,
     mcp::McpClient,
 };
 use serde_json::{Value, json};
@@ -27,18 +26,11 @@ const SOON: Duration = Duration::from_secs(20);
 const ASLEEP: &str = ": asleep\n\n";
 
 /// A stream of events that a user opens; its body, whose first part comes soon.
-async fn listen(
-    controller: &Controller,
-    user: &McpClient,
-    session: Option<&str>,
-) -> anyhow::Result<Incoming> {
+async fn listen(user: &McpClient, session: Option<&str>) -> anyhow::Result<Incoming> {
     let session = session.map(|session| ("mcp-session-id", session));
     let headers: Vec<_> =
         session.into_iter().chain([("mcp-protocol-version", "2025-11-25")]).collect();
-    let headers = user.headers(&headers);
-    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    let url = controller.url(FIXTURE);
-    let response = Http::default().open(Method::GET, url, &headers, "").await?;
+    let response = user.open(Method::GET, &headers, String::new()).await?;
     let kind = &response.headers()[header::CONTENT_TYPE];
     ensure!(response.status() == StatusCode::OK && kind == "text/event-stream", "{response:?}");
     Ok(response.into_body())
@@ -58,7 +50,7 @@ async fn a_stream_that_is_opened_while_its_user_sleeps_wakes_nobody_and_ends_whe
     let user = |name| McpClient::bearer(controller.url(FIXTURE), &api_key(name));
     let (alice, bob) = (user("alice"), user("bob"));
     let session = alice.initialize().await?;
-    let mut live = listen(&controller, &alice, Some(&session.id)).await?;
+    let mut live = listen(&alice, Some(&session.id)).await?;
     session.call("echo", json!({ "text": "awake" })).await?;
     controller
         .eventually(
@@ -68,10 +60,10 @@ async fn a_stream_that_is_opened_while_its_user_sleeps_wakes_nobody_and_ends_whe
         .await?;
     // what was open ended with the worker, and the client comes back
     timeout(SOON, async { while live.frame().await.is_some_and(|frame| frame.is_ok()) {} }).await?;
-    let mut parked = listen(&controller, &alice, Some(&session.id)).await?;
+    let mut parked = listen(&alice, Some(&session.id)).await?;
     ensure!(first_of(&mut parked).await? == ASLEEP);
     // who was never here is no tenant by that
-    let mut strange = listen(&controller, &bob, None).await?;
+    let mut strange = listen(&bob, None).await?;
     ensure!(first_of(&mut strange).await? == ASLEEP);
     let tenants = controller.tenants().await?;
     ensure!(tenants.len() == 1, "{tenants:?}");

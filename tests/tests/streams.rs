@@ -7,7 +7,6 @@ use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use patchbay_tests::{
     catalog::{Catalog, Config, fixture::fixture_of_catalog, world::World},
-    http::Http,
     mcp::McpClient,
 };
 use secrecy::ExposeSecret as _;
@@ -38,12 +37,10 @@ struct Streams {
 }
 
 impl Streams {
-    async fn open(url: &str, client: &McpClient) -> anyhow::Result<Self> {
+    async fn open(client: &McpClient) -> anyhow::Result<Self> {
         let session = client.initialize().await?;
         let headers = [("mcp-session-id", &*session.id), ("mcp-protocol-version", "2025-11-25")];
-        let all = client.headers(&headers);
-        let all: Vec<_> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let stream = Http::default().open(Method::GET, url, &all, "").await?;
+        let stream = session.send(Method::GET).await?;
         ensure!(stream.status() == 200, "{}", stream.status());
         // what breaks off is an error here
         let listening = tokio::spawn(async move {
@@ -94,12 +91,12 @@ async fn streams_end_with_their_users_token_and_go_on_for_who_came_with_a_newer_
     let begun = Instant::now();
     // his is older, so that it is judged before hers
     let bob = McpClient::bearer(url, &token(&catalog, "bob", LIFETIME)?);
-    let his = Streams::open(url, &bob).await?;
+    let his = Streams::open(&bob).await?;
     let newer = token(&catalog, "bob", SignedDuration::from_hours(1))?;
     ensure!(told(&McpClient::bearer(url, &newer)).await? == "200");
 
     let alice = McpClient::bearer(url, &token(&catalog, "alice", LIFETIME)?);
-    let hers = Streams::open(url, &alice).await?;
+    let hers = Streams::open(&alice).await?;
     let end = LIFETIME.unsigned_abs() + LEEWAY;
     hers.end(end + SLACK).await?;
     // a token's end is in whole seconds
@@ -125,8 +122,8 @@ async fn streams_end_soon_after_the_catalogs_next_word_on_a_key_that_is_revoked(
     let [alices, bobs] = ["alice", "bob"].map(|user| catalog.credentials().api_key(user));
     let [alice, bob] = [&alices, &bobs]
         .map(|key| McpClient::with_headers(url, &[("x-api-key", key.expose_secret())]));
-    let his = Streams::open(url, &bob).await?;
-    let hers = Streams::open(url, &alice).await?;
+    let his = Streams::open(&bob).await?;
+    let hers = Streams::open(&alice).await?;
     catalog.credentials().revoke(&alices);
     hers.end(WORD + SLACK).await?;
     let refused = told(&alice).await?;

@@ -87,10 +87,7 @@ async fn too_many_calls_at_one_time_are_told_to_come_back_and_can() -> anyhow::R
     message["params"]["_meta"]["progressToken"] = json!("p");
     let headers = modern_headers("tools/call", "progress");
     let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-    let headers = alice.headers(&headers);
-    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    let (http, url) = (Http::default(), controller.url(CLASS));
-    let mut running = http.open(Method::POST, url, &headers, message.to_string()).await?;
+    let mut running = alice.open(Method::POST, &headers, message.to_string()).await?;
     // it runs once it tells of its progress
     let first = timeout(Duration::from_secs(30), running.body_mut().frame()).await?;
     ensure!(first.is_some_and(|frame| frame.is_ok()), "{}", running.status());
@@ -101,7 +98,7 @@ async fn too_many_calls_at_one_time_are_told_to_come_back_and_can() -> anyhow::R
     ensure!(answer.reason().as_deref() == Some("too_many_calls"), "{}", answer.text());
     // another user's calls are their own
     bob.call("echo", json!({ "text": "x" })).await?;
-    drop((running, http));
+    drop(running);
     let freed = async || {
         let answer = alice.modern_call("echo", json!({ "text": "x" })).await?;
         Ok(answer.status == StatusCode::OK)
@@ -162,9 +159,7 @@ async fn requests_without_a_body_are_limited_too_and_take_no_calls_place() -> an
     let controller = start("  limits: { concurrentCalls: 1 }\n").await?;
     let alice = client(&controller, "alice");
     let session = alice.initialize().await?;
-    let headers = alice.headers(&[("mcp-session-id", &session.id)]);
-    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    let listening = http.open(Method::GET, controller.url(CLASS), &headers, "").await?;
+    let listening = session.send(Method::GET).await?;
     ensure!(listening.status() == StatusCode::OK, "{}", listening.status());
     session.call("echo", json!({ "text": "x" })).await?;
     drop(listening);

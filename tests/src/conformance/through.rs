@@ -5,7 +5,6 @@ use super::{fault::Fault, front::Front};
 use crate::{
     bench::server::Server,
     controller::{Controller, ControllerConfig, api_key, server_documents, stdio_documents},
-    http::Http,
     mcp::McpClient,
 };
 use anyhow::{Context, bail, ensure};
@@ -50,10 +49,7 @@ impl Far {
         further: &[(&str, &str)],
         message: &str,
     ) -> anyhow::Result<Response<Incoming>> {
-        let headers = self.client.headers(further);
-        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let (http, message) = (Http::default(), message.to_owned());
-        let opened = http.open(method, &self.url, &headers, message);
+        let opened = self.client.open(method, further, message.to_owned());
         let answer = timeout(PATIENCE, opened).await.context("no headers came")??;
         ensure!(answer.status().is_success(), "{}", answer.status());
         Ok(answer)

@@ -1,8 +1,8 @@
 //! How programs begin, how they end or are ended, and how fast others take their place.
 
-use super::{CLASS, PATIENCE, code, controller, delete, pid, programs, running, scripted};
+use super::{PATIENCE, code, controller, pid, programs, running, scripted};
 use anyhow::{Context as _, ensure};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use patchbay_tests::{
     http::Answer,
     mcp::{McpClient, initialize},
@@ -163,8 +163,8 @@ async fn a_sessions_program_is_told_to_end_by_its_input_then_by_a_signal_and_the
         ending.push((session, shell, wanted));
     }
     for (session, ..) in &ending {
-        let ended = delete(&client, controller.url(CLASS), &session.id).await?;
-        ensure!(ended.status == StatusCode::NO_CONTENT, "{}", ended.status);
+        let ended = session.send(Method::DELETE).await?.status();
+        ensure!(ended == StatusCode::NO_CONTENT, "{ended}");
     }
     for (_, shell, wanted) in &ending {
         programs(&client, |running| !running.contains(shell)).await?;

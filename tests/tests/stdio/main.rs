@@ -74,12 +74,6 @@ async fn awaited(
     controller.eventually("a call awaits a value", is_awaited).await
 }
 
-async fn delete(client: &McpClient, url: &str, session: &str) -> anyhow::Result<Answer> {
-    let headers = client.headers(&[("mcp-session-id", session)]);
-    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    Http::default().send(Method::DELETE, url, &headers, String::new()).await
-}
-
 fn code(answer: &Answer) -> anyhow::Result<i64> {
     let response = rpc_response(answer)?;
     response["error"]["code"].as_i64().with_context(|| format!("no error: {response}"))
@@ -88,7 +82,7 @@ fn code(answer: &Answer) -> anyhow::Result<i64> {
 #[tokio::test]
 async fn each_session_has_a_program_of_its_own_and_requests_without_one_share_theirs()
 -> anyhow::Result<()> {
-    let (controller, client) = controller("").await?;
+    let (_controller, client) = controller("").await?;
     let shared = pid(client.call("whoami", json!({}))).await?;
     ensure!(shared == pid(client.call("whoami", json!({}))).await?);
     let (one, other) = (client.initialize().await?, client.initialize().await?);
@@ -100,12 +94,11 @@ async fn each_session_has_a_program_of_its_own_and_requests_without_one_share_th
     ensure!(recalled["memory"].is_null(), "{recalled}");
 
     // the end of a session is the end of its program, and of nothing else
-    let url = controller.url(CLASS);
-    ensure!(delete(&client, url, &one.id).await?.status == StatusCode::NO_CONTENT);
+    ensure!(one.send(Method::DELETE).await?.status() == StatusCode::NO_CONTENT);
     programs(&client, |running| !running.contains(&of_one) && running.contains(&of_other)).await?;
     let late = one.raw_call("whoami", json!({})).await?;
     ensure!(late.status == StatusCode::NOT_FOUND, "{}", late.status);
-    ensure!(delete(&client, url, &one.id).await?.status == StatusCode::NOT_FOUND);
+    ensure!(one.send(Method::DELETE).await?.status() == StatusCode::NOT_FOUND);
     ensure!(of_other == pid(other.call("whoami", json!({}))).await?);
     Ok(())
 }
@@ -248,8 +241,8 @@ async fn a_program_that_does_nothing_any_more_holds_up_no_other_session() -> any
         }
         client.call("echo", json!({ "text": "z" })).await?;
         // its input ends, it is asked to end, it is ended
-        let deleted = delete(&client, controller.url(CLASS), &frozen.id).await?;
-        ensure!(deleted.status == StatusCode::NO_CONTENT, "{}", deleted.status);
+        let deleted = frozen.send(Method::DELETE).await?.status();
+        ensure!(deleted == StatusCode::NO_CONTENT, "{deleted}");
         programs(&client, |running| !running.contains(&of_frozen)).await?;
         for answer in unread.await {
             answer?;
